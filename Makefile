@@ -1,0 +1,65 @@
+# Everything happens in .venv, which is made when absent. A stamp file for each set of extras
+# repeats the installation when pyproject.toml has changed, and only then.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types clean
+
+help:
+	@echo "make demo    train a decoding policy on the shipped bundle, evaluate it, write runs/demo"
+	@echo "make test    run the test suite, doctests included; one file: make test ARGS=tests/test_x.py"
+	@echo "make lint    check style and formatting (ruff)"
+	@echo "make types   check types (pyright)"
+	@echo "make clean   remove .venv, caches and build products; runs/ stays"
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter of a new .venv, ARGS=... adds to demo and test."
+
+demo: $(VENV)/.installed
+	@echo "==> Training and evaluating a decoding policy; the report goes to runs/demo"
+	@$(RUN) -m eval.demo $(ARGS)
+
+test: $(VENV)/.installed-test
+	@echo "==> Running the tests"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	@echo "==> Checking style and formatting"
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+
+types: $(VENV)/.installed-dev
+	@echo "==> Checking types"
+	@$(VENV)/bin/pyright
+
+clean:
+	@echo "==> Removing .venv, caches and build products"
+	@rm -rf $(VENV) .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing that venv puts there: an interrupted creation is repeated.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c '$(MIN_PYTHON)' || \
+		{ echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12" >&2; exit 1; }
+	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+define install
+	@echo "==> Installing nat-env[$(1)] into $(VENV); the first time takes a minute or more"
+	@$(RUN) -m pip install -q -e '.[$(1)]'
+	@touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
+	$(call install,eval)
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
+	$(call install,test)
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
+	$(call install,dev)

@@ -1,0 +1,88 @@
+"""The paper's policy network (AdaNAT, appendix A.2), for any token grid."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def timestep_embedding(timestep: Tensor, size: int, max_period: float = 10_000.0) -> Tensor:
+    """Sinusoids of timesteps [B]: [B, size], cosines then sines (DiT's order).
+
+    Example:
+        >>> timestep_embedding(torch.tensor([0.0]), 4)
+        tensor([[1., 1., 0., 0.]])
+    """
+    half = size // 2
+    steps = torch.arange(half, device=timestep.device)
+    frequencies = torch.exp(-math.log(max_period) * steps / half)
+    angles = timestep[:, None].float() * frequencies  # [B, half]
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class AdaptiveLayerNorm(nn.Module):
+    """LayerNorm whose scale and shift come from the timestep; the identity of it at the start."""
+
+    def __init__(self, size: int, condition_size: int) -> None:
+        """Modulate `size` channels by a condition of `condition_size`."""
+        super().__init__()
+        self.norm = nn.LayerNorm(size, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(condition_size, 2 * size)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Channels-last x [B, ..., size], condition [B, condition_size]."""
+        shift, scale = self.modulation(F.silu(condition)).chunk(2, dim=-1)
+        shape = (len(x), *[1] * (x.ndim - 2), x.shape[-1])
+        return self.norm(x) * (1 + scale.view(shape)) + shift.view(shape)
+
+
+class AdaNATNetwork(nn.Module):
+    """AdaLN, depth-wise and point-wise convolution, MLP; its head starts at zero."""
+
+    def __init__(
+        self, feature_size: int, grid: tuple[int, int], outputs: int, hidden_size: int
+    ) -> None:
+        """Make the network.
+
+        Args:
+            feature_size: D of the NAT's features.
+            grid: tokens along height and width.
+            outputs: 4 for an actor, 1 for a critic.
+            hidden_size: the paper's is 512.
+        """
+        super().__init__()
+        self.grid = grid
+        self.embedding = (
+            nn.Identity() if feature_size == hidden_size else nn.Linear(feature_size, hidden_size)
+        )
+        self.time_size = hidden_size // 2
+        self.time_mlp = nn.Sequential(
+            nn.Linear(self.time_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+        self.norm1 = AdaptiveLayerNorm(hidden_size, hidden_size)
+        self.depthwise = nn.Conv2d(
+            hidden_size, hidden_size, 3, stride=2, padding=1, groups=hidden_size
+        )
+        narrow = hidden_size // 4
+        self.pointwise = nn.Conv2d(hidden_size, narrow, 1)
+        cells = math.ceil(grid[0] / 2) * math.ceil(grid[1] / 2)
+        self.linear1 = nn.Linear(narrow * cells, 2 * hidden_size)
+        self.norm2 = AdaptiveLayerNorm(2 * hidden_size, hidden_size)
+        self.linear2 = nn.Linear(2 * hidden_size, hidden_size)
+        self.norm3 = AdaptiveLayerNorm(hidden_size, hidden_size)
+        self.head = nn.Linear(hidden_size, outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> [B, outputs]."""
+        condition = self.time_mlp(timestep_embedding(timestep, self.time_size))  # [B, hidden]
+        x = self.norm1(self.embedding(features), condition)  # [B, N, hidden]
+        x = x.transpose(1, 2).unflatten(2, self.grid)  # [B, hidden, h, w]
+        x = F.gelu(self.pointwise(F.gelu(self.depthwise(x)))).flatten(1)
+        x = F.gelu(self.norm2(self.linear1(x), condition))
+        x = F.gelu(self.norm3(self.linear2(x), condition))
+        return self.head(x)

@@ -1,0 +1,1 @@
+"""Evaluation: judges, tables, pictures, and the commands that print and draw them."""

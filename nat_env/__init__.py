@@ -1,0 +1,36 @@
+"""The decoding loop of a frozen masked image transformer as a Gymnasium environment.
+
+Importing the package registers `NATDecode-v0`.
+"""
+
+from gymnasium.envs.registration import register
+
+from nat_env.actions import ActionMap
+from nat_env.bundle import Bundle, load_bundle, shipped_bundles
+from nat_env.env import NATDecodeEnv
+from nat_env.generate import generate
+from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.vector_env import NATDecodeVectorEnv
+
+__version__ = "0.1.0"
+__all__ = [
+    "ActionMap",
+    "Bundle",
+    "DecodingPolicy",
+    "NATDecodeEnv",
+    "NATDecodeVectorEnv",
+    "Schedule",
+    "ScheduledPolicy",
+    "generate",
+    "heuristic_schedule",
+    "load_bundle",
+    "shipped_bundles",
+]
+
+# No max_episode_steps: the end of decoding is a termination, never a time limit's truncation.
+register(
+    id="NATDecode-v0",
+    entry_point="nat_env.env:NATDecodeEnv",
+    vector_entry_point="nat_env.vector_env:NATDecodeVectorEnv",
+)

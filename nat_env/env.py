@@ -1,0 +1,76 @@
+"""A single sample being decoded: the vector environment with one row."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from nat_env.bundle import Bundle
+from nat_env.rewards.protocol import Reward
+from nat_env.vector_env import NATDecodeVectorEnv
+
+
+class NATDecodeEnv(gym.Env):
+    """`gym.make("NATDecode-v0")`: row 0 of a `NATDecodeVectorEnv`, to which the arguments go."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle = "fashion",
+        num_steps: int = 4,
+        observation: str = "features",
+        dtype: str = "auto",
+        device: str = "cpu",
+        residual: str | None = None,
+        render_mode: str | None = None,
+        reward_fn: Reward | None = None,
+    ) -> None:
+        """Make the environment, see `NATDecodeVectorEnv`."""
+        self.vector = NATDecodeVectorEnv(
+            1,
+            bundle,
+            num_steps,
+            observation,
+            dtype,
+            device,
+            residual,
+            AutoresetMode.DISABLED,
+            render_mode,
+            reward_fn,
+        )
+        self.render_mode = render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; `options={"condition": label}` chooses the class."""
+        super().reset(seed=seed)
+        self.vector.generators = [self.np_random]
+        observation, _ = self.vector.reset(options=options)
+        return _first(observation), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One decoding step; `info["action"]` holds the physical m, tau_1, tau_2, w."""
+        observation, rewards, terminated, _, info = self.vector.step(np.asarray(action)[None])
+        done = bool(terminated[0])
+        return _first(observation), float(rewards[0]), done, False, {"action": info["action"][0]}
+
+    def render(self) -> Any:
+        """The canvas so far [H, W, 3] uint8, or None without a render mode."""
+        frames = self.vector.render()
+        return None if frames is None else frames[0]
+
+    def close(self) -> None:
+        """Close the vector environment."""
+        self.vector.close()
+
+
+def _first(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {key: value[0] for key, value in observation.items()}
+    return observation[0]

@@ -1,0 +1,75 @@
+"""The frozen NAT as decoding sees it: two logits and one feature map per canvas."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Passes(NamedTuple):
+    """What one step needs of the NAT: the conditional and the null pass on the same ids."""
+
+    logits: Tensor
+    """[B, N, K], conditional."""
+    null_logits: Tensor
+    """[B, N, K], with the null condition."""
+    features: Tensor
+    """[B, N, D] float32, of the conditional pass."""
+
+    def rows(self, index: Tensor) -> "Passes":
+        """The chosen rows."""
+        return Passes(*(part[index] for part in self))
+
+    def put(self, index: Tensor, other: "Passes") -> "Passes":
+        """A copy with the rows at `index` replaced by `other`."""
+        return Passes(*(a.index_copy(0, index, b) for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(eq=False)
+class FrozenNAT:
+    """A masked transformer in inference: `transformer(ids, condition) -> (logits, features)`."""
+
+    transformer: nn.Module
+    num_tokens: int
+    mask_id: int
+    null_condition: int
+    rows_per_pass: int = 128
+    """Rows of one forward call: chunks that fit the caches are faster than one large batch."""
+
+    def __post_init__(self) -> None:
+        """Freeze the transformer."""
+        self.transformer.eval().requires_grad_(False)
+        self._first: dict[int, Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer's parameters are."""
+        return next(self.transformer.parameters()).device
+
+    @torch.no_grad()
+    def passes(self, ids: Tensor, condition: Tensor) -> Passes:
+        """Conditional and null pass on ids [B, N] with labels [B], their rows in one batch."""
+        batch = len(ids)
+        null = torch.full_like(condition, self.null_condition)
+        both = zip(
+            torch.cat([ids, ids]).split(self.rows_per_pass),
+            torch.cat([condition, null]).split(self.rows_per_pass),
+            strict=True,
+        )
+        outputs = [self.transformer(*chunk) for chunk in both]
+        logits = torch.cat([o.logits for o in outputs])
+        features = torch.cat([o.features for o in outputs])[:batch].float()
+        return Passes(logits[:batch], logits[batch:], features)
+
+    def first_passes(self, condition: Tensor) -> Passes:
+        """The passes on the all-masked canvas, which depend on the label alone: kept per label."""
+        labels = condition.tolist()
+        missing = sorted(set(labels) - self._first.keys())
+        if missing:
+            canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
+            passes = self.passes(canvas, torch.tensor(missing, device=self.device))
+            for row, label in enumerate(missing):
+                self._first[label] = Passes(*(part[row] for part in passes))
+        chosen = [self._first[label] for label in labels]
+        return Passes(*(torch.stack(parts) for parts in zip(*chosen, strict=True)))

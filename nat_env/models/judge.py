@@ -1,0 +1,57 @@
+"""The bundle's judge: a small classifier whose features a Frechet distance is measured on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Sizes of a `JudgeNetwork`."""
+
+    channels: int
+    num_classes: int
+    widths: tuple[int, ...] = (32, 64, 64)
+    """Width of each stage; each stage halves the resolution."""
+
+
+class JudgeNetwork(nn.Module):
+    """Convolutional classifier; its features are the spatial mean before the last layer."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        """Make one with random weights."""
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        before = config.channels
+        for index, width in enumerate(config.widths):
+            layers += _convolution(before, width, stride=2)
+            if index:  # the first stage works at the highest resolution: one convolution is enough
+                layers += _convolution(width, width, stride=1)
+            before = width
+        self.trunk = nn.Sequential(*layers)
+        self.classifier = nn.Linear(before, config.num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> features [B, widths[-1]]."""
+        return self.trunk(images * 2 - 1).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> class logits [B, num_classes]."""
+        return self.classifier(self.features(images))
+
+
+def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+    ]
+
+
+@torch.no_grad()
+def features_of(judge: JudgeNetwork, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches."""
+    scale = 255.0 if images.dtype == torch.uint8 else 1.0
+    return torch.cat([judge.features(b.float() / scale) for b in images.split(batch_size)])

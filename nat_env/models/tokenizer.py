@@ -1,0 +1,123 @@
+"""Images to visual tokens and back: diffusers' `VQModel`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Sizes of a `VQTokenizer`."""
+
+    image_size: tuple[int, int]
+    """Height and width in pixels."""
+    channels: int
+    """Colour channels of an image: 1 or 3."""
+    codebook_size: int
+    patch_size: int = 1
+    """Pixels of a patch x patch square become channels before the network: cheap down-sampling."""
+    block_out_channels: tuple[int, ...] = (32, 64)
+    """Widths by resolution; each after the first halves the resolution."""
+    layers_per_block: int = 1
+    latent_channels: int = 8
+    norm_num_groups: int = 8
+
+    @property
+    def factor(self) -> int:
+        """Pixels per token along a side."""
+        return self.patch_size * 2 ** (len(self.block_out_channels) - 1)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens along height and width."""
+        return self.image_size[0] // self.factor, self.image_size[1] // self.factor
+
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            ValueError: an image size that the factor does not divide.
+        """
+        if any(side % self.factor for side in self.image_size):
+            raise ValueError(
+                f"image_size: got {self.image_size}, must be multiples of the factor {self.factor}"
+            )
+
+
+class VQTokenizer(nn.Module):
+    """A `VQModel` with images in [0, 1] on one side and ids [B, N] on the other."""
+
+    def __init__(self, config: TokenizerConfig, vq: Any = None) -> None:
+        """Wrap `vq` (a diffusers `VQModel`), or make one with random weights."""
+        super().__init__()
+        from diffusers import VQModel  # slow to import, needed only once an image is decoded
+
+        self.config = config
+        channels = config.channels * config.patch_size**2
+        levels = len(config.block_out_channels)
+        self.vq = vq or VQModel(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=config.block_out_channels,
+            layers_per_block=config.layers_per_block,
+            latent_channels=config.latent_channels,
+            vq_embed_dim=config.latent_channels,
+            num_vq_embeddings=config.codebook_size,
+            norm_num_groups=config.norm_num_groups,
+            mid_block_add_attention=False,
+        )
+
+    @property
+    def codebook(self) -> Tensor:
+        """The code vectors [K, latent_channels]."""
+        return self.vq.quantize.embedding.weight
+
+    def latents(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> latents before quantisation [B, L, h, w]."""
+        return self.vq.encode(F.pixel_unshuffle(images * 2 - 1, self.config.patch_size)).latents
+
+    def images(self, latents: Tensor) -> Tensor:
+        """Quantised latents [B, L, h, w] -> images [B, C, H, W], not clipped."""
+        patches = self.vq.decode(latents, force_not_quantize=True).sample
+        return (F.pixel_shuffle(patches, self.config.patch_size) + 1) / 2
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> ids [B, N] int64, row-major."""
+        _, _, (_, _, ids) = self.vq.quantize(self.latents(images))
+        return ids.view(len(images), -1)
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
+        height, width = self.config.grid
+        latents = self.codebook[ids.view(-1, height, width)]  # [B, h, w, L]
+        return self.images(latents.permute(0, 3, 1, 2).contiguous()).clamp(0, 1).float()
+
+    def save(self, folder: Path) -> None:
+        """Save in diffusers' layout, with our own configuration beside it."""
+        import json
+
+        self.vq.save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "VQTokenizer":
+        """Load what `save` saved."""
+        import json
+
+        from diffusers import VQModel
+
+        values = json.loads((folder / "tokenizer.json").read_text())
+        config = TokenizerConfig(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        )
+        vq = VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
+        return cls(config, vq)

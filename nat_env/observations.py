@@ -1,0 +1,111 @@
+"""What the agent sees of the decoding state."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from nat_env.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class ObservationForm:
+    """A Gymnasium space and the function that fills it.
+
+    `observe(features [B, N, D], ids [B, N], conditions [B], timesteps [B])` gives numpy arrays;
+    features of finished rows (timestep T) are zeros.
+    """
+
+    space: spaces.Space
+    observe: Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+
+    @staticmethod
+    def named(name: str, bundle: Bundle, num_steps: int) -> "ObservationForm":
+        """The form `features`, `pooled` or `tokens`.
+
+        Raises:
+            ValueError: another name.
+        """
+        makers = {"features": _features, "pooled": _pooled, "tokens": _tokens}
+        if name not in makers:
+            allowed = ", ".join(map(repr, makers))
+            raise ValueError(f"observation: got {name!r}, allowed are {allowed}")
+        return makers[name](bundle, num_steps)
+
+
+def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
+    """The paper's state: the NAT's features and the timestep (Eq. 4 and section 5, Setups).
+
+    The features are flat, [N * D] row-major, because stable-baselines3 takes vectors and images
+    only; `AdaNATPolicy` folds them back.
+    """
+    bound = _layer_norm_bound(bundle)
+    size = bundle.num_tokens * bundle.feature_size
+    space = spaces.Dict(
+        {
+            "features": spaces.Box(-bound, bound, (size,), np.float32),
+            "timestep": spaces.Box(0, num_steps, (1,), np.int64),
+        }
+    )
+
+    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
+        unfinished = (timesteps < num_steps)[:, None, None]
+        return {
+            "features": torch.where(unfinished, features, 0.0).flatten(1).cpu().numpy(),
+            "timestep": _column(timesteps),
+        }
+
+    return ObservationForm(space, observe)
+
+
+def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
+    """One flat vector [D + 2]: mean feature, share of masked tokens, t / T."""
+    bound = _layer_norm_bound(bundle)
+    space = spaces.Box(-bound, bound, (bundle.feature_size + 2,), np.float32)
+
+    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
+        unfinished = (timesteps < num_steps)[:, None]
+        mean = torch.where(unfinished, features.mean(dim=1), 0.0)
+        masked = (ids == bundle.nat.mask_id).float().mean(dim=1, keepdim=True)
+        return torch.cat([mean, masked, timesteps[:, None] / num_steps], dim=1).cpu().numpy()
+
+    return ObservationForm(space, observe)
+
+
+def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:
+    """The visual tokens themselves, with label and timestep."""
+    space = spaces.Dict(
+        {
+            "ids": spaces.Box(0, bundle.nat.mask_id, (bundle.num_tokens,), np.int64),
+            "condition": spaces.Box(0, bundle.num_classes - 1, (1,), np.int64),
+            "timestep": spaces.Box(0, num_steps, (1,), np.int64),
+        }
+    )
+
+    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
+        return {
+            "ids": ids.cpu().numpy().copy(),
+            "condition": _column(conditions),
+            "timestep": _column(timesteps),
+        }
+
+    return ObservationForm(space, observe)
+
+
+def _column(values: Tensor) -> np.ndarray:
+    return values[:, None].cpu().numpy().copy()
+
+
+def _layer_norm_bound(bundle: Bundle) -> float:
+    """No output of an affine LayerNorm over D numbers exceeds sqrt(D) |gamma| + |beta|.
+
+    The bound is doubled: in bfloat16 an output may round past it.
+    """
+    norm = bundle.nat.transformer.norm
+    gamma = norm.weight.float().abs().max()  # type: ignore[union-attr, operator]
+    beta = norm.bias.float().abs().max()  # type: ignore[union-attr, operator]
+    return max(1.0, float(2 * (bundle.feature_size**0.5 * gamma + beta)))

@@ -1,0 +1,27 @@
+"""What decides the four quantities: a policy sees features and timestep."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from nat_env.schedules import Schedule
+
+
+class DecodingPolicy(Protocol):
+    """Anything that maps the decoding state to the four quantities."""
+
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        ...
+
+
+class ScheduledPolicy:
+    """A schedule as a policy: the same for all samples."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        """Follow `schedule`."""
+        self.schedule = schedule
+
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """The schedule's rows at timesteps [B]."""
+        return self.schedule.table.to(features.device)[timestep]

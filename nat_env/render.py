@@ -1,0 +1,55 @@
+"""Tokens, masks and images as uint8 pictures."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nat_env.models.tokenizer import VQTokenizer
+
+MASK_COLOUR = (88, 101, 132)
+"""A masked token on the canvas: slate blue, which no grey image contains."""
+
+
+def canvas(
+    tokenizer: VQTokenizer, ids: Tensor, guess: Tensor, mask_id: int, scale: int = 8
+) -> np.ndarray:
+    """The image so far, masked tokens covered by a flat colour.
+
+    Args:
+        tokenizer: decodes the tokens.
+        ids: tokens [B, N], `mask_id` where masked.
+        guess: tokens [B, N] that stand under the masks while the others are decoded.
+        mask_id: the id of a masked token.
+        scale: pixels of the frame per pixel of the image.
+
+    Returns:
+        Frames [B, H * scale, W * scale, 3] uint8.
+    """
+    masked = ids == mask_id
+    frames = to_rgb(tokenizer.decode(torch.where(masked, guess, ids)))  # [B, H, W, 3]
+    height, width = tokenizer.config.grid
+    factor = tokenizer.config.factor
+    cells = masked.view(-1, height, width).cpu().numpy()
+    covered = cells.repeat(factor, axis=1).repeat(factor, axis=2)  # [B, H, W]
+    frames[covered] = MASK_COLOUR
+    return frames.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def to_rgb(images: Tensor) -> np.ndarray:
+    """Images [B, C, H, W] in [0, 1], C = 1 or 3 -> [B, H, W, 3] uint8."""
+    pixels = images.clamp(0, 1).mul(255).round().byte().cpu()
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def image_grid(images: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
+    """Images [B, C, H, W] in [0, 1] row by row on a white sheet."""
+    frames = to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2)
+    count, height, width, _ = frames.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+    for index, frame in enumerate(frames):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = frame
+    return Image.fromarray(sheet)

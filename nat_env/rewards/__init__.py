@@ -1,0 +1,1 @@
+"""Rewards: functions of final images and conditions."""

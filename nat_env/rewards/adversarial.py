@@ -1,0 +1,159 @@
+"""The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+REWARD_FORMS = ("sigmoid", "logit", "softplus")
+LOSSES = ("bce", "hinge")
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Architecture and training of the discriminator."""
+
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Width of each convolution; each halves the resolution."""
+    learning_rate: float = 2e-4
+    batch_size: int = 128
+    """Real and as many generated images of one update."""
+    loss: str = "bce"
+    """`bce` (the authors' code) or `hinge`."""
+    reward_form: str = "sigmoid"
+    """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus` = -log(1 - sigmoid)."""
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            ValueError: an unknown loss or reward form.
+        """
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss: got {self.loss!r}, allowed are {LOSSES}")
+        if self.reward_form not in REWARD_FORMS:
+            raise ValueError(f"reward_form: got {self.reward_form!r}, allowed are {REWARD_FORMS}")
+
+
+class Discriminator(nn.Module):
+    """Small convolutional network from scratch with a projection on the class.
+
+    Spectral norm instead of batch statistics: an image's logits do not depend on its batch mates.
+    """
+
+    def __init__(self, channels: int, num_classes: int, widths: tuple[int, ...]) -> None:
+        """Make one with random weights."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for width in widths:
+            layers += [
+                spectral_norm(nn.Conv2d(before, width, 4, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),
+            ]
+            before = width
+        self.trunk = nn.Sequential(*layers)
+        self.output = spectral_norm(nn.Conv2d(before, 1, 1))
+        self.class_embedding = spectral_norm(nn.Embedding(num_classes, before))
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, positions]."""
+        hidden = self.trunk(images * 2 - 1)  # [B, W, h, w]
+        embedding = self.class_embedding(conditions)  # [B, W]
+        projection = torch.einsum("bwyx,bw->byx", hidden, embedding)
+        return (self.output(hidden)[:, 0] + projection).flatten(1)
+
+
+class AdversarialRewardModel:
+    """A `Reward` that learns: real images against those it is shown."""
+
+    def __init__(
+        self,
+        real_images: Tensor,
+        real_labels: Tensor,
+        num_classes: int,
+        config: DiscriminatorConfig = DiscriminatorConfig(),
+        seed: int = 0,
+    ) -> None:
+        """Start with an untrained discriminator.
+
+        Args:
+            real_images: [n, C, H, W] uint8, or float32 in [0, 1].
+            real_labels: [n] int64.
+            num_classes: labels are 0 .. num_classes - 1.
+            config: architecture and training.
+            seed: of weights and of the order of real images.
+
+        Raises:
+            ValueError: fewer real images than one batch holds.
+        """
+        if len(real_images) < config.batch_size:
+            raise ValueError(
+                f"real_images: got {len(real_images)}, "
+                f"allowed is at least batch_size = {config.batch_size}"
+            )
+        self.config = config
+        self.real_images, self.real_labels = real_images, real_labels
+        self.generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.discriminator = Discriminator(real_images.shape[1], num_classes, config.widths)
+        self.optimizer = torch.optim.Adam(
+            self.discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)
+        )
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Rewards [B]: the chosen form of the mean logit, higher for more real."""
+        self.discriminator.eval()  # no power iteration: the same image gets the same reward
+        logits = self.discriminator(images, conditions).mean(dim=1)
+        if self.config.reward_form == "sigmoid":
+            return logits.sigmoid()
+        return F.softplus(logits) if self.config.reward_form == "softplus" else logits
+
+    def update(self, images: Tensor, conditions: Tensor) -> dict[str, float]:
+        """One gradient step on Eq. 14 with a batch of generated images and as many real ones.
+
+        Args:
+            images: generated [B, C, H, W] in [0, 1].
+            conditions: their labels [B].
+
+        Returns:
+            `loss`, `accuracy_real`, `accuracy_fake`.
+        """
+        chosen = torch.randint(len(self.real_images), (len(images),), generator=self.generator)
+        real = self.real_images[chosen].to(images.device)
+        real = real.float() / 255 if real.dtype == torch.uint8 else real
+        labels = self.real_labels[chosen].to(images.device)
+        self.discriminator.train()
+        on_real = self.discriminator(real, labels)
+        on_fake = self.discriminator(images, conditions)
+        if self.config.loss == "bce":
+            loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        else:
+            loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {
+            "loss": loss.item(),
+            "accuracy_real": (on_real.mean(dim=1) > 0).float().mean().item(),
+            "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean().item(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later `load_state_dict` needs to go on as if never stopped."""
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])

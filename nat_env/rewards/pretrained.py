@@ -1,0 +1,20 @@
+"""Rewards from a frozen network (AdaNAT 4.3, option B)."""
+
+import torch
+from torch import Tensor
+
+from nat_env.models.judge import JudgeNetwork
+
+
+class JudgeLogLikelihood:
+    """log p(label | image) under a bundle's judge: the environment's reward of its own."""
+
+    def __init__(self, judge: JudgeNetwork) -> None:
+        """Score with `judge`."""
+        self.judge = judge
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Log-likelihoods [B], each <= 0."""
+        logits = self.judge(images)
+        return logits.log_softmax(dim=1).gather(1, conditions[:, None])[:, 0]

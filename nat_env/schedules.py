@@ -1,0 +1,98 @@
+"""Schedules: the four quantities as a table over the steps, shared by all samples."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nat_env.files import write_json
+
+COLUMNS = ("remask_ratio", "sampling_temperature", "remask_temperature", "guidance_scale")
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A [T, 4] float32 table with the columns `COLUMNS`."""
+
+    table: Tensor
+    name: str = "schedule"
+
+    def __post_init__(self) -> None:
+        """Check the table.
+
+        Raises:
+            ValueError: wrong shape, a value that is not finite, a ratio outside [0, 1] or another
+                quantity below 0.
+        """
+        table = self.table
+        if table.ndim != 2 or table.shape[1] != 4 or not len(table):
+            raise ValueError(f"table: got shape {tuple(table.shape)}, allowed is [T >= 1, 4]")
+        if not bool(table.isfinite().all()) or bool((table < 0).any()):
+            raise ValueError("table: every value must be finite and >= 0")
+        if bool((table[:, 0] > 1).any()):
+            raise ValueError("table: remask_ratio must be <= 1")
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return len(self.table)
+
+    def save(self, path: Path) -> None:
+        """Write as json: a name and one list per column."""
+        columns = {c: self.table[:, i].tolist() for i, c in enumerate(COLUMNS)}
+        write_json(path, {"name": self.name} | columns)
+
+    @classmethod
+    def load(cls, path: Path) -> "Schedule":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is missing, not json, or lacks a column.
+        """
+        try:
+            values = json.loads(path.read_text())
+            columns = [torch.tensor(values[c], dtype=torch.float32) for c in COLUMNS]
+            return cls(torch.stack(columns, dim=1), values["name"])
+        except (OSError, json.JSONDecodeError, KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(f"path: {str(path)!r} is not a schedule ({error!r})") from error
+
+
+def heuristic_schedule(
+    num_steps: int,
+    remask_slope: float = 1.0,
+    guidance_slope: float = 1.0,
+    sampling_temperature: float = 1.0,
+) -> Schedule:
+    """The scheduling functions of existing works (AdaNAT, appendix F).
+
+    m = cos(pi (t + 1) / 2T), tau_1 = 1, tau_2 = lambda (T - t) / T, w = k (t + 1) / T.
+
+    Args:
+        num_steps: T >= 1.
+        remask_slope: lambda.
+        guidance_slope: k.
+        sampling_temperature: tau_1 at every step.
+
+    Example:
+        >>> heuristic_schedule(4).table
+        tensor([[0.9239, 1.0000, 1.0000, 0.2500],
+                [0.7071, 1.0000, 0.7500, 0.5000],
+                [0.3827, 1.0000, 0.5000, 0.7500],
+                [0.0000, 1.0000, 0.2500, 1.0000]])
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    rows = [
+        (
+            max(0.0, math.cos(math.pi * (t + 1) / (2 * num_steps))) if t < num_steps - 1 else 0.0,
+            sampling_temperature,
+            remask_slope * (num_steps - t) / num_steps,
+            guidance_slope * (t + 1) / num_steps,
+        )
+        for t in range(num_steps)
+    ]
+    name = f"heuristic(lambda={remask_slope:g}, k={guidance_slope:g}, tau1={sampling_temperature:g})"
+    return Schedule(torch.tensor(rows), name)

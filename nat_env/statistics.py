@@ -1,0 +1,197 @@
+"""Gaussian statistics of feature vectors and the Frechet distance between two of them.
+
+The distance is that of the Frechet Inception Distance (Heusel et al. 2017, "GANs Trained by a Two
+Time-Scale Update Rule Converge to a Local Nash Equilibrium", arXiv:1706.08500, Eq. 6). The features
+may come from any network: a value is an FID only for InceptionV3 features under the standard
+protocol; with another judge, name the judge and the number of samples beside the value.
+
+Everything is float64, for the distance is a small difference between large traces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianStatistics:
+    """Mean and covariance of a set of feature vectors.
+
+    Attributes:
+        mean: Sample mean, float64 [D].
+        covariance: Unbiased sample covariance (divided by ``count - 1``), float64 [D, D].
+        count: Number of vectors behind the two, at least 2. It may be smaller than D; the
+            covariance is then singular.
+
+    Raises:
+        ValueError: If the shapes disagree, ``count`` is below 2, a value is not finite, or the
+            covariance is not symmetric.
+
+    Example:
+        >>> statistics = GaussianStatistics.from_features([[0.0, 1.0], [2.0, 1.0]])
+        >>> statistics.mean.tolist(), statistics.covariance.tolist(), statistics.count
+        ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]], 2)
+    """
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    count: int
+
+    def __post_init__(self) -> None:
+        """Check shapes and values, for statistics are also read from files."""
+        mean = np.asarray(self.mean, dtype=np.float64)
+        covariance = np.asarray(self.covariance, dtype=np.float64)
+        if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+            raise ValueError(
+                f"expected mean [D] and covariance [D, D], got {mean.shape} and {covariance.shape}"
+            )
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError("mean or covariance holds values that are not finite")
+        # An eigendecomposition reads one triangle only: asymmetry would go unseen.
+        scale = np.abs(covariance).max(initial=0.0)
+        if not np.allclose(covariance, covariance.T, rtol=0.0, atol=1e-6 * scale):
+            raise ValueError("the covariance is not symmetric")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "covariance", covariance)
+
+    @classmethod
+    def from_features(cls, features: ArrayLike) -> GaussianStatistics:
+        """Compute the statistics of features that are all in memory.
+
+        Args:
+            features: [N, D] with N >= 2; any real dtype, computed in float64.
+
+        Raises:
+            ValueError: If the shape is wrong, N < 2, or a value is not finite.
+        """
+        accumulator = FeatureAccumulator()
+        accumulator.update(features)
+        return accumulator.statistics()
+
+
+class FeatureAccumulator:
+    """Running mean and covariance of features that arrive in batches.
+
+    Batches are combined with the pairwise update of Chan, Golub and LeVeque (1983), not with raw
+    sums of squares, which cancel when the mean is large beside the spread. The result does not
+    depend on how the features were cut into batches, up to rounding in float64.
+
+    Example:
+        >>> accumulator = FeatureAccumulator()
+        >>> accumulator.update([[1.0], [2.0]])
+        >>> accumulator.update([[6.0]])
+        >>> accumulator.statistics()
+        GaussianStatistics(mean=array([3.]), covariance=array([[7.]]), count=3)
+    """
+
+    def __init__(self) -> None:
+        """Start with no samples; the first batch sets D."""
+        self.count = 0
+        self._mean = np.zeros(0)
+        self._scatter = np.zeros((0, 0))
+
+    def update(self, features: ArrayLike) -> None:
+        """Add a batch of features.
+
+        Args:
+            features: [B, D] with B >= 1; arrays, lists or CPU tensors without gradients.
+
+        Raises:
+            ValueError: If the shape is wrong, D differs from earlier batches, or a value is not
+                finite. The accumulator is then unchanged.
+        """
+        batch = np.asarray(features, dtype=np.float64)
+        if batch.ndim != 2 or 0 in batch.shape:
+            raise ValueError(f"expected features [B, D], B and D at least 1, got {batch.shape}")
+        if not np.isfinite(batch).all():
+            raise ValueError("features hold values that are not finite")
+        mean = batch.mean(axis=0)
+        centred = batch - mean
+        self._add(len(batch), mean, centred.T @ centred)
+
+    def merge(self, other: FeatureAccumulator) -> None:
+        """Add all samples of another accumulator, such as another process's share.
+
+        Raises:
+            ValueError: If both hold samples and their D differ.
+        """
+        if other.count:
+            self._add(other.count, other._mean, other._scatter)
+
+    def statistics(self) -> GaussianStatistics:
+        """Return the statistics of all samples so far.
+
+        Raises:
+            ValueError: If fewer than 2 samples were added.
+        """
+        if self.count < 2:
+            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+        return GaussianStatistics(
+            self._mean.copy(), self._scatter / (self.count - 1), count=self.count
+        )
+
+    def _add(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
+        """Combine with a group's size, mean [D] and centred scatter matrix [D, D]."""
+        if self.count == 0:
+            self.count, self._mean, self._scatter = count, mean, scatter
+            return
+        if mean.shape != self._mean.shape:
+            raise ValueError(f"expected features of D = {self._mean.size}, got D = {mean.size}")
+        total = self.count + count
+        shift = mean - self._mean
+        between = np.outer(shift, shift) * (self.count * count / total)
+        # New arrays, never in place: merged accumulators share theirs.
+        self._mean = self._mean + shift * (count / total)
+        self._scatter = self._scatter + scatter + between
+        self.count = total
+
+
+def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
+    """Compute the squared Frechet (2-Wasserstein) distance between two Gaussians.
+
+    ``|m_a - m_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a^1/2 S_b S_a^1/2)^1/2)``, as reported for FID.
+    It is symmetric, needs no regularisation for singular covariances, and costs O(D^3).
+
+    Args:
+        a: Statistics of one set.
+        b: Statistics of the other, with the same D.
+
+    Returns:
+        The distance, at least 0, in squared units of the features.
+
+    Raises:
+        ValueError: If the dimensions differ.
+
+    Example:
+        Means 0 and 3, standard deviations 1 and 2: 3^2 + (1 - 2)^2.
+
+        >>> a = GaussianStatistics(np.array([0.0]), np.array([[1.0]]), count=100)
+        >>> b = GaussianStatistics(np.array([3.0]), np.array([[4.0]]), count=100)
+        >>> frechet_distance(a, b)
+        10.0
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"dimensions differ: D = {a.mean.size} and D = {b.mean.size}")
+    # With S_a = A A^T and S_b = B B^T, the trace of the root is the sum of the singular values of
+    # A^T B. Taking them there, and not as roots of the eigenvalues of the squared matrix, keeps
+    # full precision in directions of small variance and makes the distance symmetric.
+    cross = _factor(a.covariance).T @ _factor(b.covariance)
+    overlap = np.linalg.svd(cross, compute_uv=False).sum()
+    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * overlap
+    # The spread is never negative; what rounding leaves below 0 is noise.
+    return float(np.square(a.mean - b.mean).sum() + max(spread, 0.0))
+
+
+def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and not
+    # 1e-16 of the largest, once per missing dimension.
+    tolerance = eigenvalues.size * np.finfo(np.float64).eps * np.abs(eigenvalues).max(initial=0.0)
+    kept = eigenvalues > tolerance
+    return eigenvectors[:, kept] * np.sqrt(eigenvalues[kept])

@@ -1,0 +1,326 @@
+"""The decoding loop of a frozen NAT as a Gymnasium vector environment."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from nat_env.actions import ActionMap
+from nat_env.bundle import Bundle, load_bundle
+from nat_env.decoding import decode_step
+from nat_env.frozen import Passes
+from nat_env.generate import draw_uniforms
+from nat_env.observations import ObservationForm
+from nat_env.render import canvas
+from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.protocol import Reward
+from nat_env.schedules import Schedule, heuristic_schedule
+
+
+class NATDecodeVectorEnv(VectorEnv):
+    """Samples being decoded side by side; one step of the environment is one decoding step.
+
+    Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`; the physical values
+    stand in `info["action"]`. An episode terminates after `num_steps` steps and is never
+    truncated. The reward is 0 but for the last step, where it is `reward_fn(images, conditions)`.
+
+    One pass of the NAT serves the observation and the step that follows it; the pass on the
+    all-masked canvas is kept per label, so an episode costs `num_steps - 1` passes. Finished
+    episodes have no features: their last observation has zeros there.
+    """
+
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": 2,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        bundle: str | Path | Bundle = "fashion",
+        num_steps: int = 4,
+        observation: str = "features",
+        dtype: str = "auto",
+        device: str = "cpu",
+        residual: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        reward_fn: Reward | None = None,
+    ) -> None:
+        """Make the environments.
+
+        Args:
+            num_envs: B >= 1.
+            bundle: a shipped bundle's name, a folder, or a loaded bundle.
+            num_steps: T >= 1.
+            observation: `features` (Dict of features [N * D] and timestep), `pooled` (one flat
+                Box) or `tokens` (Dict of ids, condition and timestep).
+            dtype: of the transformer, see `load_bundle`; ignored for a loaded bundle.
+            device: likewise.
+            residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
+                stands for it. A file written by `Schedule.save` is taken as well.
+            autoreset_mode: Gymnasium's three: `NextStep`, `SameStep`, `Disabled`.
+            render_mode: None or `rgb_array`.
+            reward_fn: scores final images; by default the judge's log-likelihood of the label.
+
+        Raises:
+            ValueError: any of these is not allowed.
+        """
+        if num_envs < 1:
+            raise ValueError(f"num_envs: got {num_envs}, allowed is >= 1")
+        if num_steps < 1:
+            raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode: got {render_mode!r}, allowed are None, 'rgb_array'")
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            allowed = ", ".join(repr(m.value) for m in AutoresetMode)
+            raise ValueError(
+                f"autoreset_mode: got {autoreset_mode!r}, allowed are {allowed}"
+            ) from None
+        self.bundle = (
+            bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
+        )
+        self.num_envs = num_envs
+        self.num_steps = num_steps
+        self.render_mode = render_mode
+        self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
+        self.action_map = ActionMap(_residual_schedule(residual, num_steps))
+        self.reward_fn = reward_fn or JudgeLogLikelihood(self.bundle.judge)
+        self._form = ObservationForm.named(observation, self.bundle, num_steps)
+        self.single_observation_space = self._form.space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.single_action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+        self.generators: list[np.random.Generator] | None = None
+        """One per sub-environment: labels and uniforms are drawn from these alone."""
+        nat = self.bundle.nat
+        self.ids = torch.full((num_envs, nat.num_tokens), nat.mask_id, device=nat.device)
+        self.conditions = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
+        self.timesteps = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
+        self.final_images: Tensor | None = None
+        """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
+        self.final_conditions: Tensor | None = None
+        """Their labels [F]."""
+        self._passes: Passes | None = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes: all, or the rows of `options["reset_mask"]`.
+
+        Args:
+            seed: sub-environment i gets seed + i, or seed[i].
+            options: `reset_mask` [B] bool; `condition`, a label or one per row, instead of labels
+                drawn at random.
+
+        Raises:
+            ValueError: a mask or labels of the wrong kind.
+        """
+        options = options or {}
+        mask = self._reset_mask(options)
+        self._seed(seed, mask)
+        rows = torch.from_numpy(np.flatnonzero(mask))
+        self._start(rows, options.get("condition"))
+        return self._observation(), {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One decoding step of every row.
+
+        Args:
+            actions: [B, 4] in [-1, 1].
+
+        Raises:
+            ValueError: actions of another shape, not finite or outside the box.
+            gymnasium.error.ResetNeeded: before the first reset, or on a finished row when
+                automatic resets are disabled.
+        """
+        if self._passes is None or self.generators is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        checked = torch.from_numpy(self._checked(actions)).to(self.bundle.device)
+        finished = self.timesteps == self.num_steps
+        if self.autoreset_mode == AutoresetMode.DISABLED and bool(finished.any()):
+            raise gym.error.ResetNeeded(
+                f"rows {finished.nonzero()[:, 0].tolist()} are finished; call "
+                "reset(options={'reset_mask': ...}) first"
+            )
+        active = (~finished).nonzero()[:, 0]
+        physical = self.action_map.physical(checked, self.timesteps)
+        self._decode(active, physical)
+        info: dict[str, Any] = {"action": physical.cpu().numpy()}
+        info["_action"] = (~finished).cpu().numpy()
+
+        terminated = (self.timesteps == self.num_steps) & ~finished
+        rewards = self._rewards(terminated)
+        starting = finished
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
+            starting = terminated
+            if bool(terminated.any()):
+                info |= self._final_info(terminated, info["action"])
+        if bool(starting.any()):
+            self._start(starting.nonzero()[:, 0], None)
+        done = terminated.cpu().numpy()
+        return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """One frame [H, W, 3] uint8 per row: the canvas so far, masked tokens covered."""
+        if self.render_mode is None or self._passes is None:
+            return None
+        guess = self._passes.logits.argmax(dim=-1)
+        return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
+
+    def _reset_mask(self, options: dict[str, Any]) -> np.ndarray:
+        mask = options.get("reset_mask")
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.shape != (self.num_envs,)
+            or mask.dtype != np.bool_
+            or not mask.any()
+        ):
+            raise ValueError(
+                f"reset_mask: got {mask!r}, allowed is a bool array [{self.num_envs}], not all False"
+            )
+        if self._passes is None and not mask.all():
+            raise ValueError("reset_mask: the first reset must start every row")
+        return mask
+
+    def _seed(self, seed: int | Sequence[int | None] | None, mask: np.ndarray) -> None:
+        if isinstance(seed, (int, np.integer)):
+            seed = [int(seed) + i for i in range(self.num_envs)]
+        if seed is not None and len(seed) != self.num_envs:
+            raise ValueError(f"seed: got {len(seed)} seeds for {self.num_envs} environments")
+        fresh = self.generators is None
+        generators = self.generators or [seeding.np_random(None)[0] for _ in range(self.num_envs)]
+        if seed is not None:
+            for row in np.flatnonzero(mask):
+                if seed[row] is not None or fresh:
+                    generators[row] = seeding.np_random(seed[row])[0]
+        self.generators = generators
+
+    def _start(self, rows: Tensor, condition: Any) -> None:
+        """Put the rows [R] on the all-masked canvas, with given labels or labels of their own."""
+        assert self.generators is not None
+        if condition is None:
+            drawn = [int(self.generators[r].integers(self.bundle.num_classes)) for r in rows]
+            labels = torch.tensor(drawn)
+        else:
+            given = torch.as_tensor(condition)
+            if given.ndim and len(given) == self.num_envs:
+                given = given[rows.cpu()]
+            labels = given.expand(len(rows)).to(torch.int64)
+            self.bundle.check_conditions(labels)
+        rows = rows.to(self.bundle.device)
+        labels = labels.to(self.bundle.device)
+        self.conditions = self.conditions.index_copy(0, rows, labels)
+        self.timesteps = self.timesteps.index_fill(0, rows, 0)
+        self.ids = self.ids.index_fill(0, rows, self.bundle.nat.mask_id)
+        first = self.bundle.nat.first_passes(labels)
+        whole = self._passes is None or len(rows) == self.num_envs
+        self._passes = first if whole else self._passes.put(rows, first)  # type: ignore[union-attr]
+
+    def _decode(self, rows: Tensor, physical: Tensor) -> None:
+        """The transition for the rows [R], and the pass on what it gave for those not finished."""
+        if not len(rows):
+            return
+        assert self._passes is not None and self.generators is not None
+        nat = self.bundle.nat
+        uniforms = draw_uniforms([self.generators[r] for r in rows], nat.num_tokens)
+        now = self._passes.rows(rows)
+        ids = decode_step(
+            self.ids[rows],
+            now.logits,
+            now.null_logits,
+            physical[rows],
+            uniforms.to(nat.device),
+            last=self.timesteps[rows] == self.num_steps - 1,
+            mask_id=nat.mask_id,
+        )
+        self.ids = self.ids.index_copy(0, rows, ids)
+        self.timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
+        going_on = rows[self.timesteps[rows] < self.num_steps]
+        if len(going_on):
+            passes = nat.passes(self.ids[going_on], self.conditions[going_on])
+            everyone = len(going_on) == self.num_envs
+            self._passes = passes if everyone else self._passes.put(going_on, passes)
+
+    def _rewards(self, terminated: Tensor) -> np.ndarray:
+        rewards = np.zeros(self.num_envs, np.float64)
+        self.final_images = self.final_conditions = None
+        if bool(terminated.any()):
+            self.final_images = self.bundle.tokenizer.decode(self.ids[terminated])
+            self.final_conditions = self.conditions[terminated]
+            scores = self.reward_fn(self.final_images, self.final_conditions)
+            rewards[terminated.cpu().numpy()] = scores.cpu().numpy()
+        return rewards
+
+    def _observation(self) -> Any:
+        assert self._passes is not None
+        return self._form.observe(
+            self._passes.features, self.ids, self.conditions, self.timesteps
+        )
+
+    def _final_info(self, terminated: Tensor, actions: np.ndarray) -> dict[str, Any]:
+        """Gymnasium's `final_obs` and `final_info` of the rows that end in this step."""
+        done = terminated.cpu().numpy()
+        batch = self._observation()
+        observations = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(done):
+            observations[row] = (
+                {key: value[row].copy() for key, value in batch.items()}
+                if isinstance(batch, dict)
+                else batch[row].copy()
+            )
+        return {
+            "final_obs": observations,
+            "_final_obs": done,
+            "final_info": {"action": actions.copy(), "_action": done},
+            "_final_info": done,
+        }
+
+    def _checked(self, actions: np.ndarray) -> np.ndarray:
+        array = np.asarray(actions, dtype=np.float32)
+        if array.shape != (self.num_envs, 4):
+            raise ValueError(f"actions: got shape {array.shape}, allowed is ({self.num_envs}, 4)")
+        if not np.isfinite(array).all():
+            raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
+        if np.abs(array).max() > 1:
+            raise ValueError(
+                f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]"
+            )
+        return array
+
+
+def _residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
+    if residual is None:
+        return None
+    if residual == "heuristic":
+        return heuristic_schedule(num_steps)
+    path = Path(residual)
+    if not path.is_file():
+        raise ValueError(
+            f"residual: got {residual!r}, allowed are None, 'heuristic' or a schedule file"
+        )
+    schedule = Schedule.load(path)
+    if schedule.num_steps != num_steps:
+        raise ValueError(
+            f"residual: {residual!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
+        )
+    return schedule

@@ -1,0 +1,135 @@
+"""Gymnasium vector wrappers around the decoding environment."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
+from torch import Tensor
+
+from nat_env.bundle import Bundle
+from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.vector_env import NATDecodeVectorEnv
+
+REALS = ("reconstructed", "raw")
+
+
+def discriminator_reals(bundle: Bundle, reals: str) -> Tensor:
+    """The bundle's real images [n, C, H, W] as a discriminator should see them.
+
+    Args:
+        bundle: holds the images and their tokens.
+        reals: `raw`, or `reconstructed`: through the tokenizer, as every generated image went.
+            The tokenizer's own traces then tell nothing, and the discriminator has to look at
+            what the policy can change.
+
+    Raises:
+        ValueError: another name.
+    """
+    if reals == "raw":
+        return bundle.real_images
+    if reals == "reconstructed":
+        pieces = [bundle.tokenizer.decode(i.to(bundle.device)) for i in bundle.real_ids.split(256)]
+        return torch.cat(pieces).mul(255).round().byte().cpu()
+    raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
+
+
+class AdversarialReward(VectorWrapper):
+    """Replaces the reward by that of a discriminator, which `update` trains on what was decoded.
+
+    The environment's own reward goes to `info["original_reward"]`. Images of finished episodes
+    wait in a buffer until `update`, which the learner calls between rollouts; the rewards of a
+    rollout therefore come from one discriminator.
+
+    Example:
+        >>> env = AdversarialReward(NATDecodeVectorEnv(2, "digits", num_steps=2), reals="raw")
+        >>> _ = env.reset(seed=0)
+        >>> for _ in range(2):
+        ...     _, reward, _, _, info = env.step(np.zeros((2, 4)))
+        >>> bool(((reward > 0) & (reward < 1)).all()), sorted(env.update(num_updates=1))
+        (True, ['accuracy_fake', 'accuracy_real', 'loss'])
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        model: AdversarialRewardModel | None = None,
+        reals: str = "reconstructed",
+        bypass: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Wrap `env`.
+
+        Args:
+            env: a `NATDecodeVectorEnv`, wrapped or not.
+            model: the discriminator; by default a small one on the bundle's real images.
+            reals: see `discriminator_reals`; for the default model.
+            bypass: pass the original reward on, for debugging; the discriminator still learns.
+            seed: of the default model.
+
+        Raises:
+            ValueError: not a decoding environment.
+        """
+        super().__init__(env)
+        if not isinstance(env.unwrapped, NATDecodeVectorEnv):
+            raise ValueError(f"env: got {env.unwrapped!r}, allowed is a NATDecodeVectorEnv")
+        self.decoder = env.unwrapped
+        bundle = self.decoder.bundle
+        self.model = model or AdversarialRewardModel(
+            discriminator_reals(bundle, reals),
+            bundle.real_labels,
+            bundle.num_classes,
+            DiscriminatorConfig(),
+            seed,
+        )
+        self.bypass = bypass
+        self._images: list[Tensor] = []
+        self._conditions: list[Tensor] = []
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """As the environment's, with the discriminator's reward where an episode ends."""
+        observation, original, terminated, truncated, info = self.env.step(actions)
+        rewards = original
+        images, conditions = self.decoder.final_images, self.decoder.final_conditions
+        if images is not None and conditions is not None:
+            self._images.append(images)
+            self._conditions.append(conditions)
+            if not self.bypass:
+                rewards = np.zeros_like(original)
+                rewards[terminated] = self.model(images, conditions).cpu().numpy()
+        info = info | {"original_reward": original, "_original_reward": terminated}
+        return observation, rewards, terminated, truncated, info
+
+    def update(
+        self,
+        num_updates: int = 5,
+        images: Tensor | None = None,
+        conditions: Tensor | None = None,
+    ) -> dict[str, float]:
+        """Train the discriminator and empty the buffer.
+
+        Args:
+            num_updates: gradient steps.
+            images: [n, C, H, W] fresh samples of the current policy with their labels, instead
+                of those that the rollout left in the buffer.
+            conditions: [n].
+
+        Returns:
+            The means over the updates of what `AdversarialRewardModel.update` gives.
+
+        Raises:
+            ValueError: no images to learn from.
+        """
+        if images is None or conditions is None:
+            if not self._images:
+                raise ValueError("images: none given, and no episode has ended since last update")
+            images, conditions = torch.cat(self._images), torch.cat(self._conditions)
+        self._images, self._conditions = [], []
+        results = []
+        for _ in range(num_updates):
+            size = min(self.model.config.batch_size, len(images))
+            chosen = torch.randperm(len(images), generator=self.model.generator)[:size]
+            results.append(self.model.update(images[chosen], conditions[chosen]))
+        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}

@@ -1,0 +1,1 @@
+"""Making a bundle: data, tokenizer, transformer, judge."""

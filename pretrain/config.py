@@ -1,0 +1,58 @@
+"""What a bundle is made with: one dataclass, one preset per shipped bundle."""
+
+from dataclasses import dataclass, field
+
+from pretrain.judge import JudgeTraining
+from pretrain.loop import LoopConfig
+from pretrain.tokenizer import TokenizerTraining
+from pretrain.transformer import TransformerTraining
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Sizes and trainings of a bundle's parts."""
+
+    codebook_size: int = 512
+    patch_size: int = 2
+    tokenizer_widths: tuple[int, ...] = (32, 64)
+    latent_channels: int = 8
+    tokenizer: TokenizerTraining = field(default_factory=TokenizerTraining)
+    hidden_size: int = 128
+    depth: int = 7
+    num_heads: int = 4
+    transformer: TransformerTraining = field(default_factory=TransformerTraining)
+    judge_widths: tuple[int, ...] = (32, 64, 64)
+    judge: JudgeTraining = field(default_factory=JudgeTraining)
+    num_real: int = 10_000
+    """Real training images kept for a discriminator."""
+    seed: int = 0
+
+
+PRESETS: dict[str, PretrainConfig] = {
+    "fashion": PretrainConfig(
+        tokenizer=TokenizerTraining(
+            loop=LoopConfig(epochs=2.6, batch_size=32, learning_rate=1.5e-3, warmup_steps=200)
+        ),
+        transformer=TransformerTraining(
+            loop=LoopConfig(epochs=9, batch_size=64, learning_rate=8e-4, warmup_steps=500)
+        ),
+        judge=JudgeTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
+    ),
+    "digits": PretrainConfig(
+        codebook_size=64,
+        patch_size=1,
+        tokenizer_widths=(16, 32),
+        tokenizer=TokenizerTraining(
+            loop=LoopConfig(epochs=15, batch_size=32, learning_rate=2e-3, warmup_steps=50)
+        ),
+        hidden_size=64,
+        depth=3,
+        num_heads=4,
+        transformer=TransformerTraining(
+            loop=LoopConfig(epochs=50, batch_size=64, learning_rate=2e-3, warmup_steps=50),
+            ema_decay=0.99,
+        ),
+        judge_widths=(32, 32),
+        judge=JudgeTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
+    ),
+}

@@ -1,0 +1,142 @@
+"""Image sets with labels: Fashion-MNIST from its IDX files, scikit-learn's digits."""
+
+import gzip
+import struct
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nat_env.files import written_aside
+
+FASHION_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package `dataset-fashion-mnist` puts the four files."""
+FASHION_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
+_IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images [n, C, H, W] uint8 and labels [n] int64, for training and for testing."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that images and labels belong together.
+
+        Raises:
+            ValueError: wrong rank, dtype, lengths that differ, or a label out of range.
+        """
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if images.ndim != 4 or images.dtype != torch.uint8 or not len(images):
+                raise ValueError(
+                    f"{part}_images: got {images.dtype} {tuple(images.shape)}, "
+                    "allowed is uint8 [n, C, H, W] with n >= 1"
+                )
+            if labels.shape != images.shape[:1]:
+                raise ValueError(f"{part}_labels: {len(labels)} for {len(images)} images")
+            if labels.min() < 0 or labels.max() >= len(self.class_names):
+                raise ValueError(
+                    f"{part}_labels: got {int(labels.min())} .. {int(labels.max())}, "
+                    f"allowed are 0 .. {len(self.class_names) - 1}"
+                )
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, gzipped or not.
+
+    Raises:
+        ValueError: not such a file, or truncated.
+    """
+    data = path.read_bytes()
+    try:
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        if data[:3] != b"\x00\x00\x08":
+            raise ValueError("its first bytes are not those of unsigned bytes in IDX form")
+        shape = struct.unpack_from(f">{data[3]}I", data, 4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
+    except (ValueError, EOFError, OSError, struct.error) as error:
+        raise ValueError(f"path: {str(path)!r} is not a whole IDX file ({error})") from error
+
+
+def fashion_mnist(folder: Path | None = None) -> LabelledImages:
+    """Fashion-MNIST (Xiao et al. 2017): 60,000 and 10,000 grey images of 28 x 28, 10 classes.
+
+    Args:
+        folder: holds the four IDX files, gzipped or not. By default Debian's folder where it is,
+            else the user's cache, downloaded once from the public address.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    if folder is None:
+        folder = FASHION_FOLDER if FASHION_FOLDER.is_dir() else _download_fashion_mnist()
+    arrays = []
+    for name in _IDX_FILES:
+        found = [p for p in (folder / name, folder / f"{name}.gz") if p.is_file()]
+        if not found:
+            raise ValueError(f"folder: {str(folder)!r} has neither {name} nor {name}.gz")
+        arrays.append(torch.from_numpy(read_idx(found[0]).copy()))
+    train_images, train_labels, test_images, test_labels = arrays
+    return LabelledImages(
+        name="fashion",
+        class_names=FASHION_CLASSES,
+        train_images=train_images[:, None],
+        train_labels=train_labels.long(),
+        test_images=test_images[:, None],
+        test_labels=test_labels.long(),
+    )
+
+
+def digits() -> LabelledImages:
+    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8; every fifth is for testing."""
+    from sklearn.datasets import load_digits
+
+    values = load_digits()
+    images = torch.from_numpy(values.images / 16 * 255).round().to(torch.uint8)[:, None]
+    labels = torch.from_numpy(values.target).long()
+    test = torch.arange(len(images)) % 5 == 0
+    return LabelledImages(
+        name="digits",
+        class_names=tuple("0123456789"),
+        train_images=images[~test],
+        train_labels=labels[~test],
+        test_images=images[test],
+        test_labels=labels[test],
+    )
+
+
+def _download_fashion_mnist() -> Path:
+    folder = Path.home() / ".cache" / "nat_env" / "fashion-mnist"
+    for name in _IDX_FILES:
+        target = folder / f"{name}.gz"
+        if not target.is_file():
+            with written_aside(target) as aside:
+                urllib.request.urlretrieve(f"{FASHION_ADDRESS}/{name}.gz", aside)
+    return folder

@@ -1,0 +1,141 @@
+"""The direction of imports between our packages, and what must not be imported or installed."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {"nat_env", "agents", "pretrain", "eval"}
+MAY_IMPORT = {
+    "nat_env": set(),
+    "agents": {"nat_env"},
+    "pretrain": {"nat_env"},
+    "eval": {"nat_env", "agents"},
+}
+LEARNING_LIBRARIES = {"stable_baselines3", "sb3_contrib"}
+HEAVY = {"diffusers", "transformers", "matplotlib"} | LEARNING_LIBRARIES
+NEEDS_TORCHVISION = {"torchvision", "torch-fidelity", "timm", "clean-fid", "lpips"}
+
+
+def forbidden_to(package: str) -> set[str]:
+    """The top-level modules that no file of a package may import, at any level of nesting."""
+    ours = PACKAGES - {package} - MAY_IMPORT[package]
+    return ours | LEARNING_LIBRARIES if package == "nat_env" else ours
+
+
+def imported_modules(source: str) -> set[str]:
+    """The top-level names of all absolute imports in a source, wherever they stand in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                modules.update(name.name for name in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                modules.add(module)
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module")
+                | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(module)), *_],
+            ):
+                modules.add(module)
+    return {module.partition(".")[0] for module in modules}
+
+
+def distributions_among(requirements: Iterable[str], names: set[str]) -> set[str]:
+    """Which of the named distributions a list of requirements asks for."""
+    return {canonicalize_name(Requirement(text).name) for text in requirements} & names
+
+
+def modules_loaded_by(statement: str) -> set[str]:
+    """The top-level modules in a fresh interpreter's memory after one statement."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {module.partition(".")[0] for module in result.stdout.split()}
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_imports_follow_the_arrows(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no source files under {ROOT / package}"
+    wrong = {
+        str(file.relative_to(ROOT)): sorted(found)
+        for file in files
+        if (found := imported_modules(file.read_text("utf-8")) & forbidden_to(package))
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "caught"),
+    [
+        ("nat_env", "import agents", "agents"),
+        ("nat_env", "import numpy, pretrain.run as run", "pretrain"),
+        ("nat_env", "from eval.metrics import frechet_distance", "eval"),
+        ("nat_env", "from stable_baselines3 import PPO", "stable_baselines3"),
+        ("nat_env", "import sb3_contrib.tqc", "sb3_contrib"),
+        ("agents", "import importlib; importlib.import_module('pretrain.run')", "pretrain"),
+        ("agents", "from importlib import import_module; import_module('eval')", "eval"),
+        ("pretrain", "__import__('agents')", "agents"),
+        ("pretrain", "from eval import metrics", "eval"),
+        ("eval", "from pretrain.run import main", "pretrain"),
+    ],
+)
+@pytest.mark.parametrize("place", ["{}", "def load():\n    if True:\n        {}"])
+def test_a_planted_import_is_caught(package, line, caught, place):
+    assert imported_modules(place.format(line)) & forbidden_to(package) == {caught}
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("nat_env", "from nat_env.decoding import step"),
+        ("nat_env", "from . import eval"),
+        ("nat_env", "from .agents import anything"),
+        ("nat_env", "import evaluate, agents_of_others"),
+        ("agents", "import nat_env, stable_baselines3"),
+        ("pretrain", "from nat_env.bundle import Bundle"),
+        ("eval", "import nat_env, agents.checkpoint"),
+        ("eval", "'import pretrain'"),
+    ],
+)
+def test_an_allowed_import_is_not_caught(package, line):
+    assert not imported_modules(line) & forbidden_to(package)
+
+
+def test_nothing_we_ask_for_needs_torchvision():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    assert distributions_among(asked, {"torch"}) == {"torch"}
+    assert distributions_among(asked, NEEDS_TORCHVISION) == set()
+
+
+def test_a_planted_requirement_is_caught():
+    planted = ["numpy", "TorchVision[gdown]>=0.20; python_version > '3'", "torch_fidelity"]
+    caught = distributions_among(planted, NEEDS_TORCHVISION)
+    assert caught == {"torchvision", "torch-fidelity"}
+
+
+def test_torchvision_is_not_installed():
+    assert importlib.util.find_spec("torch") is not None
+    assert importlib.util.find_spec("torchvision") is None
+
+
+def test_importing_the_environment_is_light():
+    loaded = modules_loaded_by("import nat_env")
+    assert "nat_env" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_a_planted_heavy_import_is_caught():
+    assert modules_loaded_by("import matplotlib") & HEAVY == {"matplotlib"}
