@@ -95,7 +95,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.num_steps = num_steps
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.action_map = ActionMap(_residual_schedule(residual, num_steps))
+        self.action_map = ActionMap(residual_schedule(residual, num_steps))
         self.reward_fn = reward_fn or JudgeLogLikelihood(self.bundle.judge)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
         self.single_observation_space = self._form.space
@@ -177,6 +177,34 @@ class NATDecodeVectorEnv(VectorEnv):
             self._start(starting.nonzero()[:, 0], None)
         done = terminated.cpu().numpy()
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where every row stands and what it will draw next; restored by `load_state_dict`."""
+        if self.generators is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return {
+            "ids": self.ids,
+            "conditions": self.conditions,
+            "timesteps": self.timesteps,
+            "generators": [g.bit_generator.state for g in self.generators],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Go on from `state_dict()`; gives the observation."""
+        device = self.bundle.device
+        self.ids = state["ids"].to(device)
+        self.conditions = state["conditions"].to(device)
+        self.timesteps = state["timesteps"].to(device)
+        self.generators = [np.random.Generator(np.random.PCG64()) for _ in range(self.num_envs)]
+        for generator, stored in zip(self.generators, state["generators"], strict=True):
+            generator.bit_generator.state = stored
+        fresh = self.timesteps == 0
+        self._passes = self.bundle.nat.first_passes(self.conditions)
+        begun = (~fresh & (self.timesteps < self.num_steps)).nonzero()[:, 0]
+        if len(begun):
+            passes = self.bundle.nat.passes(self.ids[begun], self.conditions[begun])
+            self._passes = self._passes.put(begun, passes)
+        return self._observation()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One frame [H, W, 3] uint8 per row: the canvas so far, masked tokens covered."""
@@ -308,7 +336,12 @@ class NATDecodeVectorEnv(VectorEnv):
         return array
 
 
-def _residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
+def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
+    """The schedule that `residual` names: None, the papers' `heuristic`, or a file.
+
+    Raises:
+        ValueError: another name, or a schedule of another length.
+    """
     if residual is None:
         return None
     if residual == "heuristic":

@@ -83,6 +83,8 @@ class AdversarialReward(VectorWrapper):
             seed,
         )
         self.bypass = bypass
+        self.original_mean = float("nan")
+        """Mean of the environment's own reward over the latest finished episodes."""
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
 
@@ -96,6 +98,7 @@ class AdversarialReward(VectorWrapper):
         if images is not None and conditions is not None:
             self._images.append(images)
             self._conditions.append(conditions)
+            self.original_mean = float(original[terminated].mean())
             if not self.bypass:
                 rewards = np.zeros_like(original)
                 rewards[terminated] = self.model(images, conditions).cpu().numpy()

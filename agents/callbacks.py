@@ -1,0 +1,225 @@
+"""What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Image
+from tqdm import tqdm
+
+from agents.checkpoint import STATE, random_states, save_policy
+from agents.config import TrainConfig
+from agents.policy import LearnedPolicy
+from nat_env.bundle import balanced_conditions
+from nat_env.decoding import decode_step
+from nat_env.files import save_state
+from nat_env.generate import generate
+from nat_env.judging import judge_frechet_distance
+from nat_env.render import image_grid
+from nat_env.schedules import COLUMNS
+from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers import AdversarialReward
+
+EVALUATION_SEED = 2**40
+"""nat-eval's seeds stay below: the best checkpoint is not chosen on the samples it is judged by."""
+
+
+class RoundCallback(BaseCallback):
+    """One round: rollout, discriminator, policy update; then evaluation and checkpoint.
+
+    Work that belongs to the end of a round is done when the next rollout starts, or when training
+    ends: then the policy has been updated, and a saved state is one that an unbroken run also
+    passes through.
+    """
+
+    def __init__(self, config: TrainConfig, env: AdversarialReward, progress: bool = True) -> None:
+        """Serve a training of `config` on `env`."""
+        super().__init__()
+        self.config = config
+        self.env = env
+        self.progress = progress
+        self.rounds = 0
+        self.best_distance = float("inf")
+        self.history: list[dict[str, float]] = []
+        """One entry per evaluation: round, trajectories, frechet_distance."""
+        self._pending = False
+        self._bar: tqdm | None = None
+        self._clock = time.perf_counter()
+
+    @property
+    def decoder(self) -> NATDecodeVectorEnv:
+        """The decoding environment under the wrapper."""
+        return self.env.decoder
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and results so far."""
+        return {"rounds": self.rounds, "best": self.best_distance, "history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.rounds = int(state["rounds"])
+        self.best_distance = float(state["best"])
+        self.history = list(state["history"])
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(
+            total=self.config.rounds,
+            initial=self.rounds,
+            desc="nat-train",
+            unit="round",
+            disable=None if self.progress else True,
+        )
+        if self.rounds == 0:
+            self._evaluate()
+            self._save()
+
+    def _on_rollout_start(self) -> None:
+        self._finish_round()
+        self._clock = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._record_time("rollout")
+        self._record_quantities()
+        rewards = self.model.rollout_buffer.rewards.sum(axis=0)  # type: ignore[attr-defined]
+        self.logger.record("reward/mean", float(rewards.mean()))
+        self.logger.record("reward/std", float(rewards.std()))
+        self.logger.record("reward/original_mean", self.env.original_mean)
+        if not self.config.fresh_samples:
+            self._update_discriminator()
+        self._pending = True
+
+    def _on_training_end(self) -> None:
+        self._finish_round()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _finish_round(self) -> None:
+        if not self._pending:
+            return
+        self._pending = False
+        self._record_time("policy")
+        if self.config.fresh_samples:
+            self._update_discriminator(*self._fresh_samples())
+        self.rounds += 1
+        last = self.rounds == self.config.rounds
+        if self.rounds % self.config.eval_every == 0 or last:
+            self._evaluate()
+        self._save()
+        if self._bar is not None:
+            self._bar.update()
+
+    def _update_discriminator(self, *samples: torch.Tensor) -> None:
+        results = self.env.update(self.config.discriminator_updates, *samples)
+        for key, value in results.items():
+            self.logger.record(f"discriminator/{key}", value)
+        self._record_time("discriminator")
+
+    @torch.no_grad()
+    def _fresh_samples(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [n, C, H, W] and labels [n] of the updated policy, with its exploration noise."""
+        nat, bundle = self.decoder.bundle.nat, self.decoder.bundle
+        count = min(
+            self.config.discriminator.batch_size * self.config.discriminator_updates,
+            self.config.trajectories_per_round,
+        )
+        images, labels = [], []
+        for start in range(0, count, self.config.num_envs):
+            size = min(self.config.num_envs, count - start)
+            conditions = torch.randint(bundle.num_classes, (size,), device=bundle.device)
+            ids = torch.full((size, nat.num_tokens), nat.mask_id, device=bundle.device)
+            passes = nat.first_passes(conditions)
+            for step in range(self.config.num_steps):
+                timestep = torch.full((size,), step, device=bundle.device)
+                observation = {
+                    "features": passes.features.flatten(1),
+                    "timestep": timestep[:, None],
+                }
+                actions, _, _ = self.model.policy(observation)
+                physical = self.decoder.action_map.physical(actions.clamp(-1, 1), timestep)
+                uniforms = torch.rand(size, nat.num_tokens, 2, device=bundle.device)
+                last = timestep == self.config.num_steps - 1
+                ids = decode_step(
+                    ids, passes.logits, passes.null_logits, physical, uniforms, last, nat.mask_id
+                )
+                if step < self.config.num_steps - 1:
+                    passes = nat.passes(ids, conditions)
+            images.append(bundle.tokenizer.decode(ids))
+            labels.append(conditions)
+        return torch.cat(images), torch.cat(labels)
+
+    def _record_quantities(self) -> None:
+        """Mean and spread of m, tau_1, tau_2, w at every step of the rollout."""
+        buffer: Any = self.model.rollout_buffer  # type: ignore[attr-defined]
+        timesteps = torch.from_numpy(buffer.observations["timestep"]).flatten()
+        actions = torch.from_numpy(buffer.actions).flatten(0, 1).clamp(-1, 1)
+        physical = self.decoder.action_map.physical(actions, timesteps)
+        for step in range(self.config.num_steps):
+            rows = physical[timesteps == step]
+            for column, name in enumerate(COLUMNS):
+                self.logger.record(f"{name}/step{step}_mean", float(rows[:, column].mean()))
+                self.logger.record(f"{name}/step{step}_std", float(rows[:, column].std()))
+
+    def _evaluate(self) -> None:
+        """FD of the policy's mean on fixed seeds; keeps the best policy."""
+        started = time.perf_counter()
+        bundle = self.decoder.bundle
+        policy: Any = self.model.policy
+        conditions = balanced_conditions(self.config.eval_samples, bundle.num_classes)
+        learned = LearnedPolicy(policy.actor, self.decoder.action_map)
+        images = generate(bundle, learned, conditions, self.config.num_steps, EVALUATION_SEED)
+        distance = judge_frechet_distance(bundle, images)
+        about = {
+            "round": self.rounds,
+            "trajectories": self.rounds * self.config.trajectories_per_round,
+            "frechet_distance": distance,
+        }
+        self.history.append(about)
+        grid = image_grid(images[: 10 * bundle.num_classes], columns=bundle.num_classes)
+        self.logger.record("eval/frechet_distance", distance)
+        self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
+        pictures = Path(self.config.out) / "samples"
+        pictures.mkdir(exist_ok=True)
+        grid.save(pictures / f"round_{self.rounds:05d}.png")
+        if distance < self.best_distance:
+            self.best_distance = distance
+            save_policy(self.config.out, "best", policy.actor, about)
+        save_policy(self.config.out, "last", policy.actor, about)
+        self.logger.record("time/evaluation", time.perf_counter() - started)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
+
+    def _save(self) -> None:
+        policy: Any = self.model.policy
+        state = {
+            "num_timesteps": self.model.num_timesteps,
+            "updates": self.model._n_updates,
+            "policy": policy.state_dict(),
+            "optimizer": policy.optimizer.state_dict(),
+            "reward": self.env.model.state_dict(),
+            "environment": self.decoder.state_dict(),
+            "callback": self.state_dict(),
+            "random": random_states(),
+        }
+        save_state(Path(self.config.out) / STATE, state)
+
+    def _record_time(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.logger.record(f"time/{phase}", now - self._clock)
+        self._clock = now
+
+
+def linear(start: float, end: float) -> Callable[[float], float]:
+    """A stable-baselines3 schedule: from `start` to `end` as the remaining share goes 1 .. 0.
+
+    Example:
+        >>> linear(1.0, 0.0)(0.25)
+        0.25
+    """
+    return lambda remaining: end + (start - end) * remaining

@@ -1,0 +1,115 @@
+"""The run folder: what a training writes, and how it is read again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.config import TrainConfig
+from agents.network import AdaNATNetwork
+from agents.policy import LearnedPolicy
+from nat_env.actions import ActionMap
+from nat_env.bundle import Bundle
+from nat_env.files import load_state, save_state, write_json
+from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.vector_env import residual_schedule
+
+CONFIG = "config.json"
+STATE = "state.safetensors"
+
+
+def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+    """Write the configuration and the bundle's fingerprint."""
+    values = {"fingerprint": bundle.fingerprint, "config": config.as_json()}
+    write_json(folder / CONFIG, values)
+
+
+def load_run_config(folder: Path) -> TrainConfig:
+    """The configuration of the run in `folder`.
+
+    Raises:
+        ValueError: there is no run, or its configuration is damaged.
+    """
+    values = dict(_read_config(folder)["config"])
+    discriminator = dict(values.pop("discriminator"))
+    discriminator["widths"] = tuple(discriminator["widths"])
+    try:
+        return TrainConfig(
+            out=folder, discriminator=DiscriminatorConfig(**discriminator), **values
+        )
+    except TypeError as error:
+        raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
+
+
+def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+    """Check that the run in `folder` can go on with this configuration and bundle.
+
+    Raises:
+        ValueError: no run there, another bundle's, or a configuration that differs.
+    """
+    stored = _read_config(folder)
+    if stored["fingerprint"] != bundle.fingerprint:
+        raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
+    now = json.loads(json.dumps(config.as_json()))
+    changed = [key for key, value in now.items() if stored["config"].get(key) != value]
+    if changed:
+        raise ValueError(
+            f"resume: {str(folder)!r} was started with another {', '.join(changed)}: "
+            + ", ".join(f"{key}={stored['config'].get(key)!r}" for key in changed)
+        )
+
+
+def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPolicy:
+    """The policy of a run.
+
+    Args:
+        folder: the run.
+        bundle: the one it was trained on.
+        which: `best` (lowest FD in training's evaluations) or `last`.
+
+    Raises:
+        ValueError: no run there, one of another bundle, or not trained far enough to have it.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which: got {which!r}, allowed are 'best', 'last'")
+    config = load_run_config(folder)
+    if _read_config(folder)["fingerprint"] != bundle.fingerprint:
+        raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
+    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
+    actor.load_state_dict(load_state(folder / f"{which}.safetensors")["actor"])
+    actor.eval().requires_grad_(False).to(bundle.device)
+    return LearnedPolicy(actor, ActionMap(residual_schedule(config.residual, config.num_steps)))
+
+
+def save_policy(folder: Path, which: str, actor: torch.nn.Module, about: dict[str, Any]) -> None:
+    """Write an actor as the run's `best` or `last`, with what is known about it."""
+    save_state(folder / f"{which}.safetensors", {"actor": actor.state_dict(), "about": about})
+
+
+def random_states() -> dict[str, Any]:
+    """State of torch's and numpy's global generators, which stable-baselines3 draws from."""
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+    return {
+        "torch": torch.get_rng_state(),
+        "numpy": numpy_state | {"state": numpy_state["state"] | {"key": key}},
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Restore what `random_states` gave."""
+    torch.set_rng_state(states["torch"])
+    inner = states["numpy"]["state"]
+    key = inner["key"].numpy().astype(np.uint32)
+    np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+        return {"fingerprint": values["fingerprint"], "config": values["config"]}
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"run: {str(folder)!r} is not a run folder ({error!r})") from error

@@ -1,0 +1,152 @@
+"""What a training is made of, and the presets of `nat-train`."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nat_env.rewards.adversarial import DiscriminatorConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Learn an adaptive decoding policy for a frozen NAT by PPO and an adversarial reward."""
+
+    out: Path
+    """Run folder: configuration, checkpoints, TensorBoard events, pictures."""
+    bundle: str = "fashion"
+    """A shipped bundle's name or a folder."""
+    num_steps: int = 4
+    """T, decoding steps of an episode."""
+    trajectories: int = 25_600
+    """Episodes of the whole training, warm-up included."""
+    trajectories_per_round: int = 256
+    """Episodes between two policy updates."""
+    num_envs: int = 256
+    """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`."""
+    residual: str | None = "heuristic"
+    """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
+    hidden_size: int = 128
+    """Width of actor and critic; the paper's is 512."""
+    learning_rate: float = 4e-4
+    """Of the policy at the start."""
+    final_learning_rate: float = 4e-5
+    """Reached linearly at the end."""
+    epochs: int = 5
+    """PPO passes over a rollout."""
+    batch_size: int = 256
+    """Transitions of a gradient step."""
+    clip_range: float = 0.2
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.0
+    """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
+    max_grad_norm: float = 0.5
+    action_std: float = 0.6
+    """sigma of Eq. 9 in raw units, at the start."""
+    final_action_std: float = 0.3
+    """sigma after half of the training."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    discriminator_updates: int = 5
+    """Gradient steps of the discriminator a round."""
+    fresh_samples: bool = False
+    """Train the discriminator on new samples of the updated policy, as the paper, at the price of
+    one more rollout a round; otherwise on the rollout's own samples."""
+    reals: str = "reconstructed"
+    """Real images as the discriminator sees them: `raw`, or `reconstructed` by the tokenizer."""
+    bypass_discriminator: bool = False
+    """Debugging: train on the environment's own reward."""
+    warmup_rounds: int = 8
+    """Rounds in which only the discriminator learns: an untrained one's normalised reward is
+    noise at full amplitude."""
+    eval_every: int = 10
+    """Rounds between evaluations."""
+    eval_samples: int = 2000
+    """Images of an evaluation; their seeds are never used by nat-eval."""
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "cpu"
+    threads: int = 2
+    """Torch threads; one when another program is busy beside it."""
+    resume: bool = False
+    """Go on with the run in `out`."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a count below 1, or counts that do not divide one another.
+        """
+        at_least_one = (
+            "num_steps",
+            "trajectories_per_round",
+            "num_envs",
+            "epochs",
+            "batch_size",
+            "discriminator_updates",
+            "eval_every",
+            "threads",
+        )
+        for name in at_least_one:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+        if self.trajectories_per_round % self.num_envs:
+            raise ValueError(
+                f"num_envs: got {self.num_envs}, must divide trajectories_per_round = "
+                f"{self.trajectories_per_round}"
+            )
+        if self.trajectories < self.trajectories_per_round * (self.warmup_rounds + 1):
+            raise ValueError(
+                f"trajectories: got {self.trajectories}, allowed is at least one round after "
+                f"{self.warmup_rounds} warm-up rounds of {self.trajectories_per_round}"
+            )
+        if self.batch_size > self.trajectories_per_round * self.num_steps:
+            raise ValueError(
+                f"batch_size: got {self.batch_size}, allowed is at most a round's "
+                f"{self.trajectories_per_round * self.num_steps} transitions"
+            )
+
+    @property
+    def rounds(self) -> int:
+        """Policy updates of the whole training, warm-up rounds included."""
+        return self.trajectories // self.trajectories_per_round
+
+    def as_json(self) -> dict[str, Any]:
+        """What identifies the run: everything but where it is and how it was called."""
+        values = asdict(self)
+        for name in ("out", "resume", "threads"):
+            del values[name]
+        return values
+
+
+PRESETS: dict[str, tuple[str, TrainConfig]] = {
+    "fashion": ("The shipped Fashion-MNIST bundle, minutes on two cores.", TrainConfig(Path())),
+    "digits": (
+        "The shipped 8x8 digits, under two minutes: for tests and first steps.",
+        TrainConfig(
+            Path(),
+            bundle="digits",
+            trajectories=20_480,
+            hidden_size=64,
+            discriminator=DiscriminatorConfig(widths=(32, 64)),
+        ),
+    ),
+    "paper": (
+        "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle.",
+        TrainConfig(
+            Path(),
+            num_steps=8,
+            trajectories=4096 * 1000,
+            trajectories_per_round=4096,
+            num_envs=1024,
+            residual=None,
+            hidden_size=512,
+            learning_rate=1e-5,
+            final_learning_rate=1e-5,
+            batch_size=4096 * 8,
+            entropy_coefficient=0.01,
+            max_grad_norm=float("inf"),
+            discriminator=DiscriminatorConfig(learning_rate=1e-4, batch_size=1024),
+            fresh_samples=True,
+            warmup_rounds=0,
+        ),
+    ),
+}

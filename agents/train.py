@@ -1,0 +1,144 @@
+"""Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.logger import configure
+
+from agents.callbacks import RoundCallback, linear
+from agents.checkpoint import (
+    CONFIG,
+    STATE,
+    check_same_run,
+    restore_random_states,
+    save_run_config,
+)
+from agents.config import PRESETS, TrainConfig
+from agents.policy import AdaNATPolicy
+from agents.ppo import PPO
+from agents.vec_env import GymnasiumVecEnv
+from nat_env.bundle import load_bundle
+from nat_env.files import load_state, require_writable_folder, write_json
+from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers import AdversarialReward, discriminator_reals
+
+
+class Training:
+    """A training run: environment, reward model, learner, and their state on disk."""
+
+    def __init__(self, config: TrainConfig, progress: bool = True) -> None:
+        """Set up a new run, or take up the one in `config.out` with `config.resume`.
+
+        Raises:
+            ValueError: an unknown bundle, a folder that cannot be written, a folder that holds a
+                run already (without `resume`), or one of another bundle or configuration (with).
+        """
+        bundle = load_bundle(config.bundle, config.dtype, config.device)
+        if config.resume:
+            check_same_run(config.out, config, bundle)
+            state = load_state(config.out / STATE)
+        else:
+            state = None
+            if (config.out / CONFIG).exists():
+                raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
+            require_writable_folder(config.out)
+            save_run_config(config.out, config, bundle)
+        self.config = config
+        decoder = NATDecodeVectorEnv(
+            config.num_envs, bundle, config.num_steps, residual=config.residual
+        )
+        reward_model = AdversarialRewardModel(
+            discriminator_reals(bundle, config.reals),
+            bundle.real_labels,
+            bundle.num_classes,
+            config.discriminator,
+            config.seed,
+        )
+        self.env = AdversarialReward(decoder, reward_model, bypass=config.bypass_discriminator)
+        adapter = GymnasiumVecEnv(self.env, copy_observations=False)
+        per_env = config.trajectories_per_round // config.num_envs
+        self.model = PPO(
+            AdaNATPolicy,
+            adapter,
+            action_std=lambda left: config.action_std if left > 0.5 else config.final_action_std,
+            warmup_timesteps=config.warmup_rounds
+            * config.trajectories_per_round
+            * config.num_steps,
+            learning_rate=linear(config.learning_rate, config.final_learning_rate),
+            n_steps=per_env * config.num_steps,
+            batch_size=config.batch_size,
+            n_epochs=config.epochs,
+            clip_range=config.clip_range,
+            ent_coef=config.entropy_coefficient,
+            vf_coef=config.value_coefficient,
+            max_grad_norm=config.max_grad_norm,
+            policy_kwargs={"grid": bundle.grid, "hidden_size": config.hidden_size},
+            seed=config.seed,
+            device=config.device,
+        )
+        self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
+        self.callback = RoundCallback(config, self.env, progress)
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def total_timesteps(self) -> int:
+        """Environment steps of the whole training."""
+        config = self.config
+        return config.rounds * config.trajectories_per_round * config.num_steps
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end; gives and writes the results (`results.json`)."""
+        left = self.total_timesteps - self.model.num_timesteps
+        if left > 0:
+            self.model.learn(left, self.callback, reset_num_timesteps=False)
+        self.model.logger.close()
+        results = {
+            "bundle": self.config.bundle,
+            "num_steps": self.config.num_steps,
+            "judge": f"{self.env.decoder.bundle.name}-judge",
+            "num_samples": self.config.eval_samples,
+            "best_frechet_distance": self.callback.best_distance,
+            "history": self.callback.history,
+        }
+        write_json(self.config.out / "results.json", results)
+        return results
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        model = self.model
+        model.num_timesteps = int(state["num_timesteps"])
+        model._n_updates = int(state["updates"])
+        model.policy.load_state_dict(state["policy"])
+        model.policy.optimizer.load_state_dict(state["optimizer"])
+        self.env.model.load_state_dict(state["reward"])
+        model._last_obs = self.env.decoder.load_state_dict(state["environment"])
+        model._last_episode_starts = np.ones(self.config.num_envs, bool)
+        model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
+        self.callback.load_state_dict(state["callback"])
+        restore_random_states(state["random"])
+
+
+def main() -> None:
+    """Entry point."""
+    config = tyro.extras.overridable_config_cli(PRESETS, prog="nat-train")
+    torch.set_num_threads(config.threads)
+    try:
+        results = Training(config).run()
+    except ValueError as error:
+        raise SystemExit(f"nat-train: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"nat-train: interrupted; the same command with --resume goes on in {config.out}"
+        ) from None
+    first, best = results["history"][0], results["best_frechet_distance"]
+    print(
+        f"FD ({results['judge']}, {results['num_samples']} samples): "
+        f"{first['frechet_distance']:.2f} at the start, {best:.2f} at best; run in {config.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()
