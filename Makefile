@@ -51,7 +51,7 @@ $(VENV)/bin/pip:
 
 define install
 	@echo "==> Installing nat-env[$(1)] into $(VENV); the first time takes a minute or more"
-	@$(RUN) -m pip install -q -e '.[$(1)]'
+	@$(RUN) -m pip install -qq -e '.[$(1)]'
 	@touch $@
 endef
 

@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from agents.checkpoint import STATE, random_states, save_policy
 from agents.config import TrainConfig
-from agents.policy import LearnedPolicy
+from agents.policy import ExploringPolicy, LearnedPolicy
 from nat_env.bundle import balanced_conditions
-from nat_env.decoding import decode_step
 from nat_env.files import save_state
 from nat_env.generate import generate
 from nat_env.judging import judge_frechet_distance
@@ -26,6 +25,9 @@ from nat_env.wrappers import AdversarialReward
 
 EVALUATION_SEED = 2**40
 """nat-eval's seeds stay below: the best checkpoint is not chosen on the samples it is judged by."""
+
+FRESH_SEED = 2**50
+"""Seeds of the discriminator's fresh samples start here."""
 
 
 class RoundCallback(BaseCallback):
@@ -87,7 +89,8 @@ class RoundCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._record_time("rollout")
         self._record_quantities()
-        rewards = self.model.rollout_buffer.rewards.sum(axis=0)  # type: ignore[attr-defined]
+        steps = self.model.rollout_buffer.rewards  # type: ignore[attr-defined]
+        rewards = steps[self.config.num_steps - 1 :: self.config.num_steps]  # of final images
         self.logger.record("reward/mean", float(rewards.mean()))
         self.logger.record("reward/std", float(rewards.std()))
         self.logger.record("reward/original_mean", self.env.original_mean)
@@ -121,38 +124,16 @@ class RoundCallback(BaseCallback):
             self.logger.record(f"discriminator/{key}", value)
         self._record_time("discriminator")
 
-    @torch.no_grad()
     def _fresh_samples(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [n, C, H, W] and labels [n] of the updated policy, with its exploration noise."""
-        nat, bundle = self.decoder.bundle.nat, self.decoder.bundle
-        count = min(
-            self.config.discriminator.batch_size * self.config.discriminator_updates,
-            self.config.trajectories_per_round,
-        )
-        images, labels = [], []
-        for start in range(0, count, self.config.num_envs):
-            size = min(self.config.num_envs, count - start)
-            conditions = torch.randint(bundle.num_classes, (size,), device=bundle.device)
-            ids = torch.full((size, nat.num_tokens), nat.mask_id, device=bundle.device)
-            passes = nat.first_passes(conditions)
-            for step in range(self.config.num_steps):
-                timestep = torch.full((size,), step, device=bundle.device)
-                observation = {
-                    "features": passes.features.flatten(1),
-                    "timestep": timestep[:, None],
-                }
-                actions, _, _ = self.model.policy(observation)
-                physical = self.decoder.action_map.physical(actions.clamp(-1, 1), timestep)
-                uniforms = torch.rand(size, nat.num_tokens, 2, device=bundle.device)
-                last = timestep == self.config.num_steps - 1
-                ids = decode_step(
-                    ids, passes.logits, passes.null_logits, physical, uniforms, last, nat.mask_id
-                )
-                if step < self.config.num_steps - 1:
-                    passes = nat.passes(ids, conditions)
-            images.append(bundle.tokenizer.decode(ids))
-            labels.append(conditions)
-        return torch.cat(images), torch.cat(labels)
+        bundle = self.decoder.bundle
+        needed = self.config.discriminator.batch_size * self.config.discriminator_updates
+        count = min(needed, self.config.trajectories_per_round)
+        conditions = balanced_conditions(count, bundle.num_classes)
+        policy: Any = self.model.policy
+        exploring = ExploringPolicy(policy, self.decoder.action_map)
+        seed = FRESH_SEED + self.rounds * count
+        return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
 
     def _record_quantities(self) -> None:
         """Mean and spread of m, tau_1, tau_2, w at every step of the rollout."""

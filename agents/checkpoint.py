@@ -36,9 +36,7 @@ def load_run_config(folder: Path) -> TrainConfig:
     discriminator = dict(values.pop("discriminator"))
     discriminator["widths"] = tuple(discriminator["widths"])
     try:
-        return TrainConfig(
-            out=folder, discriminator=DiscriminatorConfig(**discriminator), **values
-        )
+        return TrainConfig(out=folder, discriminator=DiscriminatorConfig(**discriminator), **values)
     except TypeError as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
 

@@ -166,3 +166,19 @@ class LearnedPolicy:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         mean = self.actor(features, timestep)
         return self.action_map.physical((mean / RAW_SCALE).clamp(-1, 1), timestep)
+
+
+class ExploringPolicy:
+    """A policy with its exploration noise as a `DecodingPolicy`: what a rollout follows."""
+
+    def __init__(self, policy: AdaNATPolicy, action_map: ActionMap) -> None:
+        """Sample from `policy` through `action_map`."""
+        self.policy = policy
+        self.action_map = action_map
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        mean = self.policy.actor(features, timestep)
+        raw = mean + self.policy.action_std * torch.randn_like(mean)
+        return self.action_map.physical((raw / RAW_SCALE).clamp(-1, 1), timestep)

@@ -29,7 +29,7 @@ class PPO(stable_baselines3.PPO):
         warmup_timesteps: int = 0,
         **kwargs: Any,
     ) -> None:
-        """As stable-baselines3's PPO, and:
+        """Set up as stable-baselines3's PPO does.
 
         Args:
             policy: `AdaNATPolicy`.

@@ -12,10 +12,12 @@ from nat_env.generate import generate
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers import AdversarialReward
 
 __version__ = "0.1.0"
 __all__ = [
     "ActionMap",
+    "AdversarialReward",
     "Bundle",
     "DecodingPolicy",
     "NATDecodeEnv",

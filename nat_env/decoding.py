@@ -47,10 +47,8 @@ def sample_tokens(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tens
     return tokens.clamp_max(logits.shape[-1] - 1)
 
 
-def confidences(
-    logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: Tensor
-) -> Tensor:
-    """log softmax(logits)[token] + temperature * Gumbel noise, per row.
+def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
+    """Log softmax(logits)[token] + temperature * Gumbel noise, per row.
 
     Args:
         logits: guided, not tempered [M, K].
@@ -110,9 +108,7 @@ def decode_step(
     tokens = sample_tokens(guided, action[:, SAMPLING_TEMPERATURE], uniform[:, 0])
 
     confidence = torch.full(ids.shape, torch.inf, device=ids.device)
-    confidence[masked] = confidences(
-        guided, tokens, action[:, REMASK_TEMPERATURE], uniform[:, 1]
-    )
+    confidence[masked] = confidences(guided, tokens, action[:, REMASK_TEMPERATURE], uniform[:, 1])
     ratio = actions[:, REMASK_RATIO].float().masked_fill(last, 0.0)
     revealed = ids.masked_scatter(masked, tokens)
     return revealed.masked_fill(remask(confidence, ratio), mask_id)

@@ -1,7 +1,7 @@
 """A single sample being decoded: the vector environment with one row."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +15,7 @@ from nat_env.vector_env import NATDecodeVectorEnv
 class NATDecodeEnv(gym.Env):
     """`gym.make("NATDecode-v0")`: row 0 of a `NATDecodeVectorEnv`, to which the arguments go."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 2}
 
     def __init__(
         self,

@@ -94,5 +94,7 @@ def heuristic_schedule(
         )
         for t in range(num_steps)
     ]
-    name = f"heuristic(lambda={remask_slope:g}, k={guidance_slope:g}, tau1={sampling_temperature:g})"
+    name = (
+        f"heuristic(lambda={remask_slope:g}, k={guidance_slope:g}, tau1={sampling_temperature:g})"
+    )
     return Schedule(torch.tensor(rows), name)

@@ -37,7 +37,7 @@ class NATDecodeVectorEnv(VectorEnv):
     episodes have no features: their last observation has zeros there.
     """
 
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's; replaced per instance)
         "render_modes": ["rgb_array"],
         "render_fps": 2,
         "autoreset_mode": AutoresetMode.SAME_STEP,
@@ -88,9 +88,7 @@ class NATDecodeVectorEnv(VectorEnv):
             raise ValueError(
                 f"autoreset_mode: got {autoreset_mode!r}, allowed are {allowed}"
             ) from None
-        self.bundle = (
-            bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
-        )
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
         self.num_steps = num_steps
         self.render_mode = render_mode
@@ -224,7 +222,7 @@ class NATDecodeVectorEnv(VectorEnv):
             or not mask.any()
         ):
             raise ValueError(
-                f"reset_mask: got {mask!r}, allowed is a bool array [{self.num_envs}], not all False"
+                f"reset_mask: got {mask!r}, allowed is bool [{self.num_envs}], not all False"
             )
         if self._passes is None and not mask.all():
             raise ValueError("reset_mask: the first reset must start every row")
@@ -238,7 +236,7 @@ class NATDecodeVectorEnv(VectorEnv):
         fresh = self.generators is None
         generators = self.generators or [seeding.np_random(None)[0] for _ in range(self.num_envs)]
         if seed is not None:
-            for row in np.flatnonzero(mask):
+            for row in map(int, np.flatnonzero(mask)):
                 if seed[row] is not None or fresh:
                     generators[row] = seeding.np_random(seed[row])[0]
         self.generators = generators
@@ -293,17 +291,16 @@ class NATDecodeVectorEnv(VectorEnv):
         rewards = np.zeros(self.num_envs, np.float64)
         self.final_images = self.final_conditions = None
         if bool(terminated.any()):
+            conditions = self.conditions[terminated]
             self.final_images = self.bundle.tokenizer.decode(self.ids[terminated])
-            self.final_conditions = self.conditions[terminated]
-            scores = self.reward_fn(self.final_images, self.final_conditions)
+            self.final_conditions = conditions
+            scores = self.reward_fn(self.final_images, conditions)
             rewards[terminated.cpu().numpy()] = scores.cpu().numpy()
         return rewards
 
     def _observation(self) -> Any:
         assert self._passes is not None
-        return self._form.observe(
-            self._passes.features, self.ids, self.conditions, self.timesteps
-        )
+        return self._form.observe(self._passes.features, self.ids, self.conditions, self.timesteps)
 
     def _final_info(self, terminated: Tensor, actions: np.ndarray) -> dict[str, Any]:
         """Gymnasium's `final_obs` and `final_info` of the rows that end in this step."""
@@ -330,9 +327,7 @@ class NATDecodeVectorEnv(VectorEnv):
         if not np.isfinite(array).all():
             raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
         if np.abs(array).max() > 1:
-            raise ValueError(
-                f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]"
-            )
+            raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
         return array
 
 

@@ -88,9 +88,7 @@ class AdversarialReward(VectorWrapper):
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
 
-    def step(
-        self, actions: Any
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As the environment's, with the discriminator's reward where an episode ends."""
         observation, original, terminated, truncated, info = self.env.step(actions)
         rewards = original

@@ -34,7 +34,7 @@ PRESETS: dict[str, PretrainConfig] = {
             loop=LoopConfig(epochs=2.6, batch_size=32, learning_rate=1.5e-3, warmup_steps=200)
         ),
         transformer=TransformerTraining(
-            loop=LoopConfig(epochs=9, batch_size=64, learning_rate=8e-4, warmup_steps=500)
+            loop=LoopConfig(epochs=6, batch_size=64, learning_rate=8e-4, warmup_steps=500)
         ),
         judge=JudgeTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
     ),

@@ -118,9 +118,9 @@ def digits() -> LabelledImages:
     """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8; every fifth is for testing."""
     from sklearn.datasets import load_digits
 
-    values = load_digits()
-    images = torch.from_numpy(values.images / 16 * 255).round().to(torch.uint8)[:, None]
-    labels = torch.from_numpy(values.target).long()
+    pixels, targets = load_digits(return_X_y=True)  # [n, 64] in 0 .. 16, [n]
+    images = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).view(-1, 1, 8, 8)
+    labels = torch.from_numpy(targets).long()
     test = torch.arange(len(images)) % 5 == 0
     return LabelledImages(
         name="digits",

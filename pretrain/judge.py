@@ -35,7 +35,7 @@ def train_judge(
         loss.backward()
         optimizer.step()
         return {
-            "loss": float(loss),
+            "loss": loss.item(),
             "accuracy": float((logits.argmax(1) == labels[indices]).float().mean()),
         }
 

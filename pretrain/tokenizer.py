@@ -29,7 +29,7 @@ class TokenizerTraining:
 
 
 class PatchDiscriminator(nn.Module):
-    """Real or reconstructed, judged patch by patch (Isola et al. 2017), without batch statistics."""
+    """Real or reconstructed, patch by patch (Isola et al. 2017), without batch statistics."""
 
     def __init__(self, channels: int, width: int = 32) -> None:
         """Make one with random weights."""
@@ -48,6 +48,16 @@ class PatchDiscriminator(nn.Module):
         return self.layers(images * 2 - 1)
 
 
+class _Counter(nn.Module):
+    """Tokens seen per code since the last restart, [K]; a module, so that it is checkpointed."""
+
+    count: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(size))
+
+
 def train_tokenizer(
     images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int
 ) -> VQTokenizer:
@@ -57,8 +67,7 @@ def train_tokenizer(
     discriminator = PatchDiscriminator(config.channels)
     optimizer = torch.optim.Adam(tokenizer.parameters(), betas=(0.9, 0.99))
     d_optimizer = torch.optim.Adam(discriminator.parameters(), betas=(0.5, 0.99))
-    uses = nn.Module()  # tokens seen per code since the last restart
-    uses.register_buffer("count", torch.zeros(config.codebook_size))
+    uses = _Counter(config.codebook_size)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
         batch = images[indices].float() / 255
@@ -69,7 +78,7 @@ def train_tokenizer(
         output = tokenizer.images(quantised)
         pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
         loss = pixel_loss + training.commitment * code_loss
-        scalars = {"pixel_loss": float(pixel_loss), "code_loss": float(code_loss)}
+        scalars = {"pixel_loss": pixel_loss.item(), "code_loss": code_loss.item()}
         if step >= training.adversarial_start * total_steps:
             loss = loss - training.adversarial_weight * discriminator(output).mean()
         optimizer.zero_grad()
@@ -81,9 +90,9 @@ def train_tokenizer(
             d_optimizer.zero_grad()
             d_loss.backward()
             d_optimizer.step()
-            scalars["discriminator_loss"] = float(d_loss)
+            scalars["discriminator_loss"] = d_loss.item()
 
-        uses.count += torch.bincount(ids.flatten(), minlength=config.codebook_size)
+        uses.count.add_(torch.bincount(ids.flatten(), minlength=config.codebook_size))
         if (step + 1) % training.restart_every == 0:
             unused = uses.count == 0
             scalars["unused_codes"] = float(unused.sum())

@@ -57,9 +57,7 @@ def train_transformer(
     torch.manual_seed(seed)
     model = UViT(config)
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        _decayed_groups(model, training.weight_decay), betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(_decayed_groups(model, training.weight_decay), betas=(0.9, 0.98))
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
         loss = masked_token_loss(model, ids[indices], labels[indices], training)
@@ -68,7 +66,7 @@ def train_transformer(
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         update_average(average, model, min(training.ema_decay, (1 + step) / (10 + step)))
-        return {"loss": float(loss), "gradient_norm": float(norm)}
+        return {"loss": loss.item(), "gradient_norm": norm.item()}
 
     parts = {"model": model, "average": average, "optimizer": optimizer}
     fit("transformer", folder, training.loop, len(ids), seed, parts, update)
@@ -77,7 +75,7 @@ def train_transformer(
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * model, parameter by parameter."""
+    """Average <- decay * average + (1 - decay) * model, parameter by parameter."""
     for target, source in zip(average.parameters(), model.parameters(), strict=True):
         target.lerp_(source, 1 - decay)
 

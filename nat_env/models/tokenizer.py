@@ -55,7 +55,8 @@ class VQTokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig, vq: Any = None) -> None:
         """Wrap `vq` (a diffusers `VQModel`), or make one with random weights."""
         super().__init__()
-        from diffusers import VQModel  # slow to import, needed only once an image is decoded
+        # Slow to import, and needed only once an image is decoded.
+        from diffusers.models.autoencoders.vq_model import VQModel
 
         self.config = config
         channels = config.channels * config.patch_size**2
@@ -85,8 +86,8 @@ class VQTokenizer(nn.Module):
 
     def images(self, latents: Tensor) -> Tensor:
         """Quantised latents [B, L, h, w] -> images [B, C, H, W], not clipped."""
-        patches = self.vq.decode(latents, force_not_quantize=True).sample
-        return (F.pixel_shuffle(patches, self.config.patch_size) + 1) / 2
+        patches: Any = self.vq.decode(latents, force_not_quantize=True)
+        return (F.pixel_shuffle(patches.sample, self.config.patch_size) + 1) / 2
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -103,21 +104,16 @@ class VQTokenizer(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Save in diffusers' layout, with our own configuration beside it."""
-        import json
-
         self.vq.save_pretrained(folder)
         (folder / "tokenizer.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "VQTokenizer":
         """Load what `save` saved."""
-        import json
-
-        from diffusers import VQModel
+        from diffusers.models.autoencoders.vq_model import VQModel
 
         values = json.loads((folder / "tokenizer.json").read_text())
-        config = TokenizerConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        for name in ("image_size", "block_out_channels"):
+            values[name] = tuple(values[name])
         vq = VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
-        return cls(config, vq)
+        return cls(TokenizerConfig(**values), vq)

@@ -71,7 +71,7 @@ class _Block(nn.Module):
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, size // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, L, D / heads]
         if torch.is_grad_enabled() and x.device.type == "cpu":
-            # The fused kernel's backward is slow on CPU at these lengths; this trains twice as fast.
+            # The fused kernel's backward is slow on CPU at these lengths: this is twice as fast.
             weights = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
             mixed = weights.softmax(dim=-1) @ value
         else:

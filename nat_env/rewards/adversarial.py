@@ -24,7 +24,7 @@ class DiscriminatorConfig:
     loss: str = "bce"
     """`bce` (the authors' code) or `hinge`."""
     reward_form: str = "sigmoid"
-    """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus` = -log(1 - sigmoid)."""
+    """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus`."""
 
     def __post_init__(self) -> None:
         """Check the names.

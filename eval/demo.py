@@ -1,0 +1,113 @@
+"""`make demo`: train an adaptive policy on a shipped bundle, evaluate it, write a report."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from agents.checkpoint import CONFIG
+from agents.config import PRESETS
+from agents.train import Training
+from eval import run
+from nat_env.bundle import load_bundle
+from nat_env.files import write_text
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train an adaptive decoding policy, compare it with the papers' schedule, and show it.
+
+    Called again, it goes on where it stopped, and only reports what is finished.
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder for the run, the results, the report and its pictures."""
+    bundle: Literal["fashion", "digits"] = "fashion"
+    """A shipped bundle, trained with its preset of nat-train."""
+    trajectories: int | None = None
+    """Episodes of training; by default those of the preset."""
+    num_samples: int = 5000
+    """N, images of the evaluation."""
+    seed: int = 0
+    threads: int = 2
+    """Torch threads."""
+
+
+def demo(arguments: Arguments) -> None:
+    """Train, evaluate, report; prints what it does and how long each part took."""
+    started = time.perf_counter()
+    run_folder = arguments.out / "policy"
+    config = dataclasses.replace(
+        PRESETS[arguments.bundle][1],
+        out=run_folder,
+        seed=arguments.seed,
+        resume=(run_folder / CONFIG).is_file(),
+        threads=arguments.threads,
+    )
+    if arguments.trajectories is not None:
+        config = dataclasses.replace(config, trajectories=arguments.trajectories)
+    bundle = load_bundle(config.bundle)
+    print(
+        f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.class_names)} classes "
+        f"of images ({', '.join(bundle.class_names)}) in {config.num_steps} steps.\n"
+        f"1. Learning a policy for its decoding: {config.rounds} rounds of "
+        f"{config.trajectories_per_round} images.",
+        flush=True,
+    )
+    results = Training(config).run()
+    trained = time.perf_counter()
+    start = results["history"][0]["frechet_distance"]
+    print(
+        f"   {trained - started:.0f} s; FD {start:.2f} -> {results['best_frechet_distance']:.2f} "
+        f"({results['judge']}, {results['num_samples']} images)\n"
+        f"2. Evaluating it and the papers' schedule on {arguments.num_samples} other images each.",
+        flush=True,
+    )
+    table, pictures = run.run(
+        run.Arguments(
+            policies=("heuristic", str(run_folder)),
+            out=arguments.out,
+            num_steps=config.num_steps,
+            num_samples=arguments.num_samples,
+            threads=arguments.threads,
+        )
+    )
+    ended = time.perf_counter()
+    pictures = [*pictures, *sorted((run_folder / "samples").glob("*.png"))[-1:]]
+    report = arguments.out / "report.md"
+    write_text(report, _report(arguments, table, pictures, trained - started, ended - trained))
+    print(
+        f"\n{table}\n\nTrained in {trained - started:.0f} s, evaluated in {ended - trained:.0f} s."
+    )
+    print(*pictures, report, sep="\n")
+
+
+def _report(
+    arguments: Arguments, table: str, pictures: list[Path], training: float, evaluation: float
+) -> str:
+    shown = "\n\n".join(f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures)
+    return (
+        f"# Decoding policy for `{arguments.bundle}`\n\n{table}\n\n"
+        f"Trained in {training:.0f} s, evaluated in {evaluation:.0f} s, "
+        f"{arguments.threads} torch threads, seed {arguments.seed}.\n\n{shown}\n"
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = tyro.cli(Arguments, prog="demo")
+    torch.set_num_threads(arguments.threads)
+    try:
+        demo(arguments)
+    except ValueError as error:
+        raise SystemExit(f"demo: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("demo: interrupted; the same command goes on") from None
+
+
+if __name__ == "__main__":
+    main()

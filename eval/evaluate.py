@@ -1,0 +1,250 @@
+"""The Frechet distances of a policy's samples to real images, judge by judge."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from eval.judges import Judge, bundle_judge
+from eval.policies import ShuffledPolicy
+from nat_env.bundle import Bundle, balanced_conditions
+from nat_env.files import load_state, save_state
+from nat_env.generate import StepRecord, generate
+from nat_env.policies import DecodingPolicy
+from nat_env.statistics import FeatureAccumulator, GaussianStatistics, frechet_distance
+
+SEED_STRIDE = 1_000_000
+"""Sample i of evaluation seed s draws from generator seed s * SEED_STRIDE + i."""
+
+SEED_LIMIT = 2**40 // SEED_STRIDE
+"""From generator seed 2^40 on training chooses its best policy, on other samples than these."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A judge, and the real images that it compares samples with."""
+
+    judge: Judge
+    statistics: GaussianStatistics
+    description: str
+    """Which real images, and how many."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` measured."""
+
+    frechet_distances: Mapping[str, float]
+    """By the judge's name."""
+    class_accuracy: float
+    """Share of the samples that the bundle's judge, a classifier, takes for their class."""
+    num_samples: int
+    seconds: float
+    """Of generating the samples, the judges' time left out."""
+    judge_seconds: float
+    action_mean: NDArray[np.float64]
+    """Of m, tau_1, tau_2, w over the samples [T, 4]."""
+    action_std: NDArray[np.float64]
+    """[T, 4]; zero where the policy is the same for all samples."""
+
+    @property
+    def images_per_second(self) -> float:
+        """Samples generated a second."""
+        return self.num_samples / self.seconds
+
+
+def evaluate(
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    num_steps: int,
+    num_samples: int,
+    seed: int,
+    judges: Sequence[Reference],
+    batch_size: int = 128,
+    progress: str | None = None,
+    shuffle_features: bool = False,
+) -> Evaluation:
+    """Generate samples of all classes alike, and compare them with real images.
+
+    Only one batch of images is held at a time.
+
+    Args:
+        bundle: the frozen models.
+        policy: (features, timestep) -> m, tau_1, tau_2, w.
+        num_steps: T >= 1.
+        num_samples: N, 2 to `SEED_STRIDE`. A Frechet distance falls as N grows.
+        seed: 0 to `SEED_LIMIT` - 1; no two seeds share a random number.
+        judges: with their references, see `reference`.
+        batch_size: samples decoded at once.
+        progress: label of a progress bar; None for no bar.
+        shuffle_features: the policy sees the features of other samples of the batch.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    check_numbers(num_samples, seed, batch_size)
+    if shuffle_features:
+        policy = ShuffledPolicy(policy, seed)
+    conditions = balanced_conditions(num_samples, bundle.num_classes)
+    features = [FeatureAccumulator() for _ in judges]
+    actions = [FeatureAccumulator() for _ in range(num_steps)]
+    seconds = judge_seconds = 0.0
+    correct = 0
+
+    def record(step: StepRecord) -> None:
+        actions[step.timestep].update(step.actions.double().cpu().numpy())
+
+    _warm_up(bundle)
+    with _bar(num_samples, progress) as bar:
+        for start in range(0, num_samples, batch_size):
+            labels = conditions[start : start + batch_size]
+            first_seed = seed * SEED_STRIDE + start
+            started = _now(bundle)
+            images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
+            generated = _now(bundle)
+            for judged, accumulator in zip(judges, features, strict=True):
+                accumulator.update(judged.judge.features(images).cpu().numpy())
+            correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
+            seconds += generated - started
+            judge_seconds += _now(bundle) - generated
+            bar.update(len(labels))
+
+    statistics = [accumulator.statistics() for accumulator in actions]
+    return Evaluation(
+        frechet_distances={
+            judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
+            for judged, accumulator in zip(judges, features, strict=True)
+        },
+        class_accuracy=correct / num_samples,
+        num_samples=num_samples,
+        seconds=seconds,
+        judge_seconds=judge_seconds,
+        action_mean=np.stack([s.mean for s in statistics]),
+        action_std=np.stack([np.sqrt(np.diag(s.covariance)) for s in statistics]),
+    )
+
+
+def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
+    """Check the numbers of an evaluation, before anything is computed for it.
+
+    Raises:
+        ValueError: one of them is out of the range given at `evaluate`.
+    """
+    if not 2 <= num_samples <= SEED_STRIDE:
+        raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {SEED_STRIDE}")
+    if not 0 <= seed < SEED_LIMIT:
+        raise ValueError(f"seed: got {seed}, allowed are 0 .. {SEED_LIMIT - 1}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+
+
+def reference(
+    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+) -> Reference:
+    """What `judge` compares samples of `bundle` with.
+
+    For the bundle's own judge, the statistics that the bundle carries. For another one, those of
+    the bundle's real images, computed once and then read from the folder `cache`.
+    """
+    if judge.name == bundle_judge(bundle).name:
+        count = bundle.statistics.count
+        return Reference(judge, bundle.statistics, f"all {count} training images")
+    description = f"{len(bundle.real_images)} training images"
+    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}.safetensors"
+    if path is not None and path.is_file():
+        return Reference(judge, _load_statistics(path), description)
+    real = _batches(bundle.real_images, f"{judge.name}, real" if progress else None)
+    statistics = _statistics(judge, (b.to(bundle.device).float() / 255 for b in real))
+    if path is not None:
+        parts = {"mean": statistics.mean, "covariance": statistics.covariance}
+        tensors: dict[str, Any] = {k: torch.from_numpy(v) for k, v in parts.items()}
+        save_state(path, tensors | {"count": statistics.count})
+    return Reference(judge, statistics, description)
+
+
+def floors(
+    bundle: Bundle, judges: Sequence[Reference], progress: bool = False
+) -> list[dict[str, Any]]:
+    """Distances that no policy can be expected to get below.
+
+    `reconstruction`: the bundle's real images after the tokenizer, against the judge's reference.
+    They are among the images of the reference, so that samples, which are not, have it harder.
+    `real`: images that no part was trained on, for the bundle's own judge, measured when the
+    bundle was made.
+
+    Returns:
+        One dict for each distance: bundle, bundle_fingerprint, judge, floor, num_samples,
+        reference, frechet_distance. `num_samples` is None where the bundle does not say.
+    """
+    about = {"bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}
+    own = bundle_judge(bundle).name
+    rows: list[dict[str, Any]] = []
+    for judged in judges:
+        name = judged.judge.name
+        ids = _batches(bundle.real_ids, f"{name}, reconstructed" if progress else None)
+        decoded = (bundle.tokenizer.decode(batch.to(bundle.device)) for batch in ids)
+        statistics = _statistics(judged.judge, decoded)
+        rows.append(
+            about
+            | {
+                "judge": name,
+                "floor": "reconstruction",
+                "num_samples": statistics.count,
+                "reference": judged.description,
+                "frechet_distance": frechet_distance(statistics, judged.statistics),
+            }
+        )
+        if name == own and "real_floor" in bundle.quality:
+            quoted = {
+                "judge": name,
+                "floor": "real",
+                "num_samples": None,
+                "reference": bundle.quality.get("floors_measured_on"),
+                "frechet_distance": bundle.quality["real_floor"],
+            }
+            rows.append(about | quoted)
+    return rows
+
+
+def _warm_up(bundle: Bundle) -> None:
+    """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
+    labels = torch.arange(bundle.num_classes, device=bundle.device)
+    bundle.nat.first_passes(labels)
+    bundle.tokenizer.decode(bundle.real_ids[:1].to(bundle.device))
+
+
+def _now(bundle: Bundle) -> float:
+    if bundle.device.type == "cuda":  # kernels run on after their call has returned
+        torch.cuda.synchronize(bundle.device)
+    return time.perf_counter()
+
+
+def _bar(total: int, label: str | None) -> tqdm:
+    # disable=None: no bar where the output is no terminal.
+    return tqdm(total=total, desc=label, unit="image", leave=False, disable=not label or None)
+
+
+def _batches(rows: Tensor, label: str | None, size: int = 256) -> Iterable[Tensor]:
+    with _bar(len(rows), label) as bar:
+        for batch in rows.split(size):
+            yield batch
+            bar.update(len(batch))
+
+
+def _statistics(judge: Judge, batches: Iterable[Tensor]) -> GaussianStatistics:
+    accumulator = FeatureAccumulator()
+    for images in batches:
+        accumulator.update(judge.features(images).cpu().numpy())
+    return accumulator.statistics()
+
+
+def _load_statistics(path: Path) -> GaussianStatistics:
+    state = load_state(path)
+    return GaussianStatistics(state["mean"].numpy(), state["covariance"].numpy(), state["count"])

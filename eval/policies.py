@@ -1,0 +1,148 @@
+"""Policies by name: what the commands take for a policy, and what they tell it apart by."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.checkpoint import load_policy, load_run_config
+from agents.policy import LearnedPolicy
+from nat_env.bundle import Bundle, bundle_folder
+from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.schedules import Schedule, heuristic_schedule
+
+ALLOWED = (
+    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's json file "
+    "or a run folder"
+)
+
+_HEURISTIC = re.compile(r"heuristic(?:\((.*)\))?")
+
+
+def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, DecodingPolicy]:
+    """A policy from the text that names it on a command line.
+
+    Args:
+        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a json file written by `Schedule.save`, or
+            the folder of a run, whose best policy is taken.
+        bundle: what the policy is for.
+        num_steps: T >= 1.
+
+    Returns:
+        The name to print, and the policy.
+
+    Raises:
+        ValueError: none of these, a number that is not allowed, a schedule or run of another T, or
+            a run of another bundle.
+
+    Example:
+        >>> from nat_env import load_bundle
+        >>> bundle = load_bundle("digits", dtype="float32")
+        >>> name, policy = named_policy("heuristic(2, 0.5, 0.8)", bundle, num_steps=4)
+        >>> name
+        'heuristic(lambda=2, k=0.5, tau1=0.8)'
+        >>> policy(torch.zeros(1, 16, 64), torch.tensor([0]))
+        tensor([[0.9239, 0.8000, 2.0000, 0.1250]])
+    """
+    match = _HEURISTIC.fullmatch(spec.strip())
+    if match:
+        schedule = _heuristic(spec, match[1], num_steps)
+        return spec.strip() if match[1] is None else schedule.name, ScheduledPolicy(schedule)
+    path = Path(spec)
+    if (own := own_num_steps(spec)) != num_steps:
+        raise ValueError(f"policy: {spec!r} is for num_steps = {own}, got {num_steps}")
+    if path.is_dir():
+        return str(path), load_policy(path, bundle)
+    return str(path), ScheduledPolicy(Schedule.load(path))
+
+
+def own_num_steps(spec: str) -> int | None:
+    """T of a schedule's file or of a run; None for a heuristic, which is for any T.
+
+    Raises:
+        ValueError: no policy is named so.
+    """
+    if _HEURISTIC.fullmatch(spec.strip()):
+        return None
+    path = Path(spec)
+    if path.is_dir():
+        return load_run_config(path).num_steps
+    if path.is_file():
+        return Schedule.load(path).num_steps
+    raise ValueError(f"policy: got {spec!r}, allowed are {ALLOWED}")
+
+
+def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashion") -> str:
+    """The bundle that policies are evaluated on: the one given, or else that of the runs.
+
+    Whether a run belongs to a given bundle is checked when its policy is loaded.
+
+    Raises:
+        ValueError: none given, and the runs are of different bundles.
+    """
+    if given is not None:
+        return given
+    runs = [path for path in map(Path, specs) if path.is_dir()]
+    names = [load_run_config(path).bundle for path in runs]
+    if len({bundle_folder(name) for name in names}) > 1:
+        of_which = ", ".join(f"{run} of {name!r}" for run, name in zip(runs, names, strict=True))
+        raise ValueError(f"policies: allowed are runs of one bundle, got {of_which}")
+    return names[0] if names else default
+
+
+class ShuffledPolicy:
+    """A policy that sees the features of other samples of its batch: what adapting is worth.
+
+    The distribution of its actions at a step stays about what it was, only their relation to the
+    samples is lost. A policy that does not adapt is not changed by it.
+    """
+
+    def __init__(self, policy: DecodingPolicy, seed: int) -> None:
+        """Shuffle what `policy` sees, by a generator of its own."""
+        self.policy = policy
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        order = torch.from_numpy(self.generator.permutation(len(features)))
+        return self.policy(features[order.to(features.device)], timestep)
+
+
+def policy_fingerprint(policy: DecodingPolicy) -> str:
+    """Hash of what the policy does: a run that was trained on has another one.
+
+    Raises:
+        ValueError: neither a schedule nor a learned policy.
+    """
+    if isinstance(policy, ScheduledPolicy):
+        tensors = [policy.schedule.table]
+    elif isinstance(policy, LearnedPolicy):
+        residual = policy.action_map.residual
+        tensors = [*policy.actor.state_dict().values()]
+        tensors += [] if residual is None else [residual.table]
+    else:
+        raise ValueError(
+            f"policy: got a {type(policy).__name__}, allowed are ScheduledPolicy, LearnedPolicy"
+        )
+    digest = hashlib.sha256(type(policy).__name__.encode())
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _heuristic(spec: str, arguments: str | None, num_steps: int) -> Schedule:
+    if arguments is None:
+        return heuristic_schedule(num_steps)
+    try:
+        slope, guidance, temperature = (float(text) for text in arguments.split(","))
+    except ValueError:
+        raise ValueError(f"policy: got {spec!r}, allowed are {ALLOWED}") from None
+    try:
+        return heuristic_schedule(num_steps, slope, guidance, temperature)
+    except ValueError as error:
+        raise ValueError(f"policy: {spec!r}: {error}") from None

@@ -1,0 +1,141 @@
+"""Command nat-sample: images from a bundle and a policy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+
+from eval.policies import chosen_bundle, named_policy, own_num_steps
+from nat_env.bundle import Bundle, balanced_conditions, load_bundle
+from nat_env.files import require_writable_folder, written_aside
+from nat_env.generate import generate
+from nat_env.render import image_grid, to_rgb
+
+_OTHER_FORMATS = {".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Generate images from a bundle with a schedule or a trained policy."""
+
+    out: Path
+    """A file ending in .png for one grid, or a folder for one PNG per image."""
+    policy: str = "heuristic"
+    """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's json file, or a
+    run folder of nat-train."""
+    bundle: str | None = None
+    """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""
+    num_steps: int | None = None
+    """T, decoding steps. By default that of the run or schedule, and 4 for a heuristic."""
+    classes: tuple[str, ...] = ()
+    """Names or numbers of the classes; all of them by default."""
+    count: int = 16
+    """Images altogether, as even among the classes as can be, class by class."""
+    seed: int = 0
+    """Image i is drawn with the random numbers of seed + i."""
+    scale: int = 4
+    """Pixels in a grid for each pixel of an image; images in a folder are as they are."""
+    batch_size: int = 128
+    """Images decoded at once."""
+    threads: int = 2
+    """Torch threads; one when another program is busy beside it."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
+    device: str = "cpu"
+    """A torch device."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the file's ending.
+
+        Raises:
+            ValueError: a number below 1, or a picture format other than PNG.
+        """
+        for name in ("count", "scale", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+        if self.out.suffix.lower() in _OTHER_FORMATS:
+            raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
+
+
+def run(arguments: Arguments) -> list[Path]:
+    """Generate and write the images.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: an unknown bundle, policy or class, a policy of another T or bundle, or a
+            folder that cannot be written.
+    """
+    own = own_num_steps(arguments.policy)
+    num_steps = (own or 4) if arguments.num_steps is None else arguments.num_steps
+    bundle = load_bundle(
+        chosen_bundle([arguments.policy], arguments.bundle), arguments.dtype, arguments.device
+    )
+    _, policy = named_policy(arguments.policy, bundle, num_steps)
+    labels = sample_labels(bundle, arguments.classes, arguments.count)
+    grid = arguments.out.suffix.lower() == ".png"
+    require_writable_folder(arguments.out.parent if grid else arguments.out)
+    images = generate(bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size)
+    if grid:
+        columns = _columns(len(labels), len(labels.unique()))
+        _save(image_grid(images, columns, arguments.scale), arguments.out)
+        return [arguments.out]
+    paths = []
+    digits = max(4, len(str(len(labels) - 1)))
+    for index, (frame, label) in enumerate(zip(to_rgb(images), labels.tolist(), strict=True)):
+        name = "".join(c if c.isalnum() else "-" for c in bundle.class_names[label])
+        paths.append(arguments.out / f"{index:0{digits}}_{name}.png")
+        _save(Image.fromarray(frame), paths[-1])
+    return paths
+
+
+def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:
+    """Labels [count] int64 of classes given by name or number, class by class.
+
+    Raises:
+        ValueError: a class that the bundle does not have.
+    """
+    indices = {name.casefold(): label for label, name in enumerate(bundle.class_names)}
+    numbers = {str(label): label for label in range(bundle.num_classes)}
+    known = numbers | indices  # where names are numbers, they win
+    unknown = [c for c in classes if c.casefold() not in known]
+    if unknown:
+        allowed = ", ".join(f"{label} ({name})" for label, name in enumerate(bundle.class_names))
+        raise ValueError(f"classes: got {', '.join(map(repr, unknown))}, allowed are {allowed}")
+    labels = [known[c.casefold()] for c in classes] or list(range(bundle.num_classes))
+    return torch.tensor(labels)[balanced_conditions(count, len(labels)).sort().values]
+
+
+def _columns(count: int, num_classes: int) -> int:
+    """A row for each class where that comes out even and is not too wide, else about a square."""
+    if num_classes > 1 and count % num_classes == 0 and count // num_classes <= 20:
+        return count // num_classes
+    return max(1, round(count**0.5))
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with written_aside(path) as aside:
+        image.save(aside, format="PNG")
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        arguments = tyro.cli(Arguments, prog="nat-sample")
+        torch.set_num_threads(arguments.threads)
+        paths = run(arguments)
+    except ValueError as error:
+        raise SystemExit(f"nat-sample: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("nat-sample: interrupted") from None
+    print(paths[0] if len(paths) == 1 else f"{len(paths)} images in {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Evaluations as rows: results.json, which a stopped command goes on from, and Markdown tables."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eval.evaluate import Evaluation, Reference
+from nat_env.files import write_json
+from nat_env.schedules import COLUMNS
+
+Row = dict[str, Any]
+
+_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "judge")
+"""results.json never holds two rows that agree in these: an average over it is not distorted by
+what an older model or policy of the same name has left."""
+
+
+class Results:
+    """The rows of a results.json, written after every change.
+
+    A row is matched by all that determines it, the bundle's and the policy's fingerprint included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take up the file at `path`, or start one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        self.path = path
+        self.rows: list[Row] = []
+        self.floors: list[Row] = []
+        if path.is_file():
+            try:
+                stored = json.loads(path.read_text())
+                self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
+
+    def find(self, identity: Mapping[str, Any]) -> Row | None:
+        """The row that agrees with all of `identity`."""
+        return _find(self.rows, identity)
+
+    def find_floors(self, identity: Mapping[str, Any]) -> list[Row]:
+        """All floors that agree with `identity`."""
+        return [row for row in self.floors if _agrees(row, identity)]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, in the place of those that they supersede, and write the file."""
+        for row in rows:
+            same = {key: row[key] for key in _ONE_OF_EACH}
+            self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
+        self._write()
+
+    def add_floors(self, floors: Sequence[Row]) -> None:
+        """Add floors in the place of those of the same bundle and judge, and write the file."""
+        new = {(floor["bundle"], floor["judge"]) for floor in floors}
+        kept = [old for old in self.floors if (old["bundle"], old["judge"]) not in new]
+        self.floors = [*kept, *floors]
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, {"rows": self.rows, "floors": self.floors})
+
+
+def evaluation_rows(
+    identity: Mapping[str, Any], evaluation: Evaluation, judges: Sequence[Reference]
+) -> list[Row]:
+    """One row per judge: what was evaluated, what came out, and when, where and how."""
+    actions = {
+        name: {
+            "mean": evaluation.action_mean[:, column].tolist(),
+            "std": evaluation.action_std[:, column].tolist(),
+        }
+        for column, name in enumerate(COLUMNS)
+    }
+    shared = {
+        "class_accuracy": evaluation.class_accuracy,
+        "seconds": evaluation.seconds,
+        "images_per_second": evaluation.images_per_second,
+        "judge_seconds": evaluation.judge_seconds,
+        "actions": actions,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    return [
+        dict(identity)
+        | {
+            "judge": judged.judge.name,
+            "reference": judged.description,
+            "frechet_distance": evaluation.frechet_distances[judged.judge.name],
+        }
+        | shared
+        for judged in judges
+    ]
+
+
+def machine() -> Row:
+    """What seconds depend on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
+    """Mean and sample standard deviation over seeds of each policy, T, N and judge.
+
+    `change` is relative to the first policy of the same T, N and judge.
+
+    Args:
+        rows: of one bundle.
+        floors: of the same bundle, see `eval.evaluate.floors`.
+
+    Raises:
+        ValueError: rows of several bundles, whose distances do not compare.
+
+    Example:
+        >>> about = {"bundle": "b", "num_steps": 4, "num_samples": 9, "judge": "b-judge"}
+        >>> about |= {"class_accuracy": 0.5, "seconds": 3.0, "images_per_second": 3.0}
+        >>> old = about | {"policy": "old", "seed": 0, "frechet_distance": 4.0}
+        >>> new = [
+        ...     about | {"policy": "new", "seed": s, "frechet_distance": 1.0 + s} for s in (0, 1)
+        ... ]
+        >>> print(markdown_table([old, *new]).splitlines()[2])
+        | old | 4 | b-judge, N = 9 | 4.00 | | 1 | 50.0 % | 3.0 | 3 |
+        >>> print(markdown_table([old, *new]).splitlines()[3])
+        | new | 4 | b-judge, N = 9 | 1.50 ± 0.71 | -62 % | 2 | 50.0 % | 3.0 | 3 |
+    """
+    bundles = {row["bundle"] for row in rows}
+    if len(bundles) > 1:
+        raise ValueError(f"rows: allowed are those of one bundle, got {sorted(bundles)}")
+    lines = [
+        "| policy | T | judge | FD | change | seeds | class accuracy | seconds | images/s |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    first: dict[tuple[Any, ...], float] = {}
+    for (setting, policy), group in _grouped(rows).items():
+        judge, num_samples, num_steps = setting
+        distances = [row["frechet_distance"] for row in group]
+        mean = float(np.mean(distances))
+        change = f"{round(100 * (mean / first[setting] - 1)):+d} %" if first.get(setting) else ""
+        first.setdefault(setting, mean)
+        cells = [
+            policy,
+            str(num_steps),
+            f"{judge}, N = {num_samples}",
+            _mean_and_spread(distances),
+            change,
+            str(len(group)),
+            f"{100 * np.mean([row['class_accuracy'] for row in group]):.1f} %",
+            f"{np.mean([row['seconds'] for row in group]):.1f}",
+            f"{np.mean([row['images_per_second'] for row in group]):.0f}",
+        ]
+        lines.append(_line(cells))
+    for row in floors:
+        what = {"real": "(real images)", "reconstruction": "(tokenizer's reconstructions)"}
+        count = "" if row["num_samples"] is None else f", N = {row['num_samples']}"
+        distance = f"{row['frechet_distance']:.2f}"
+        judge = f"{row['judge']}{count}"
+        lines.append(_line([what[row["floor"]], "", judge, distance, "", "", "", "", ""]))
+    note = (
+        f"Bundle {', '.join(bundles)}. FD: Frechet distance to real images under the judge named, "
+        "lower is better; mean ± sample standard deviation over seeds. "
+        "Change: against the first policy. Class accuracy: by the bundle's judge. "
+        "Seconds: of generating N images, judging left out."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
+    """Rows by setting (judge, N, T) and policy; what is compared stands together."""
+    settings: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    for row in rows:
+        setting = (row["judge"], row["num_samples"], row["num_steps"])
+        settings.setdefault(setting, {}).setdefault(row["policy"], []).append(row)
+    return {(s, policy): group for s, by in settings.items() for policy, group in by.items()}
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    mean = f"{np.mean(values):.2f}"
+    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def _find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:
+    return next((row for row in rows if _agrees(row, identity)), None)
+
+
+def _agrees(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    return all(row.get(key) == value for key, value in identity.items())

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.buffers import EpisodeRolloutBuffer
+from agents.policy import AdaNATPolicy
+from agents.ppo import PPO
+from agents.vec_env import GymnasiumVecEnv
+from nat_env.vector_env import NATDecodeVectorEnv
+
+SPACE = spaces.Dict(
+    {
+        "features": spaces.Box(-1, 1, (4,), np.float32),
+        "timestep": spaces.Box(0, 2, (1,), np.int64),
+    }
+)
+
+
+def filled_buffer(rewards, starts, values):
+    steps, envs = rewards.shape
+    buffer = EpisodeRolloutBuffer(steps, SPACE, spaces.Box(-1, 1, (4,)), n_envs=envs)
+    for t in range(steps):
+        buffer.add(
+            {"features": np.zeros((envs, 4)), "timestep": np.zeros((envs, 1))},
+            np.zeros((envs, 4)),
+            rewards[t],
+            starts[t],
+            torch.from_numpy(values[t]),
+            torch.zeros(envs),
+        )
+    return buffer
+
+
+def test_advantage_is_the_normalised_return_minus_the_value():
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(4, 3)).astype("f"), rng.normal(size=(4, 3)).astype("f")
+    starts = np.zeros((4, 3))
+    starts[0], starts[2] = 1, 1  # two episodes of two steps each
+    buffer = filled_buffer(rewards, starts, values)
+    buffer.compute_returns_and_advantage(torch.zeros(3), np.ones(3, bool))
+
+    returns = np.zeros((4, 3))
+    for env in range(3):
+        for first in (0, 2):
+            returns[first, env] = rewards[first, env] + rewards[first + 1, env]
+            returns[first + 1, env] = rewards[first + 1, env]
+    normalised = (returns - returns.mean()) / returns.std()
+    assert buffer.returns == pytest.approx(normalised, abs=1e-5)
+    assert buffer.advantages == pytest.approx(normalised - values, abs=1e-5)
+
+
+def test_a_rollout_that_ends_inside_an_episode_is_refused():
+    buffer = filled_buffer(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="n_steps"):
+        buffer.compute_returns_and_advantage(torch.zeros(2), np.array([True, False]))
+
+
+class Target:
+    """Rewards an episode by how near its guidance was to a target that depends on the label."""
+
+    def __init__(self, targets):
+        self.targets = targets
+        self.env = None
+
+    def __call__(self, images, conditions):
+        guidance = self.env.applied[:, 3]
+        return -(guidance - self.targets[conditions]).square()
+
+
+class RecordingEnv(NATDecodeVectorEnv):
+    def step(self, actions):
+        tensor = torch.from_numpy(np.asarray(actions, np.float32))
+        self.applied = self.action_map.physical(tensor, self.timesteps)
+        return super().step(actions)
+
+
+def make(seed=0, **kwargs):
+    targets = torch.where(torch.arange(10) < 5, 0.3, 1.5)
+    reward = Target(targets)
+    env = RecordingEnv(64, "digits", num_steps=1, reward_fn=reward)
+    reward.env = env
+    model = PPO(
+        AdaNATPolicy,
+        GymnasiumVecEnv(env),
+        n_steps=1,
+        batch_size=64,
+        n_epochs=5,
+        learning_rate=2e-3,
+        policy_kwargs={"grid": env.bundle.grid, "hidden_size": 32},
+        seed=seed,
+        device="cpu",
+        **kwargs,
+    )
+    return model, env, targets
+
+
+def test_ppo_finds_an_optimum_that_depends_on_the_sample():
+    model, env, targets = make()
+    model.learn(64 * 150)
+    conditions = torch.arange(10)
+    passes = env.bundle.nat.first_passes(conditions)
+    mean = model.policy.actor(passes.features, torch.zeros(10, dtype=torch.int64)) / 5
+    guidance = env.action_map.physical(mean, torch.zeros(10, dtype=torch.int64))[:, 3]
+    assert (guidance - targets).abs().mean() < 0.2  # ln 2 at the start: 0.6 away
+
+
+def test_policy_rests_during_the_warm_up_and_std_follows_its_schedule():
+    seen = []
+    model, _, _ = make(
+        warmup_timesteps=3 * 64, action_std=lambda left: seen.append(left) or 0.1 + left
+    )
+    before = {k: v.clone() for k, v in model.policy.state_dict().items()}
+    model.learn(3 * 64)
+    assert all(torch.equal(v, before[k]) for k, v in model.policy.state_dict().items())
+    model.learn(64, reset_num_timesteps=False)
+    assert any(not torch.equal(v, before[k]) for k, v in model.policy.state_dict().items())
+    assert seen[:3] == pytest.approx([1.0, 2 / 3, 1 / 3])
+    assert model.policy.action_std == pytest.approx(0.1 + seen[-1])

@@ -1,0 +1,185 @@
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.callbacks import RoundCallback
+from agents.checkpoint import load_policy, load_run_config
+from agents.config import PRESETS, TrainConfig
+from agents.train import Training, main
+from nat_env.bundle import load_bundle
+from nat_env.files import load_state
+from nat_env.rewards.adversarial import DiscriminatorConfig
+
+SMALL = TrainConfig(
+    Path(),
+    bundle="digits",
+    num_steps=2,
+    trajectories=32 * 6,
+    trajectories_per_round=32,
+    num_envs=16,
+    hidden_size=16,
+    batch_size=32,
+    epochs=2,
+    discriminator=DiscriminatorConfig(widths=(8, 16), batch_size=16),
+    discriminator_updates=2,
+    warmup_rounds=2,
+    eval_every=3,
+    eval_samples=100,
+    threads=1,
+)
+
+
+def run(out, **changes):
+    training = Training(dataclasses.replace(SMALL, out=out, **changes), progress=False)
+    return training, training.run()
+
+
+def state_of(folder):
+    state = load_state(folder / "state.safetensors")
+    return {k: state[k] for k in ("policy", "optimizer", "reward", "environment", "random")}
+
+
+def assert_same(left, right):
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert_same(a, b)
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    else:
+        assert left == right
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, fresh):
+    _, whole = run(tmp_path / "whole", fresh_samples=fresh)
+
+    steps = []
+
+    def stop_in_round_four(self):
+        steps.append(1)
+        if len(steps) == 15:  # 4 steps a round: in the middle of the fourth rollout
+            raise Stop
+        return True
+
+    monkeypatch.setattr(RoundCallback, "_on_step", stop_in_round_four)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", fresh_samples=fresh)
+    monkeypatch.undo()
+    assert load_state(tmp_path / "broken" / "state.safetensors")["callback"]["rounds"] == 3
+    torch.manual_seed(99)  # what another process would have
+    np.random.seed(99)
+    _, resumed = run(tmp_path / "broken", resume=True, fresh_samples=fresh)
+    assert resumed == whole
+    assert_same(state_of(tmp_path / "broken"), state_of(tmp_path / "whole"))
+
+
+def test_run_folder_holds_what_it_says(tmp_path):
+    training, results = run(tmp_path)
+    assert [h["round"] for h in results["history"]] == [0, 3, 6]
+    assert load_run_config(tmp_path) == dataclasses.replace(SMALL, out=tmp_path, threads=2)
+    bundle = load_bundle("digits")
+    features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
+    timestep = torch.tensor([0, 1, 0, 1, 0])
+    last = load_policy(tmp_path, bundle, "last")
+    expected = training.model.policy.actor(features, timestep)
+    torch.testing.assert_close(last.actor(features, timestep), expected)
+    best = min(results["history"], key=lambda h: h["frechet_distance"])
+    assert load_state(tmp_path / "best.safetensors")["about"] == best
+    assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
+
+
+def test_logged_quantities_are_those_of_the_rollout(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    training, _ = run(tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), {"scalars": 0}).Reload()
+    tags = set(events.Tags()["scalars"])
+    expected = {
+        "reward/mean",
+        "reward/original_mean",
+        "discriminator/loss",
+        "discriminator/accuracy_real",
+        "discriminator/accuracy_fake",
+        "guidance_scale/step1_mean",
+        "remask_ratio/step0_std",
+        "eval/frechet_distance",
+        "time/rollout",
+        "time/discriminator",
+        "time/policy",
+    }
+    assert expected <= tags
+    buffer = training.model.rollout_buffer  # of the last round; flattened by env, then step
+    actions = torch.from_numpy(buffer.actions).clamp(-1, 1)
+    steps = torch.from_numpy(buffer.observations["timestep"])[:, 0]
+    physical = training.env.decoder.action_map.physical(actions, steps)
+    mean = physical[steps == 1, 3].mean().item()
+    assert events.Scalars("guidance_scale/step1_mean")[-1].value == pytest.approx(mean, rel=1e-4)
+    rewards = buffer.rewards.sum() / SMALL.trajectories_per_round
+    assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards, rel=1e-4)
+
+
+def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="bundle"):
+        run(tmp_path / "a", bundle="nonesuch")
+    assert not (tmp_path / "a").exists()
+    run(tmp_path / "run", trajectories=32 * 3)
+    with pytest.raises(ValueError, match="holds a run"):
+        run(tmp_path / "run")
+    with pytest.raises(ValueError, match="another learning_rate"):
+        run(tmp_path / "run", trajectories=32 * 3, learning_rate=1.0, resume=True)
+    with pytest.raises(ValueError, match="not a run folder"):
+        run(tmp_path / "empty", resume=True)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    shutil.copytree(tmp_path / "run", tmp_path / "foreign")
+    (tmp_path / "foreign" / "config.json").write_text(
+        json.dumps(config | {"fingerprint": "of another bundle"})
+    )
+    with pytest.raises(ValueError, match="another bundle"):
+        run(tmp_path / "foreign", trajectories=32 * 3, resume=True)
+    with pytest.raises(ValueError, match="another bundle"):
+        load_policy(tmp_path / "foreign", load_bundle("digits"))
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ValueError, match="cannot write"):
+        run(file / "inside")
+    monkeypatch.setattr("sys.argv", ["nat-train", "digits", "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit, match="--resume goes on"):
+        main()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_steps": 0},
+        {"num_envs": 0},
+        {"num_envs": 3},
+        {"trajectories": 32},
+        {"batch_size": 10_000},
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_the_papers_preset():
+    paper = PRESETS["paper"][1]
+    assert (paper.rounds, paper.trajectories_per_round, paper.epochs) == (1000, 4096, 5)
+    assert (paper.action_std, paper.final_action_std) == (0.6, 0.3)
+    assert (paper.learning_rate, paper.discriminator.learning_rate) == (1e-5, 1e-4)
+    assert (paper.clip_range, paper.value_coefficient, paper.hidden_size) == (0.2, 0.5, 512)
+    assert paper.batch_size == 4096 * paper.num_steps  # one gradient step an epoch

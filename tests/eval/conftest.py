@@ -1,0 +1,38 @@
+"""A small bundle and a run folder on it, as nat-train would leave it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.checkpoint import save_policy, save_run_config
+from agents.config import TrainConfig
+from agents.network import AdaNATNetwork
+from nat_env.bundle import Bundle, load_bundle
+
+
+@pytest.fixture(scope="session")
+def digits() -> Bundle:
+    return load_bundle("digits", dtype="float32")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, digits: Bundle) -> Callable[..., Path]:
+    """Gives run folders with a policy that adapts: its head is random, not zero."""
+
+    def make(
+        name: str = "run", num_steps: int = 2, bundle: str = "digits", weights: int = 0
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        config = TrainConfig(folder, bundle=bundle, num_steps=num_steps, hidden_size=16)
+        with torch.random.fork_rng():
+            torch.manual_seed(weights)
+            actor = AdaNATNetwork(digits.feature_size, digits.grid, 4, config.hidden_size)
+            torch.nn.init.normal_(actor.head.weight, std=0.5)
+        save_run_config(folder, config, digits)
+        save_policy(folder, "best", actor, {})
+        return folder
+
+    return make

@@ -1,0 +1,237 @@
+"""nat-eval: rows, table, resumption and errors; and the grid of heuristic schedules."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import eval.grid
+import eval.run
+from eval.evaluate import evaluate, reference
+from eval.judges import Judge, bundle_judge
+from eval.run import Arguments, run
+from eval.tables import markdown_table
+from nat_env.policies import ScheduledPolicy
+from nat_env.schedules import Schedule, heuristic_schedule
+
+NEEDED = {"bundle", "policy", "num_steps", "seed", "judge", "num_samples", "frechet_distance"}
+NEEDED |= {"images_per_second", "seconds", "date", "machine", "command", "reference"}
+
+
+@pytest.fixture
+def arguments(tmp_path, make_run) -> Arguments:
+    return Arguments(
+        policies=("heuristic", str(make_run())),
+        out=tmp_path / "out",
+        num_steps=2,
+        num_samples=30,
+        seeds=(0, 1),
+        batch_size=16,
+        threads=1,
+        dtype="float32",
+        pictures=False,
+        progress=False,
+    )
+
+
+@pytest.fixture
+def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
+    """What is evaluated from here on: seed and judges."""
+    calls = []
+
+    def spy(bundle, policy, num_steps, num_samples, seed, judges, *rest):
+        calls.append((seed, [judged.judge.name for judged in judges]))
+        return evaluate(bundle, policy, num_steps, num_samples, seed, judges, *rest)
+
+    monkeypatch.setattr(eval.run, "evaluate", spy)
+    monkeypatch.setattr(eval.grid, "evaluate", spy)
+    return calls
+
+
+@pytest.fixture
+def second_judge(monkeypatch) -> None:
+    judge = Judge("pixels", lambda images: images.flatten(1)[:, :3])
+    monkeypatch.setattr(eval.run, "efficientnet_lite0", lambda resolution, device: judge)
+
+
+def stored(arguments):
+    return json.loads((arguments.out / "results.json").read_text())["rows"]
+
+
+def test_results_hold_every_seed_of_every_policy(arguments, digits):
+    table, _ = run(arguments)
+    rows = stored(arguments)
+    assert all(row.keys() >= NEEDED for row in rows)
+    learned = arguments.policies[1]
+    assert [(row["policy"], row["seed"]) for row in rows] == [
+        ("heuristic", 0), ("heuristic", 1), (learned, 0), (learned, 1),
+    ]  # fmt: skip
+    direct = evaluate(
+        digits,
+        ScheduledPolicy(heuristic_schedule(2)),
+        2,
+        30,
+        1,
+        [reference(digits, bundle_judge(digits))],
+        batch_size=16,
+    )
+    expected = direct.frechet_distances["digits-judge"]
+    assert rows[1]["frechet_distance"] == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(
+        rows[1]["actions"]["sampling_temperature"]["mean"], direct.action_mean[:, 1]
+    )
+    assert (arguments.out / "table.md").read_text() == table + "\n"
+
+
+def test_the_table_gives_mean_and_spread_over_seeds(arguments):
+    table, _ = run(arguments)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    by_name = {cells[0]: cells for cells in lines if cells}
+    means = []
+    for policy in arguments.policies:
+        distances = [r["frechet_distance"] for r in stored(arguments) if r["policy"] == policy]
+        means.append(np.mean(distances))
+        assert by_name[policy][1:3] == ["2", "digits-judge, N = 30"]
+        assert by_name[policy][3] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
+    assert by_name["heuristic"][4] == ""
+    change = float(by_name[arguments.policies[1]][4].removesuffix(" %"))
+    assert change == pytest.approx(100 * (means[1] / means[0] - 1), abs=0.51)
+    assert {"(real images)", "(tokenizer's reconstructions)"} <= set(by_name)
+
+
+def test_the_table_keeps_apart_what_does_not_compare():
+    row = {"bundle": "b", "policy": "p", "num_steps": 4, "num_samples": 9, "judge": "j", "seed": 0}
+    row |= {"frechet_distance": 1.0, "class_accuracy": 1.0, "seconds": 1.0, "images_per_second": 9}
+    changes = [("judge", "other"), ("num_steps", 8), ("num_samples", 99)]
+    rows = [row | {key: value} for key, value in changes]
+    lines = [line for line in markdown_table([row, *rows]).splitlines() if "1.00" in line]
+    assert len(set(lines)) == 4
+    assert all("| 1.00 | | 1 |" in line for line in lines)
+    with pytest.raises(ValueError, match="those of one bundle"):
+        markdown_table([row, row | {"bundle": "c"}])
+
+
+def test_a_rerun_computes_nothing(arguments, evaluations):
+    first, _ = run(arguments)
+    assert len(evaluations) == 4
+    text = (arguments.out / "results.json").read_text()
+    assert run(arguments)[0] == first
+    assert len(evaluations) == 4
+    assert (arguments.out / "results.json").read_text() == text
+
+
+def test_a_stopped_run_loses_nothing(arguments, evaluations, monkeypatch):
+    spied = eval.run.evaluate
+
+    def stops(*values):
+        if len(evaluations) == 2:
+            raise KeyboardInterrupt
+        return spied(*values)
+
+    monkeypatch.setattr(eval.run, "evaluate", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(arguments)
+    assert len(stored(arguments)) == 2
+    monkeypatch.setattr(eval.run, "evaluate", spied)
+    run(arguments)
+    assert len(stored(arguments)) == len(evaluations) == 4
+
+
+def test_only_what_is_missing_is_added(arguments, evaluations, second_judge, make_run):
+    run(arguments)
+    del evaluations[:]
+    run(replace(arguments, seeds=(0, 1, 2)))
+    assert evaluations == [(2, ["digits-judge"])] * 2
+    run(replace(arguments, second_judge=True))
+    assert evaluations[2:] == [(0, ["pixels"]), (1, ["pixels"])] * 2
+    assert len(stored(arguments)) == 6 + 4
+    make_run(weights=5)  # trained on: the same folder, another policy
+    run(arguments)
+    assert evaluations[6:] == [(0, ["digits-judge"]), (1, ["digits-judge"])]
+    assert len(stored(arguments)) == 10
+
+
+def test_shuffled_features_are_rows_of_their_own(arguments, evaluations):
+    run(replace(arguments, seeds=(0,), shuffle_features=True))
+    rows = stored(arguments)
+    learned = arguments.policies[1]
+    assert [row["policy"] for row in rows] == [
+        "heuristic", learned, f"{learned}, features shuffled",
+    ]  # fmt: skip
+    assert [row["features_shuffled"] for row in rows] == [False, False, True]
+    assert rows[1]["frechet_distance"] != rows[2]["frechet_distance"]
+    with pytest.raises(ValueError, match="a run folder among the policies"):
+        run(replace(arguments, policies=("heuristic",), bundle="digits", shuffle_features=True))
+
+
+def test_pictures(arguments):
+    _, pictures = run(replace(arguments, pictures=True, seeds=(0,)))
+    assert [path.name.split("_")[0] for path in pictures] == ["samples", "quantities", "steps"]
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert np.asarray(picture).std() > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policies", "nonsense", "--bundle", "digits"], "got 'nonsense', allowed are"),
+        (["--policies", "heuristic", "--bundle", "nonsense"], "bundle: got 'nonsense', allowed"),
+        (["--policies", "heuristic", "--bundle", "digits", "--num-steps", "0"], "num_steps: got 0"),
+    ],
+)
+def test_errors_end_the_command_with_a_message(monkeypatch, tmp_path, options, message):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["nat-eval", *options, "--out", str(out), "--threads", "1"])
+    with pytest.raises(SystemExit, match=rf"nat-eval: .*{message}"):
+        eval.run.main()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"policies": ()}, {"seeds": ()}, {"threads": 0}, {"num_samples": 1}, {"seeds": (0, -1)}],
+)
+def test_numbers_are_checked_before_anything_is_done(arguments, change):
+    with pytest.raises(ValueError, match="got"):
+        replace(arguments, **change)
+
+
+def test_a_damaged_results_file_is_not_overwritten(arguments):
+    arguments.out.mkdir()
+    (arguments.out / "results.json").write_text("{")
+    with pytest.raises(ValueError, match="is damaged"):
+        run(arguments)
+    assert (arguments.out / "results.json").read_text() == "{"
+
+
+def test_a_folder_that_cannot_be_written(arguments, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write"):
+        run(replace(arguments, out=tmp_path / "file" / "out"))
+
+
+def test_the_grid_saves_its_best_schedule(tmp_path, evaluations, capsys, monkeypatch):
+    options = ["--bundle", "digits", "--num-steps", "2", "--num-samples", "30", "--threads", "1"]
+    options += ["--dtype", "float32", "--out", str(tmp_path), "--remask-slopes", "1"]
+    options += ["--guidance-slopes", "0", "2", "--sampling-temperatures", "0.8", "1.0"]
+    monkeypatch.setattr(sys, "argv", ["grid", *options])
+    eval.grid.main()
+    assert len(evaluations) == 4
+    trials = json.loads((tmp_path / "trials_T2.json").read_text())
+    best = min(trials, key=lambda trial: trial["frechet_distance"])
+    schedule = Schedule.load(tmp_path / "best_T2.json")
+    assert schedule.name == f"best {best['schedule']}"
+    printed = capsys.readouterr().out.splitlines()
+    assert best["schedule"] in printed[1] and len(printed) == 6
+    expected = {heuristic_schedule(2, 1, k, t).name for k in (0, 2) for t in (0.8, 1.0)}
+    assert {trial["schedule"] for trial in trials} == expected
+
+    monkeypatch.setattr(sys, "argv", ["grid", *options, "--remask-slopes", "1", "2"])
+    eval.grid.main()
+    assert len(evaluations) == 8
+    assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8

@@ -1,0 +1,722 @@
+"""Making a bundle's parts: distributions, data files, resumable training, loss, network."""
+
+import gzip
+import math
+import struct
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+import pretrain.loop
+import pretrain.transformer
+from nat_env.models.judge import JudgeConfig
+from nat_env.models.tokenizer import TokenizerConfig
+from nat_env.models.uvit import UViT, UViTConfig
+from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
+from pretrain.judge import JudgeTraining, accuracy, train_judge
+from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
+from pretrain.mask_ratio import random_masks, sample_mask_ratio
+from pretrain.tokenizer import TokenizerTraining, train_tokenizer
+from pretrain.transformer import (
+    TransformerTraining,
+    masked_token_loss,
+    train_transformer,
+    update_average,
+)
+
+TINY = UViTConfig(
+    codebook_size=7, num_tokens=6, num_classes=3, hidden_size=8, depth=3, num_heads=2, dropout=0.0
+)
+
+
+def tiny_uvit(seed=0, **changes):
+    """Random weights of a size at which every part matters."""
+    torch.manual_seed(seed)
+    model = UViT(UViTConfig(**(vars(TINY) | changes)))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+# Mask ratios
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("arccos", None),
+        ("beta(12, 3)", stats.beta(12, 3)),
+        ("beta(1,1)", stats.beta(1, 1)),
+        ("beta(0.5, 2.5)", stats.beta(0.5, 2.5)),
+    ],
+)
+def test_mask_ratio_distributions(name, law):
+    torch.manual_seed(0)
+    ratios = sample_mask_ratio(name, 50_000).double().numpy()
+    assert ratios.shape == (50_000,)
+    assert (ratios > 0).all()
+    assert (ratios <= 1).all()
+    if law is None:  # density 2 / (pi sqrt(1 - r^2))
+        mean, variance = 2 / math.pi, 0.5 - 4 / math.pi**2
+        distribution = lambda r: 2 / math.pi * np.arcsin(r)  # noqa: E731
+    else:
+        mean, variance = law.mean(), law.var()
+        distribution = law.cdf
+    error = math.sqrt(variance / 50_000)
+    assert abs(ratios.mean() - mean) < 5 * error
+    assert abs(ratios.var() - variance) < 0.03 * variance
+    assert stats.kstest(ratios, distribution).pvalue > 1e-4
+
+
+def test_fixed_mask_ratio():
+    assert sample_mask_ratio("fixed(1)", 3).tolist() == [1.0] * 3
+    assert sample_mask_ratio("fixed(0.25)", 2).tolist() == [0.25] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "cosine",
+        "arccos()",
+        "beta(12)",
+        "beta(0, 1)",
+        "beta(1, 0)",
+        "beta(-1, 2)",
+        "beta(1, 2, 3)",
+        "beta(1..2, 3)",
+        "fixed(0)",
+        "fixed(1.01)",
+        "fixed(-0.5)",
+        "fixed()",
+        "fixed(0.1.2)",
+        "fixed(nan)",
+    ],
+)
+def test_unknown_mask_ratios_are_refused(name):
+    with pytest.raises(ValueError, match=r"^mask_ratio: got "):
+        sample_mask_ratio(name, 4)
+
+
+def test_masks_have_exact_counts():
+    torch.manual_seed(0)
+    ratios = torch.cat([torch.tensor([1e-6, 0.03, 0.5, 0.999, 1.0]), torch.rand(500)])
+    masks = random_masks(ratios, 17)
+    assert masks.shape == (505, 17)
+    assert masks.dtype == torch.bool
+    expected = np.maximum(1, np.round(17 * ratios.numpy())).astype(int)
+    assert masks.sum(dim=1).tolist() == expected.tolist()
+    assert expected[:5].tolist() == [1, 1, 8, 17, 17]
+
+
+def test_every_position_is_as_likely_to_be_masked():
+    torch.manual_seed(1)
+    masks = random_masks(torch.full((20_000,), 0.3), 10)
+    assert stats.chisquare(masks.sum(dim=0).numpy()).pvalue > 1e-4
+    together = (masks[:, 0] & masks[:, 1]).float().mean()
+    assert together == pytest.approx(3 / 10 * 2 / 9, abs=0.006)  # drawn without replacement
+
+
+# Data
+
+
+def idx(array):
+    """An IDX file of unsigned bytes, by its specification."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4, 6), (2, 1, 3, 2)])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx_files_are_read(tmp_path, shape, zipped):
+    array = np.random.default_rng(0).integers(0, 256, shape)
+    data = idx(array)
+    (tmp_path / "file").write_bytes(gzip.compress(data) if zipped else data)
+    read = read_idx(tmp_path / "file")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, array)
+
+
+def test_every_truncation_of_an_idx_file_is_refused(tmp_path):
+    array = np.arange(24).reshape(2, 3, 4)
+    data = idx(array)
+    for whole in (data, gzip.compress(data)):
+        for length in range(len(whole)):
+            (tmp_path / "file").write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"^path: .*file.*IDX"):
+                read_idx(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data + b"\0",
+        lambda data: b"\0\0\x0d" + data[3:],  # floats
+        lambda data: b"\x01" + data[1:],
+        lambda data: data[:4] + b"\0\0\0\x03" + data[8:],  # another length than announced
+        lambda data: b"<html>not found</html>",
+        lambda data: gzip.compress(data)[:10] + b"\xff" + gzip.compress(data)[11:],
+        lambda data: gzip.compress(data)[:-8] + bytes(8),  # wrong checksum
+        lambda data: gzip.compress(b"not IDX"),
+    ],
+)
+def test_damaged_idx_files_are_refused(tmp_path, damage):
+    (tmp_path / "file").write_bytes(damage(idx(np.arange(24).reshape(2, 3, 4))))
+    with pytest.raises(ValueError, match=r"^path: .*file.*IDX"):
+        read_idx(tmp_path / "file")
+
+
+def write_fashion(folder, zipped=False, train=12, test=5):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, count in (("train", train), ("t10k", test)):
+        arrays[f"{name}-images-idx3-ubyte"] = rng.integers(0, 256, (count, 28, 28))
+        arrays[f"{name}-labels-idx1-ubyte"] = rng.integers(0, 10, count)
+    for name, array in arrays.items():
+        path = folder / (f"{name}.gz" if zipped else name)
+        path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
+    return list(arrays.values())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_fashion_mnist_from_a_folder(tmp_path, zipped):
+    train_images, train_labels, test_images, test_labels = write_fashion(tmp_path, zipped)
+    data = fashion_mnist(tmp_path)
+    assert data.name == "fashion"
+    assert data.class_names == FASHION_CLASSES
+    assert len(set(FASHION_CLASSES)) == 10
+    np.testing.assert_array_equal(data.train_images, train_images[:, None])
+    np.testing.assert_array_equal(data.train_labels, train_labels)
+    np.testing.assert_array_equal(data.test_images, test_images[:, None])
+    np.testing.assert_array_equal(data.test_labels, test_labels)
+    assert data.train_images.dtype == torch.uint8
+    assert data.train_labels.dtype == torch.int64
+
+
+def test_fashion_mnist_names_what_is_missing_or_damaged(tmp_path):
+    write_fashion(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").rename(tmp_path / "aside")
+    with pytest.raises(ValueError, match=r"^folder: .*t10k-images-idx3-ubyte"):
+        fashion_mnist(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes((tmp_path / "aside").read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"^path: .*t10k-images-idx3-ubyte"):
+        fashion_mnist(tmp_path)
+    (tmp_path / "aside").replace(tmp_path / "t10k-images-idx3-ubyte")
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(11)))
+    with pytest.raises(ValueError, match=r"^train_labels: 11 for 12 images"):
+        fashion_mnist(tmp_path)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.full(12, 10)))
+    with pytest.raises(ValueError, match=r"^train_labels: got 10 .. 10"):
+        fashion_mnist(tmp_path)
+
+
+GOOD = {
+    "name": "mine",
+    "class_names": ("a", "b"),
+    "train_images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8),
+    "train_labels": torch.tensor([0, 1, 1]),
+    "test_images": torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
+    "test_labels": torch.tensor([1, 0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("train_images", torch.zeros(3, 1, 4, 4)),
+        ("train_images", torch.zeros(3, 4, 4, dtype=torch.uint8)),
+        ("test_images", torch.zeros(0, 1, 4, 4, dtype=torch.uint8)),
+        ("train_labels", torch.tensor([0, 1])),
+        ("train_labels", torch.tensor([[0, 1, 1]])),
+        ("train_labels", torch.tensor([0, 1, 2])),
+        ("test_labels", torch.tensor([-1, 0])),
+        ("test_labels", torch.tensor([0, 1, 1])),
+        ("test_labels", torch.tensor([0.0, 1.0])),
+    ],
+)
+def test_images_and_labels_that_do_not_belong_together_are_refused(argument, value):
+    LabelledImages(**GOOD)
+    with pytest.raises(ValueError, match=rf"^{argument}: "):
+        LabelledImages(**(GOOD | {argument: value}))
+
+
+def test_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    data, (pixels, targets) = digits(), load_digits(return_X_y=True)
+    assert len(data.train_images) + len(data.test_images) == 1797
+    assert len(data.test_images) == 360  # every fifth, from the first
+    images = np.round(pixels * 255 / 16).reshape(-1, 1, 8, 8)
+    np.testing.assert_array_equal(data.test_images, images[::5])
+    np.testing.assert_array_equal(data.test_labels, targets[::5])
+    np.testing.assert_array_equal(data.train_images[:4], images[1:5])
+    np.testing.assert_array_equal(data.train_images[4], images[6])
+    assert data.class_names == tuple("0123456789")
+
+
+# The loop
+
+
+def test_learning_rate_by_hand():
+    for step, factor in [
+        (0, 0.25),
+        (1, 0.5),
+        (3, 1.0),
+        (4, 1.0),
+        (6, 0.5 * (1 + math.cos(math.pi / 4))),
+        (8, 0.5),
+        (10, 0.5 * (1 - math.cos(math.pi / 4))),
+        (12, 0.0),
+    ]:
+        assert learning_rate_at(step, 12, 4) == pytest.approx(factor, abs=1e-12)
+    assert learning_rate_at(0, 10, 0) == 1.0
+    assert [learning_rate_at(s, 2, 4) for s in range(2)] == [0.25, 0.5]
+
+
+def take(batches, count):
+    return [next(batches).tolist() for _ in range(count)]
+
+
+def test_every_epoch_is_a_permutation_of_its_own():
+    batches = take(epoch_batches(23, 5, seed=3, step=0), 12)  # 4 a round, 3 images left out
+    assert all(len(batch) == 5 for batch in batches)
+    epochs = [[i for batch in batches[first : first + 4] for i in batch] for first in (0, 4, 8)]
+    for epoch in epochs:
+        assert len(set(epoch)) == 20
+        assert set(epoch) <= set(range(23))
+    assert len({str(epoch) for epoch in epochs}) == 3
+    assert take(epoch_batches(23, 5, seed=4, step=0), 4) != batches[:4]
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 8, 11])
+def test_batches_go_on_from_any_step(step):
+    whole = take(epoch_batches(23, 5, seed=3, step=0), 16)
+    assert take(epoch_batches(23, 5, seed=3, step=step), 16 - step) == whole[step:]
+
+
+def test_batches_larger_than_the_data_are_refused():
+    with pytest.raises(ValueError, match=r"^batch_size: got 6, .* 5"):
+        next(epoch_batches(5, 6, 0, 0))
+
+
+class Stop(KeyboardInterrupt):
+    """What Ctrl-C raises."""
+
+
+class TinyTraining:
+    """A linear model on noisy targets; keeps what every update saw, and may stop in the middle."""
+
+    config = LoopConfig(
+        epochs=2.5, batch_size=4, learning_rate=0.1, warmup_steps=3, checkpoint_seconds=-1
+    )
+
+    def __init__(self, folder, init_seed=0, stop_in=None):
+        torch.manual_seed(init_seed)
+        self.folder, self.stop_in = folder, stop_in
+        self.model = nn.Linear(3, 1)
+        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.inputs = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
+        self.seen = []
+
+    def update(self, step, total_steps, indices):
+        noise = torch.randn(len(indices), 1)
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.seen.append((step, total_steps, indices.tolist(), noise.tolist(), rate))
+        loss = (self.model(self.inputs[indices]) - noise).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if step == self.stop_in:
+            raise Stop
+        return {"loss": loss.item()}
+
+    def run(self, config=None):
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        fit("tiny", self.folder, config or self.config, 18, 7, parts, self.update)
+        return self
+
+
+def test_the_loop_gives_every_update_what_it_should(tmp_path):
+    training = TinyTraining(tmp_path).run()
+    assert [s[0] for s in training.seen] == list(range(10))  # 2.5 rounds of 4 batches
+    assert {s[1] for s in training.seen} == {10}
+    assert [s[2] for s in training.seen] == take(epoch_batches(18, 4, 7, 0), 10)
+    rates = [0.1 * learning_rate_at(step, 10, 3) for step in range(10)]
+    assert [s[4] for s in training.seen] == pytest.approx(rates)
+    assert len({str(s[3]) for s in training.seen}) == 10  # fresh noise every time
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "tiny")).Reload()
+    assert [e.step for e in events.Scalars("tiny/loss")] == [10]
+
+
+@pytest.mark.parametrize("stop_in", [0, 1, 4, 7, 9])
+def test_an_interrupted_training_resumes_as_if_never_stopped(tmp_path, stop_in):
+    whole = TinyTraining(tmp_path / "whole").run()
+    broken = TinyTraining(tmp_path / "broken", stop_in=stop_in)
+    with pytest.raises(Stop):
+        broken.run()
+    # Nothing was stored before the first step: then the same start is needed.
+    resumed = TinyTraining(tmp_path / "broken", init_seed=99 if stop_in else 0).run()
+    assert resumed.seen == whole.seen[stop_in:]
+    for left, right in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_two_interruptions(tmp_path):
+    whole = TinyTraining(tmp_path / "whole").run()
+    for stop_in in (3, 6):
+        with pytest.raises(Stop):
+            TinyTraining(tmp_path / "broken", init_seed=stop_in * 0, stop_in=stop_in).run()
+    resumed = TinyTraining(tmp_path / "broken", init_seed=5).run()
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    config = LoopConfig(2.5, 4, 0.1, 3)  # the last state is stored without waiting
+    first = TinyTraining(tmp_path).run(config)
+    again = TinyTraining(tmp_path, init_seed=3).run(config)
+    assert again.seen == []
+    assert torch.equal(again.model.weight, first.model.weight)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    TinyTraining(tmp_path).run()
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=r"^path: .*tiny.safetensors"):
+        TinyTraining(tmp_path).run()
+
+
+# The trainings themselves
+
+
+def small_loop(epochs):
+    return LoopConfig(epochs, batch_size=8, learning_rate=3e-3, checkpoint_seconds=-1)
+
+
+def training_data():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (24, 1, 4, 4), generator=generator).byte()
+    return images, torch.randint(3, (24,), generator=generator)
+
+
+def run_transformer(folder):
+    _, labels = training_data()
+    ids = torch.randint(7, (24, 6), generator=torch.Generator().manual_seed(1))
+    training = TransformerTraining(loop=small_loop(3), ema_decay=0.4)
+    config = UViTConfig(**(vars(TINY) | {"dropout": 0.1}))
+    return train_transformer(ids, labels, config, training, folder, seed=5)
+
+
+def run_judge(folder):
+    training = JudgeTraining(loop=small_loop(3))
+    return train_judge(*training_data(), JudgeConfig(1, 3, (4, 8)), training, folder, seed=5)
+
+
+def run_tokenizer(folder):
+    config = TokenizerConfig(
+        (4, 4), 1, 5, block_out_channels=(4, 8), latent_channels=2, norm_num_groups=2
+    )
+    training = TokenizerTraining(loop=small_loop(3), restart_every=2)
+    return train_tokenizer(training_data()[0], config, training, folder, seed=5)
+
+
+@pytest.mark.parametrize("run", [run_transformer, run_judge, run_tokenizer])
+def test_every_part_resumes_as_if_never_stopped(tmp_path, monkeypatch, run):
+    whole = run(tmp_path / "whole")
+    assert not whole.training
+    assert not any(p.requires_grad for p in whole.parameters())
+    original, calls = pretrain.loop.learning_rate_at, []
+
+    def stop(step, total_steps, warmup_steps):
+        calls.append(step)
+        if step == 4:
+            raise Stop
+        return original(step, total_steps, warmup_steps)
+
+    monkeypatch.setattr(pretrain.loop, "learning_rate_at", stop)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken")
+    assert calls == [0, 1, 2, 3, 4]
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    resumed = run(tmp_path / "broken")
+    state = whole.state_dict()
+    assert resumed.state_dict().keys() == state.keys()
+    for key, value in resumed.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_moving_average_by_hand():
+    torch.manual_seed(0)
+    average, model = nn.Linear(3, 2), nn.Linear(3, 2)
+    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
+    expected = [0.9 * a.detach().double() + 0.1 * m.detach().double() for a, m in pairs]
+    kept = [m.detach().clone() for m in model.parameters()]
+    update_average(average, model, 0.9)
+    for (a, m), e, k in zip(pairs, expected, kept, strict=True):
+        np.testing.assert_allclose(a.detach(), e, rtol=1e-6)
+        assert torch.equal(m, k)
+    update_average(average, model, 0.0)
+    for a, m in pairs:
+        torch.testing.assert_close(a, m)
+
+
+def test_moving_average_is_warmed_up(tmp_path, monkeypatch):
+    """(1 + n) / (10 + n), up to the decay asked for; what is given is the average."""
+    decays, models, starts = [], [], []
+    original = pretrain.transformer.update_average
+
+    def spy(average, model, decay):
+        starts.append([p.detach().clone() for p in average.parameters()])
+        decays.append(decay)
+        original(average, model, decay)
+        models.append([p.detach().double() for p in model.parameters()])
+
+    monkeypatch.setattr(pretrain.transformer, "update_average", spy)
+    average = run_transformer(tmp_path)
+    expected = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4, 0.4, 0.4]
+    assert decays == pytest.approx([min(0.4, d) for d in expected])
+    values = [p.double() for p in starts[0]]
+    for decay, model in zip(decays, models, strict=True):
+        values = [decay * v + (1 - decay) * m for v, m in zip(values, model, strict=True)]
+    for value, parameter in zip(values, average.parameters(), strict=True):
+        np.testing.assert_allclose(parameter, value, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(p, m) for p, m in zip(average.parameters(), models[-1], strict=True))
+
+
+def test_transformer_learns_what_depends_on_the_label(tmp_path):
+    """All tokens of an image equal its label: a wholly masked canvas tells it from the label."""
+    labels = torch.arange(48) % 3
+    ids = labels[:, None].repeat(1, 6)
+    training = TransformerTraining(
+        loop=LoopConfig(40, 16, 1e-2, 10), label_smoothing=0.0, ema_decay=0.9
+    )
+    model = train_transformer(ids, labels, TINY, training, tmp_path, seed=0)
+    canvas = torch.full((3, 6), model.mask_id)
+    predicted = model(canvas, torch.arange(3)).logits
+    assert torch.equal(predicted.argmax(dim=2), torch.arange(3)[:, None].expand(3, 6))
+
+
+def test_an_unknown_mask_ratio_is_refused_before_any_work(tmp_path):
+    training = TransformerTraining(mask_ratio="cosine")
+    with pytest.raises(ValueError, match=r"^mask_ratio: "):
+        train_transformer(torch.zeros(9, 6), torch.zeros(9), TINY, training, tmp_path / "x", 0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_judge_learns_and_is_measured(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    images = torch.randint(60, (60, 1, 4, 4), generator=generator) + 90 * labels.view(-1, 1, 1, 1)
+    images = images.clamp_max(255).byte()
+    training = JudgeTraining(loop=LoopConfig(20, 15, 1e-2, 5))
+    judge = train_judge(images, labels, JudgeConfig(1, 3, (4, 8)), training, tmp_path, 0)
+    assert accuracy(judge, images, labels) > 0.95
+    wrong = labels.clone()
+    right = (judge(images.float() / 255).argmax(1) == labels).sum().item()
+    wrong[:15] = (wrong[:15] + 1) % 3
+    found = (judge(images.float() / 255).argmax(1) == wrong).sum().item()
+    assert found < right
+    assert accuracy(judge, images, wrong, batch_size=7) == pytest.approx(found / 60)
+
+
+# The loss
+
+
+def cross_entropy(logits, targets, smoothing):
+    """Mean over rows, in numpy: the target gets 1 - e, and all K classes share e."""
+    logits = logits.astype(np.float64)
+    log_p = logits - special.logsumexp(logits, axis=1, keepdims=True)
+    on_target = log_p[np.arange(len(targets)), targets]
+    return -((1 - smoothing) * on_target + smoothing * log_p.mean(axis=1)).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("mask_ratio", ["arccos", "fixed(0.5)", "fixed(1)"])
+def test_loss_is_the_cross_entropy_at_masked_tokens(monkeypatch, smoothing, mask_ratio):
+    model = tiny_uvit()
+    seen = []
+    original = model.features
+    monkeypatch.setattr(
+        model,
+        "features",
+        lambda ids, condition: seen.append((ids, condition)) or original(ids, condition),
+    )
+    generator = torch.Generator().manual_seed(2)
+    ids = torch.randint(7, (40, 6), generator=generator)
+    labels = torch.randint(3, (40,), generator=generator)
+    training = TransformerTraining(
+        mask_ratio=mask_ratio, label_dropout=0.3, label_smoothing=smoothing
+    )
+    torch.manual_seed(3)
+    loss = masked_token_loss(model, ids, labels, training)
+    ((shown, condition),) = seen
+    masked = shown == model.mask_id
+    assert torch.equal(shown[~masked], ids[~masked])
+    counts = masked.sum(dim=1)
+    if mask_ratio == "arccos":
+        assert counts.min() >= 1
+        assert len(counts.unique()) > 3
+    else:
+        assert (counts == (3 if mask_ratio == "fixed(0.5)" else 6)).all()
+    dropped = condition == 3
+    assert torch.equal(condition[~dropped], labels[~dropped])
+    assert 4 <= dropped.sum() <= 20
+    logits = model(shown, condition).logits.detach()[masked].numpy()
+    assert loss.item() == pytest.approx(
+        cross_entropy(logits, ids[masked].numpy(), smoothing), rel=1e-5
+    )
+
+
+def test_label_dropout_has_its_share(monkeypatch):
+    model = tiny_uvit()
+    labels = torch.randint(3, (3000,), generator=torch.Generator().manual_seed(4))
+    for share in (0.0, 0.1, 1.0):
+        conditions = []
+        monkeypatch.setattr(
+            model,
+            "features",
+            lambda ids, c, kept=conditions: kept.append(c) or torch.zeros(3000, 6, 8),
+        )
+        torch.manual_seed(5)
+        training = TransformerTraining(label_dropout=share)
+        masked_token_loss(model, torch.zeros(3000, 6).long(), labels, training)
+        error = 5 * math.sqrt(share * (1 - share) / 3000)
+        assert abs((conditions[0] == 3).float().mean().item() - share) <= error
+
+
+# The U-ViT
+
+
+def uvit_in_numpy(model, ids, condition):
+    """The network's features and logits for one sample, in float64, from the papers' figure."""
+    weights = {k: v.double().numpy() for k, v in model.state_dict().items()}
+    config = model.config
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+    def norm(x, name, eps=1e-5):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    def gelu(x):
+        return x * 0.5 * (1 + special.erf(x / math.sqrt(2)))
+
+    def block(x, name):
+        query, key, value = np.split(linear(norm(x, f"{name}.norm1"), f"{name}.qkv"), 3, axis=1)
+        size = config.hidden_size // config.num_heads
+        heads = []
+        for head in range(config.num_heads):
+            part = slice(head * size, (head + 1) * size)
+            scores = query[:, part] @ key[:, part].T / math.sqrt(size)
+            heads.append(special.softmax(scores, axis=1) @ value[:, part])
+        x = x + linear(np.concatenate(heads, axis=1), f"{name}.proj")
+        return x + linear(gelu(linear(norm(x, f"{name}.norm2"), f"{name}.fc1")), f"{name}.fc2")
+
+    tokens = weights["token_embedding.weight"][ids] + weights["position_embedding"]
+    label = weights["class_embedding.weight"][[condition]]
+    x = np.concatenate([norm(label, "class_norm", 1e-6), norm(tokens, "token_norm", 1e-6)])
+    half, skips = config.depth // 2, []
+    for i in range(half):
+        x = block(x, f"in_blocks.{i}")
+        skips.append(x)
+    x = block(x, "mid_block")
+    for i in range(half):  # block depth - 1 - i is joined to block i
+        x = linear(np.concatenate([x, skips[half - 1 - i]], axis=1), f"out_blocks.{i}.skip_linear")
+        x = block(x, f"out_blocks.{i}")
+    features = norm(x, "norm")[1:]
+    hidden = norm(gelu(linear(features, "head.0")), "head.2")
+    codes = weights["token_embedding.weight"][: config.codebook_size]
+    return features, hidden @ codes.T + weights["head_bias"]
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+@pytest.mark.parametrize("with_gradient", [False, True])
+def test_uvit_equals_numpy(depth, with_gradient):
+    """Both attention paths: fused without gradients, explicit with them."""
+    model = tiny_uvit(seed=depth, depth=depth)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(8, (4, 6), generator=generator)  # masks among them
+    condition = torch.tensor([0, 1, 2, 3])  # 3 is null
+    with torch.set_grad_enabled(with_gradient):
+        output = model(ids, condition)
+    for row in range(4):
+        features, logits = uvit_in_numpy(model, ids[row].numpy(), int(condition[row]))
+        np.testing.assert_allclose(output.features[row].detach(), features, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(output.logits[row].detach(), logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("codes", "tokens", "classes", "size", "depth", "heads"),
+    [(7, 6, 3, 8, 1, 2), (64, 16, 10, 64, 3, 4), (256, 49, 10, 32, 7, 4)],
+)
+def test_number_of_parameters(codes, tokens, classes, size, depth, heads):
+    embeddings = (codes + 1) * size + tokens * size + (classes + 1) * size
+    attention, mlp = 3 * size**2 + size**2 + size, 4 * size**2 + 4 * size + 4 * size**2 + size
+    blocks = depth * (attention + mlp + 2 * 2 * size)
+    skips = depth // 2 * (2 * size**2 + size)
+    norms = 3 * 2 * size  # tokens, class, last
+    head = size**2 + size + 2 * size + codes  # its matrix of codes is the token embedding
+    model = UViT(UViTConfig(codes, tokens, classes, size, depth, heads))
+    count = sum(p.numel() for p in model.parameters())
+    assert count == embeddings + blocks + skips + norms + head
+
+
+def test_features_are_the_last_norms_output_at_the_tokens():
+    model = tiny_uvit()
+    outputs = []
+    model.norm.register_forward_hook(lambda _, __, output: outputs.append(output))
+    output = model(torch.full((2, 6), model.mask_id), torch.tensor([0, 3]))
+    (normed,) = outputs
+    assert normed.shape == (2, 7, 8)  # the class token comes first
+    assert torch.equal(output.features, normed[:, 1:])
+    assert output.logits.shape == (2, 6, 7)  # no logit for the mask
+    torch.testing.assert_close(model.logits(output.features), output.logits)
+
+
+def test_the_tied_head_gives_the_embedding_no_gradient():
+    """Only codes that stand in the input are moved, and the head's own parts are."""
+    model = tiny_uvit()
+    ids = torch.tensor([[0, 2, 7, 7, 2, 0]])
+    model(ids, torch.tensor([1])).logits.square().sum().backward()
+    gradient = model.token_embedding.weight.grad
+    moved = gradient.abs().sum(dim=1) > 0
+    assert moved.nonzero()[:, 0].tolist() == [0, 2, 7]
+    assert (model.head_bias.grad != 0).all()
+    # And yet the head is tied: another embedding gives other logits of that code alone.
+    features = model(ids, torch.tensor([1])).features.detach()
+    before = model.logits(features)
+    with torch.no_grad():
+        model.token_embedding.weight[4] += 1.0
+    changed = (model.logits(features) != before).all(dim=(0, 1))
+    assert changed.nonzero()[:, 0].tolist() == [4]
+
+
+def test_every_label_and_null_give_something_else():
+    model = tiny_uvit()
+    canvas = torch.full((4, 6), model.mask_id)
+    output = model(canvas, torch.arange(4))
+    for a in range(4):
+        for b in range(a):
+            assert (output.logits[a] - output.logits[b]).abs().max() > 1e-3
+            assert (output.features[a] - output.features[b]).abs().max() > 1e-3
+
+
+def test_positions_matter():
+    model = tiny_uvit()
+    logits = model(torch.full((1, 6), model.mask_id), torch.tensor([0])).logits[0]
+    assert (torch.cdist(logits, logits) + torch.eye(6) > 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("depth", 2), ("depth", 0), ("depth", -1), ("num_heads", 3)]
+)
+def test_sizes_that_do_not_fit_are_refused(argument, value):
+    with pytest.raises(ValueError, match=rf"^{argument}: got {value}"):
+        UViTConfig(**(vars(TINY) | {argument: value}))

@@ -1,0 +1,101 @@
+"""The map between the box [-1, 1]^4 and the physical quantities, against closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit
+
+from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.schedules import Schedule, heuristic_schedule
+
+TABLE = Schedule(
+    torch.tensor([[0.9, 0.5, 3.0, 0.0], [0.5, 1.5, 0.2, 1.0], [0.0, 2.5, 1e-3, 8.0]]), "mine"
+)
+
+
+def random_actions(size, seed=0):
+    actions = np.random.default_rng(seed).uniform(-1, 1, (size, 4)).astype(np.float32)
+    actions[:3] = np.float32([[-1] * 4, [1] * 4, [0] * 4])[:size]
+    return torch.from_numpy(actions)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def inverse_softplus(y):
+    return np.log(np.expm1(y))
+
+
+def test_scale_covers_what_the_documentation_says():
+    assert RAW_SCALE == 5.0
+    corners = ActionMap().physical(torch.tensor([[-1.0] * 4, [1.0] * 4]), torch.tensor([0, 0]))
+    np.testing.assert_allclose(corners[0], [0.006693, 0.006715, 0.006715, 0.006715], rtol=1e-3)
+    np.testing.assert_allclose(corners[1], [0.993307, 5.006715, 5.006715, 5.006715], rtol=1e-6)
+
+
+def test_physical_values_are_sigmoid_and_softplus():
+    actions = random_actions(100)
+    raw = 5 * actions.double().numpy()
+    physical = ActionMap().physical(actions, torch.zeros(100, dtype=torch.int64))
+    assert physical.dtype == torch.float32
+    np.testing.assert_allclose(physical[:, 0], expit(raw[:, 0]), rtol=1e-5)
+    np.testing.assert_allclose(physical[:, 1:], softplus(raw[:, 1:]), rtol=1e-5)
+
+
+def test_without_residual_the_step_does_not_matter():
+    actions = random_actions(12)
+    first = ActionMap().physical(actions, torch.zeros(12, dtype=torch.int64))
+    assert torch.equal(first, ActionMap().physical(actions, torch.arange(12)))
+
+
+def test_residual_is_added_before_the_activations():
+    actions, steps = random_actions(60), torch.arange(60) % 3
+    table = TABLE.table.double().numpy()[steps]
+    raw = 5 * actions.double().numpy()
+    ratio = expit(raw[:, 0] + logit(np.clip(table[:, 0], 1e-4, 1 - 1e-4)))
+    others = softplus(raw[:, 1:] + inverse_softplus(np.maximum(table[:, 1:], 1e-4)))
+    physical = ActionMap(TABLE).physical(actions, steps)
+    np.testing.assert_allclose(physical[:, 0], ratio, rtol=1e-4)
+    np.testing.assert_allclose(physical[:, 1:], others, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_steps", [1, 4, 8, 16])
+def test_zero_is_the_residual_schedule(num_steps):
+    schedule = heuristic_schedule(num_steps, 0.7, 1.3, 0.8)
+    steps = torch.arange(num_steps)
+    physical = ActionMap(schedule).physical(torch.zeros(num_steps, 4), steps)
+    # 0 itself cannot be reached by a sigmoid: 1e-4 stands for it, which masks no token.
+    np.testing.assert_allclose(physical, schedule.table, rtol=1e-4, atol=1.01e-4)
+    for num_tokens in (16, 49, 256):
+        counts = (physical[:, 0] * num_tokens).floor()
+        assert torch.equal(counts, (schedule.table[:, 0] * num_tokens).floor())
+
+
+def test_steps_after_the_end_take_the_last_row():
+    actions = random_actions(2)
+    late = ActionMap(TABLE).physical(actions, torch.tensor([3, 99]))
+    assert torch.equal(late, ActionMap(TABLE).physical(actions, torch.tensor([2, 2])))
+
+
+@pytest.mark.parametrize("residual", [None, TABLE])
+def test_actions_invert_physical(residual):
+    mapping = ActionMap(residual)
+    actions, steps = random_actions(200, seed=1) * 0.9, torch.arange(200) % 3
+    physical = mapping.physical(actions, steps)
+    inside = ((physical > 1.1e-4) & torch.cat([physical[:, :1] < 1 - 1.1e-4] * 4, 1)).numpy()
+    assert inside.mean() > 0.8
+    back = mapping.actions(physical, steps)
+    np.testing.assert_allclose(back.numpy()[inside], actions.numpy()[inside], atol=2e-4)
+
+
+def test_actions_by_hand():
+    physical = torch.tensor([[0.5, np.log(2.0), np.log(2.0), np.log(1 + np.e)]])
+    actions = ActionMap().actions(physical.float(), torch.tensor([0]))
+    np.testing.assert_allclose(actions, [[0.0, 0.0, 0.0, 0.2]], atol=1e-6)
+
+
+def test_what_lies_outside_the_box_is_clipped():
+    physical = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 100.0, 5.5, 1e6], [0.999, 5.1, 6, 0.001]])
+    actions = ActionMap().actions(physical, torch.tensor([0, 0, 0]))
+    assert actions.tolist() == [[-1.0] * 4, [1.0] * 4, [1.0, 1.0, 1.0, -1.0]]

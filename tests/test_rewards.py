@@ -1,0 +1,503 @@
+"""Rewards: per sample and deterministic, losses by hand, a discriminator that learns, resumes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nat_env import NATDecodeVectorEnv, load_bundle
+from nat_env.files import load_state, save_state
+from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.wrappers import AdversarialReward, discriminator_reals
+
+NUM_STEPS = 2
+SMALL = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle("digits", "float32")
+
+
+def stub_images(size, bright, seed=0):
+    """Bright or dark noise [size, 1, 8, 8] and labels: easily told apart."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(size, 1, 8, 8, generator=generator) * 0.4 + (0.6 if bright else 0.0)
+    return images, torch.randint(10, (size,), generator=generator)
+
+
+def stub_model(config=SMALL, seed=0, bright=True):
+    return AdversarialRewardModel(*stub_images(64, bright, 1), 10, config, seed)
+
+
+def make_env(bundle, num_envs=6, **kwargs):
+    return NATDecodeVectorEnv(num_envs, bundle, NUM_STEPS, "tokens", **kwargs)
+
+
+def assert_same(left, right):
+    assert type(left) is type(right)
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert_same(a, b)
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    else:
+        assert left == right
+
+
+# Every reward
+
+
+def every_reward(bundle):
+    yield JudgeLogLikelihood(bundle.judge)
+    for form in ("sigmoid", "logit", "softplus"):
+        model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
+        model.update(*stub_images(16, False, 2))
+        yield model
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_are_per_sample(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(20, False, 3)
+    together = reward(images, labels)
+    assert together.shape == (20,)
+    assert together.dtype == torch.float32
+    assert len(together.unique()) == 20
+    alone = torch.cat([reward(images[i : i + 1], labels[i : i + 1]) for i in range(20)])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(4))
+    shuffled = reward(images[order], labels[order])
+    torch.testing.assert_close(shuffled, together[order], rtol=1e-5, atol=1e-6)
+    others = torch.cat([images[:3], torch.ones(9, 1, 8, 8)])  # quite another batch
+    torch.testing.assert_close(reward(others, labels[:12])[:3], together[:3], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_are_deterministic_and_without_gradient(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(8, False, 3)
+    kept = images.clone()
+    first = reward(images.requires_grad_(), labels)
+    before = torch.get_rng_state()
+    for _ in range(3):
+        again = reward(images, labels)
+        assert torch.equal(again, first)
+        assert not again.requires_grad
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_depend_on_the_label(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(8, False, 3)
+    assert (reward(images, labels) != reward(images, (labels + 1) % 10)).all()
+
+
+# The judge
+
+
+def test_judge_reward_is_the_log_likelihood_of_the_label(bundle):
+    images = bundle.real_images[:50].float() / 255
+    labels = bundle.real_labels[:50]
+    logits = bundle.judge(images).double().numpy()
+    expected = logits[range(50), labels] - np.log(np.exp(logits).sum(axis=1))
+    rewards = JudgeLogLikelihood(bundle.judge)(images, labels)
+    np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rewards, bundle.judge(images).log_softmax(1)[range(50), labels])
+    assert (rewards <= 0).all()
+
+
+def test_the_environment_is_rewarded_by_its_judge(bundle):
+    env = make_env(bundle)
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    _, rewards, terminated, _, info = env.step(np.zeros((6, 4)))
+    assert terminated.all()
+    ids = torch.from_numpy(np.stack([f["ids"] for f in info["final_obs"]]))
+    labels = torch.tensor([int(f["condition"][0]) for f in info["final_obs"]])
+    scores = bundle.judge(bundle.tokenizer.decode(ids)).log_softmax(1)[range(6), labels]
+    np.testing.assert_allclose(rewards, scores, rtol=1e-5)
+
+
+def test_a_reward_of_ones_own_sees_final_images_and_labels(bundle):
+    seen = []
+
+    def reward(images, conditions):
+        seen.append((images, conditions))
+        return images.mean(dim=(1, 2, 3)) + conditions
+
+    env = make_env(bundle, reward_fn=reward, autoreset_mode="Disabled")
+    env.reset(seed=0, options={"condition": [3, 1, 4, 1, 5, 9]})
+    assert not env.step(np.zeros((6, 4)))[1].any()
+    assert not seen
+    _, rewards, *_ = env.step(np.zeros((6, 4)))
+    images, conditions = seen.pop()
+    assert not seen
+    assert conditions.tolist() == [3, 1, 4, 1, 5, 9]
+    torch.testing.assert_close(images, bundle.tokenizer.decode(env.ids))
+    np.testing.assert_allclose(rewards, images.mean((1, 2, 3)) + conditions, rtol=1e-6)
+
+
+# The discriminator
+
+
+@pytest.mark.parametrize(
+    ("form", "function"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("logit", lambda x: x),
+        ("softplus", lambda x: np.log1p(np.exp(x))),
+    ],
+)
+def test_reward_is_a_form_of_the_mean_logit(form, function):
+    model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
+    model.update(*stub_images(16, False, 2))
+    images, labels = stub_images(9, False, 3)
+    with torch.no_grad():
+        logits = model.discriminator.eval()(images, labels)
+    assert logits.shape == (9, 4)  # 2 x 2 positions
+    expected = function(logits.double().numpy().mean(axis=1))
+    np.testing.assert_allclose(model(images, labels), expected, rtol=1e-5)
+
+
+def test_logits_by_hand():
+    """Spectrally normalised convolutions, then a linear output plus a projection on the class."""
+    model = stub_model()
+    for _ in range(3):
+        model.update(*stub_images(16, False, 2))
+    network = model.discriminator.eval()
+    images, labels = stub_images(5, False, 3)
+    hidden = images * 2 - 1
+    for layer in (network.trunk[0], network.trunk[2]):
+        raw = layer.parametrizations.weight.original.flatten(1)
+        state = layer.parametrizations.weight[0]
+        sigma = state._u @ raw @ state._v
+        weight = (raw / sigma).view_as(layer.weight)
+        hidden = F.leaky_relu(F.conv2d(hidden, weight, layer.bias, stride=2, padding=1), 0.2)
+    projection = network.class_embedding.weight[labels]
+    output = network.output.weight[0, :, 0, 0] + projection  # [B, W]
+    expected = (hidden * output[:, :, None, None]).sum(dim=1) + network.output.bias
+    torch.testing.assert_close(network(images, labels), expected.flatten(1), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_are_lipschitz():
+    """After training, no layer's spectral norm exceeds 1: what keeps the reward's slope bounded."""
+    model = stub_model()
+    for seed in range(30):
+        model.update(*stub_images(16, False, seed))
+    network = model.discriminator.eval()
+    for layer in (network.trunk[0], network.trunk[2], network.output, network.class_embedding):
+        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
+        assert 0.5 < norm < 1.1
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_loss_and_accuracies_by_hand(loss, as_bytes):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=5e-3, loss=loss)
+    # All real images alike: which of them the update draws does not matter.
+    image, label = stub_images(1, True, 5)
+    reals = image.repeat(32, 1, 1, 1)
+    if as_bytes:
+        reals = (reals * 255).round().byte()
+    model = AdversarialRewardModel(reals, label.repeat(32), 10, config, seed=3)
+    for step in range(4):
+        images, labels = stub_images(12, step % 2 == 0, 10 + step)
+        twin = copy.deepcopy(model.discriminator).train()
+        with torch.no_grad():
+            shown = reals[:12].double() / 255 if as_bytes else reals[:12].double()
+            on_real = twin(shown.float(), label.repeat(12)).double().numpy()
+            on_fake = twin(images, labels).double().numpy()
+        if loss == "bce":
+            expected = np.log1p(np.exp(-on_real)).mean() + np.log1p(np.exp(on_fake)).mean()
+        else:
+            expected = np.maximum(0, 1 - on_real).mean() + np.maximum(0, 1 + on_fake).mean()
+        result = model.update(images, labels)
+        assert set(result) == {"loss", "accuracy_real", "accuracy_fake"}
+        assert result["loss"] == pytest.approx(expected, rel=1e-4)
+        assert result["accuracy_real"] == pytest.approx((on_real.mean(axis=1) > 0).mean())
+        assert result["accuracy_fake"] == pytest.approx((on_fake.mean(axis=1) < 0).mean())
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+def test_discriminator_learns_what_is_separable(loss):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=5e-3, loss=loss)
+    model = stub_model(config)
+    results = [model.update(*stub_images(16, False, seed)) for seed in range(60)]
+    assert results[-1]["loss"] < 0.6 * results[0]["loss"]
+    assert results[-1]["accuracy_real"] == results[-1]["accuracy_fake"] == 1.0
+    real, fake = (model(*stub_images(50, bright, 100)) for bright in (True, False))
+    assert real.min() > fake.max()
+
+
+def test_discriminator_learns_the_class():
+    """Bright images of label 0 and dark ones of label 1 are real, the opposite is generated."""
+    images = torch.cat([stub_images(64, bright)[0] for bright in (True, False)])
+    labels = torch.tensor([0, 1]).repeat_interleave(64)
+    model = AdversarialRewardModel(images, labels, 2, SMALL)
+    for _ in range(150):
+        chosen = torch.randperm(128, generator=model.generator)[:32]
+        result = model.update(images[chosen], 1 - labels[chosen])
+    assert min(result["accuracy_real"], result["accuracy_fake"]) > 0.9
+    assert model(images, labels).min() > model(images, 1 - labels).max()
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+def test_state_round_trip_goes_on_exactly(tmp_path, loss):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, loss=loss)
+
+    def learn(model, steps):
+        return [model.update(*stub_images(16, False, step)) for step in steps]
+
+    whole, broken = stub_model(config), stub_model(config)
+    results = learn(whole, range(8))
+    assert learn(broken, range(4)) == results[:4]
+    save_state(tmp_path / "state.safetensors", broken.state_dict())
+    resumed = stub_model(config, seed=99)  # other weights, other order of the real images
+    resumed.load_state_dict(load_state(tmp_path / "state.safetensors"))
+    torch.manual_seed(7)
+    assert learn(resumed, range(4, 8)) == results[4:]
+    save_state(tmp_path / "whole.safetensors", whole.state_dict())
+    save_state(tmp_path / "resumed.safetensors", resumed.state_dict())
+    assert_same(
+        load_state(tmp_path / "resumed.safetensors"), load_state(tmp_path / "whole.safetensors")
+    )
+    images, labels = stub_images(20, False, 50)
+    assert torch.equal(resumed(images, labels), whole(images, labels))
+
+
+def test_the_seed_decides_weights_and_order_of_reals():
+    images, labels = stub_images(16, False, 2)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one, same, other = stub_model(), stub_model(), stub_model(seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one(images, labels), same(images, labels))
+    assert not torch.equal(one(images, labels), other(images, labels))
+    assert [one.update(images, labels) for _ in range(3)] == [
+        same.update(images, labels) for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("loss", "wasserstein"), ("loss", ""), ("reward_form", "log")]
+)
+def test_unknown_names_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        DiscriminatorConfig(**{name: value})
+
+
+def test_too_few_real_images_are_refused():
+    with pytest.raises(ValueError, match=r"^real_images: got 15"):
+        AdversarialRewardModel(*stub_images(15, True), 10, SMALL)
+    AdversarialRewardModel(*stub_images(16, True), 10, SMALL)
+
+
+# The wrapper
+
+
+def play(env, episodes=2, seed=0):
+    """Observations, rewards and infos of whole episodes with actions fixed by the seed."""
+    rng = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    return [
+        env.step(rng.uniform(-1, 1, (env.num_envs, 4)).astype(np.float32))
+        for _ in range(NUM_STEPS * episodes)
+    ]
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+def test_wrapper_replaces_the_reward_and_nothing_else(bundle, bypass, mode):
+    plain = make_env(bundle, autoreset_mode=mode)
+    decoder = make_env(bundle, autoreset_mode=mode)
+    wrapped = AdversarialReward(decoder, stub_model(), bypass=bypass)
+    rng = np.random.default_rng(0)
+    observation, _ = plain.reset(seed=0)
+    for key, value in wrapped.reset(seed=0)[0].items():
+        np.testing.assert_array_equal(value, observation[key])
+    ended = 0
+    for _ in range(3 * NUM_STEPS):
+        actions = rng.uniform(-1, 1, (6, 4)).astype(np.float32)
+        observation, original, terminated, truncated, info = plain.step(actions)
+        wrapped_observation, rewards, *flags, wrapped_info = wrapped.step(actions)
+        for key, value in wrapped_observation.items():
+            np.testing.assert_array_equal(value, observation[key])
+        np.testing.assert_array_equal(flags, [terminated, truncated])
+        np.testing.assert_array_equal(wrapped_info["original_reward"], original)
+        np.testing.assert_array_equal(wrapped_info["action"], info["action"])
+        assert ("final_obs" in wrapped_info) == ("final_obs" in info)
+        if terminated.any():
+            ended += 1
+            expected = wrapped.model(plain.final_images, plain.final_conditions).numpy()
+            assert wrapped.original_mean == pytest.approx(original.mean())
+        else:
+            expected = np.zeros(6)
+        if bypass:
+            np.testing.assert_array_equal(rewards, original)
+        else:
+            np.testing.assert_allclose(rewards, expected, rtol=1e-6)
+    assert ended >= 2
+
+
+def test_only_rows_that_end_are_rewarded(bundle):
+    decoder = make_env(bundle)
+    env = AdversarialReward(decoder, stub_model())
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    env.reset(options={"reset_mask": np.arange(6) % 2 == 0})
+    _, rewards, terminated, _, info = env.step(np.zeros((6, 4)))
+    assert terminated.tolist() == [False, True] * 3
+    assert (rewards != 0).tolist() == [False, True] * 3
+    assert (info["original_reward"] != 0).tolist() == [False, True] * 3
+    assert env.original_mean == pytest.approx(info["original_reward"][1::2].mean())
+    expected = env.model(decoder.final_images, decoder.final_conditions)
+    np.testing.assert_allclose(rewards[1::2], expected, rtol=1e-6)
+
+
+def test_an_update_changes_no_reward_that_was_given(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    steps = play(env)
+    rewards = [s[1] for s in steps]
+    kept = [r.copy() for r in rewards]
+    images, labels = stub_images(8, False, 6)
+    before = env.model(images, labels)
+    env.update(3)
+    for given, copied in zip(rewards, kept, strict=True):
+        np.testing.assert_array_equal(given, copied)
+    assert not torch.allclose(env.model(images, labels), before)
+    again = [s[1] for s in play(env)]  # the same images, another discriminator
+    for step, (now, then) in enumerate(zip(again, kept, strict=True)):
+        assert (now == then).all() == (step % NUM_STEPS != NUM_STEPS - 1)
+
+
+def test_rewards_of_a_rollout_come_from_one_discriminator(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    state = copy.deepcopy(env.model.discriminator.state_dict())
+    play(env, episodes=3)
+    assert_same(dict(env.model.discriminator.state_dict()), dict(state))
+
+
+class Recorder:
+    """Stands in for the model and keeps what it learns from."""
+
+    config = DiscriminatorConfig(batch_size=16)
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+        self.batches = []
+
+    def __call__(self, images, conditions):
+        return torch.full((len(images),), 0.25)
+
+    def update(self, images, conditions):
+        self.batches.append((images, conditions))
+        return {"loss": float(len(self.batches))}
+
+
+def test_update_learns_from_what_was_decoded_since_the_last(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder)
+    decoder = env.unwrapped
+    for episodes in (1, 2):
+        env.reset(seed=episodes)
+        images, labels = [], []
+        for _ in range(NUM_STEPS * episodes):
+            rewards = env.step(np.zeros((3, 4)))[1]
+            if decoder.final_images is not None:
+                images.append(decoder.final_images)
+                labels.append(decoder.final_conditions)
+                assert rewards.tolist() == [0.25] * 3
+        everything = {
+            (tuple(i.flatten().tolist()), int(c))
+            for i, c in zip(torch.cat(images), torch.cat(labels), strict=True)
+        }
+        recorder.batches.clear()
+        assert env.update(3) == {"loss": 2.0}  # the mean of 1, 2, 3
+        assert len(recorder.batches) == 3
+        for batch in recorder.batches:
+            assert len(batch[0]) == 3 * episodes  # fewer than a batch: each once
+            shown = {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(*batch, strict=True)}
+            assert shown == everything
+
+
+def test_update_takes_batches_of_the_models_size():
+    recorder = Recorder()
+    env = AdversarialReward(make_env(load_bundle("digits", "float32"), 2), recorder)
+    images, labels = stub_images(50, False)
+    env.update(4, images, labels)
+    assert [len(i) for i, _ in recorder.batches] == [16] * 4
+    assert len({str(i) for i, _ in recorder.batches}) == 4
+
+
+def test_update_with_nothing_to_learn_from_is_refused(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+    env.step(np.zeros((6, 4)))
+    env.update(1)
+    state = copy.deepcopy(env.model.discriminator.state_dict())
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()  # the buffer was emptied
+    assert_same(dict(env.model.discriminator.state_dict()), dict(state))
+    env.update(1, *stub_images(16, False))
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+
+
+def test_fresh_samples_take_the_place_of_the_buffer(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder)
+    play(env)
+    images, labels = stub_images(8, False)
+    env.update(1, images, labels)
+    shown, shown_labels = recorder.batches[0]
+    order = [int((images == image).flatten(1).all(dim=1).nonzero()) for image in shown]
+    assert sorted(order) == list(range(8))
+    assert torch.equal(shown_labels, labels[order])
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+
+
+def test_the_default_model_sees_the_bundles_reals(bundle):
+    env = AdversarialReward(make_env(bundle), reals="raw", seed=4)
+    assert torch.equal(env.model.real_images, bundle.real_images)
+    assert torch.equal(env.model.real_labels, bundle.real_labels)
+    env = AdversarialReward(make_env(bundle))
+    assert torch.equal(env.model.real_images, discriminator_reals(bundle, "reconstructed"))
+
+
+def test_reconstructed_reals_went_through_the_tokenizer(bundle):
+    images = bundle.real_images.float() / 255
+    decoded = bundle.tokenizer.decode(bundle.tokenizer.encode(images))
+    expected = (decoded * 255).round()
+    got = discriminator_reals(bundle, "reconstructed")
+    assert got.dtype == torch.uint8
+    assert got.shape == bundle.real_images.shape
+    difference = (got.float() - expected).abs().flatten(1).amax(dim=1)
+    assert (difference <= 1).float().mean() > 0.995  # but for codes that are equally near
+    assert (got != bundle.real_images).float().mean() > 0.3
+    assert torch.equal(discriminator_reals(bundle, "raw"), bundle.real_images)
+    with pytest.raises(ValueError, match=r"^reals: got 'fake'"):
+        discriminator_reals(bundle, "fake")
+
+
+def test_another_environment_is_refused():
+    import gymnasium as gym
+
+    with pytest.raises(ValueError, match=r"^env: got "):
+        AdversarialReward(gym.make_vec("CartPole-v1", 2), stub_model())
