@@ -52,6 +52,8 @@ class TrainConfig:
     one more rollout a round; otherwise on the rollout's own samples."""
     reals: str = "reconstructed"
     """Real images as the discriminator sees them: `raw`, or `reconstructed` by the tokenizer."""
+    real_folder: str | None = None
+    """Take real images from here, one sub-folder per class, instead of from the bundle."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: int = 8

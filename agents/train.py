@@ -1,5 +1,6 @@
 """Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from agents.ppo import PPO
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
+from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.wrappers import AdversarialReward, discriminator_reals
+from nat_env.wrappers import AdversarialReward
 
 
 class Training:
@@ -47,12 +49,12 @@ class Training:
             require_writable_folder(config.out)
             save_run_config(config.out, config, bundle)
         self.config = config
+        real_folder = Path(config.real_folder) if config.real_folder else None
         decoder = NATDecodeVectorEnv(
             config.num_envs, bundle, config.num_steps, residual=config.residual
         )
         reward_model = AdversarialRewardModel(
-            discriminator_reals(bundle, config.reals),
-            bundle.real_labels,
+            *discriminator_reals(bundle, config.reals, real_folder),
             bundle.num_classes,
             config.discriminator,
             config.seed,

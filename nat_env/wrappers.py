@@ -7,31 +7,9 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
-from nat_env.bundle import Bundle
+from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.vector_env import NATDecodeVectorEnv
-
-REALS = ("reconstructed", "raw")
-
-
-def discriminator_reals(bundle: Bundle, reals: str) -> Tensor:
-    """The bundle's real images [n, C, H, W] as a discriminator should see them.
-
-    Args:
-        bundle: holds the images and their tokens.
-        reals: `raw`, or `reconstructed`: through the tokenizer, as every generated image went.
-            The tokenizer's own traces then tell nothing, and the discriminator has to look at
-            what the policy can change.
-
-    Raises:
-        ValueError: another name.
-    """
-    if reals == "raw":
-        return bundle.real_images
-    if reals == "reconstructed":
-        pieces = [bundle.tokenizer.decode(i.to(bundle.device)) for i in bundle.real_ids.split(256)]
-        return torch.cat(pieces).mul(255).round().byte().cpu()
-    raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
 
 
 class AdversarialReward(VectorWrapper):
@@ -76,8 +54,7 @@ class AdversarialReward(VectorWrapper):
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or AdversarialRewardModel(
-            discriminator_reals(bundle, reals),
-            bundle.real_labels,
+            *discriminator_reals(bundle, reals),
             bundle.num_classes,
             DiscriminatorConfig(),
             seed,
