@@ -45,7 +45,7 @@ class TrainConfig:
     final_action_std: float = 0.3
     """sigma after half of the training."""
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    discriminator_updates: int = 5
+    discriminator_updates: int = 15
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
     """Train the discriminator on new samples of the updated policy, as the paper, at the price of
@@ -147,6 +147,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             entropy_coefficient=0.01,
             max_grad_norm=float("inf"),
             discriminator=DiscriminatorConfig(learning_rate=1e-4, batch_size=1024),
+            discriminator_updates=5,
             fresh_samples=True,
             warmup_rounds=0,
         ),

@@ -2,16 +2,19 @@
 
 import copy
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from nat_env import NATDecodeVectorEnv, load_bundle
 from nat_env.files import load_state, save_state
+from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.pretrained import JudgeLogLikelihood
-from nat_env.wrappers import AdversarialReward, discriminator_reals
+from nat_env.wrappers import AdversarialReward
 
 NUM_STEPS = 2
 SMALL = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=2e-3)
@@ -474,30 +477,87 @@ def test_fresh_samples_take_the_place_of_the_buffer(bundle):
 
 
 def test_the_default_model_sees_the_bundles_reals(bundle):
-    env = AdversarialReward(make_env(bundle), reals="raw", seed=4)
-    assert torch.equal(env.model.real_images, bundle.real_images)
-    assert torch.equal(env.model.real_labels, bundle.real_labels)
-    env = AdversarialReward(make_env(bundle))
-    assert torch.equal(env.model.real_images, discriminator_reals(bundle, "reconstructed"))
+    for reals in ("raw", "reconstructed"):
+        model = AdversarialReward(make_env(bundle), reals=reals).model
+        assert torch.equal(model.real_images, discriminator_reals(bundle, reals)[0])
+        assert torch.equal(model.real_labels, bundle.real_labels)
+    default = AdversarialReward(make_env(bundle)).model
+    assert torch.equal(default.real_images, model.real_images)
 
 
-def test_reconstructed_reals_went_through_the_tokenizer(bundle):
-    images = bundle.real_images.float() / 255
-    decoded = bundle.tokenizer.decode(bundle.tokenizer.encode(images))
-    expected = (decoded * 255).round()
-    got = discriminator_reals(bundle, "reconstructed")
+def assert_reconstructed(got, images, tokenizer):
+    """Bytes of decode(encode(images)), but for codes that are equally near."""
+    expected = (tokenizer.decode(tokenizer.encode(images.float() / 255)) * 255).round()
     assert got.dtype == torch.uint8
-    assert got.shape == bundle.real_images.shape
+    assert got.shape == images.shape
     difference = (got.float() - expected).abs().flatten(1).amax(dim=1)
-    assert (difference <= 1).float().mean() > 0.995  # but for codes that are equally near
-    assert (got != bundle.real_images).float().mean() > 0.3
-    assert torch.equal(discriminator_reals(bundle, "raw"), bundle.real_images)
+    assert (difference <= 1).float().mean() > 0.995
+    assert (got != images).float().mean() > 0.3
+
+
+def test_reals_of_the_bundle(bundle):
+    images, labels = discriminator_reals(bundle, "raw")
+    assert torch.equal(images, bundle.real_images)
+    assert torch.equal(labels, bundle.real_labels)
+    images, labels = discriminator_reals(bundle, "reconstructed")
+    assert_reconstructed(images, bundle.real_images, bundle.tokenizer)
+    assert torch.equal(labels, bundle.real_labels)
     with pytest.raises(ValueError, match=r"^reals: got 'fake'"):
         discriminator_reals(bundle, "fake")
 
 
-def test_another_environment_is_refused():
-    import gymnasium as gym
+def save_images(folder, images, mode="L"):
+    folder.mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).convert(mode).save(folder / f"{index:02}.png")
 
+
+def test_reals_of_a_folder(bundle, tmp_path):
+    """One sub-folder per class; grey whatever the files are, at the bundle's size."""
+    chosen = bundle.real_images[:12]
+    save_images(tmp_path / "7", chosen[:8])
+    save_images(tmp_path / "2", chosen[8:], "RGB")
+    (tmp_path / "2" / "readme.txt").write_text("not looked at")
+    (tmp_path / "readme.txt").write_text("not looked at")
+    expected = torch.cat([chosen[8:], chosen[:8]])  # folders in order of their names
+    images, labels = discriminator_reals(bundle, "raw", tmp_path)
+    assert torch.equal(images, expected)
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [2] * 4 + [7] * 8
+    images, labels = discriminator_reals(bundle, "reconstructed", tmp_path)
+    assert_reconstructed(images, expected, bundle.tokenizer)
+    assert labels.tolist() == [2] * 4 + [7] * 8
+
+
+def test_images_of_a_folder_are_resized(bundle, tmp_path):
+    save_images(tmp_path / "0", torch.full((2, 1, 31, 17), 99).byte())
+    images, _ = discriminator_reals(bundle, "raw", tmp_path)
+    assert torch.equal(images, torch.full((2, 1, 8, 8), 99).byte())
+
+
+@pytest.mark.parametrize("kind", ["absent", "file", "empty", "no class", "no image", "truncated"])
+@pytest.mark.parametrize("reals", ["raw", "reconstructed"])
+def test_folders_that_do_not_fit_are_refused(bundle, tmp_path, kind, reals):
+    folder = tmp_path / "images"
+    if kind != "absent":
+        save_images(folder / "3", bundle.real_images[:2])
+        discriminator_reals(bundle, reals, folder)
+    if kind == "file":
+        folder = folder / "3" / "00.png"
+    elif kind == "empty":
+        for path in (folder / "3").iterdir():
+            path.unlink()
+    elif kind == "no class":
+        (folder / "10").mkdir()
+    elif kind == "no image":
+        (folder / "3" / "02.png").write_text("text")
+    elif kind == "truncated":
+        data = (folder / "3" / "01.png").read_bytes()
+        (folder / "3" / "01.png").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ValueError, match=r"^folder: .*images"):
+        discriminator_reals(bundle, reals, folder)
+
+
+def test_another_environment_is_refused():
     with pytest.raises(ValueError, match=r"^env: got "):
         AdversarialReward(gym.make_vec("CartPole-v1", 2), stub_model())

@@ -418,9 +418,9 @@ def run_judge(folder):
 
 def run_tokenizer(folder):
     config = TokenizerConfig(
-        (4, 4), 1, 5, block_out_channels=(4, 8), latent_channels=2, norm_num_groups=2
+        (4, 4), 1, 40, block_out_channels=(4, 8), latent_channels=2, norm_num_groups=2
     )
-    training = TokenizerTraining(loop=small_loop(3), restart_every=2)
+    training = TokenizerTraining(loop=small_loop(3), restart_every=3)
     return train_tokenizer(training_data()[0], config, training, folder, seed=5)
 
 
