@@ -176,6 +176,18 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
         reference = load_file(folder / "statistics.safetensors")
         real = load_file(folder / "real.safetensors")
         class_names = tuple(description["class_names"])
+        statistics = GaussianStatistics(
+            mean=reference["mean"].numpy(),
+            covariance=reference["covariance"].numpy(),
+            count=int(reference["count"]),
+        )
+        _check_parts(
+            uvit.config,
+            judge.config,
+            statistics,
+            len(class_names),
+            (real["images"], real["labels"], real["ids"]),
+        )
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"bundle: {str(folder)!r} does not fit together ({error})") from error
     nat = FrozenNAT(
@@ -189,11 +201,7 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
         class_names=class_names,
         nat=nat,
         judge=judge.eval().requires_grad_(False).to(device),
-        statistics=GaussianStatistics(
-            mean=reference["mean"].numpy(),
-            covariance=reference["covariance"].numpy(),
-            count=int(reference["count"]),
-        ),
+        statistics=statistics,
         real_images=real["images"],
         real_labels=real["labels"],
         real_ids=real["ids"].long(),
@@ -204,12 +212,43 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
     )
 
 
+def _check_parts(
+    transformer: UViTConfig,
+    judge: JudgeConfig,
+    statistics: GaussianStatistics,
+    num_classes: int,
+    real: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Check that the parts of a bundle fit together.
+
+    Raises:
+        ValueError: naming the part that does not.
+    """
+    images, labels, ids = real
+    fits = {
+        "transformer": transformer.num_classes == num_classes,
+        "judge": judge.num_classes == num_classes and judge.channels == images.shape[1],
+        "statistics": statistics.mean.shape == (judge.widths[-1],),
+        "real_images": images.ndim == 4 and images.dtype == torch.uint8 and len(images) > 0,
+        "real_labels": labels.shape == images.shape[:1] and _within(labels, num_classes),
+        "real_ids": ids.shape == (len(images), transformer.num_tokens)
+        and _within(ids, transformer.codebook_size),
+    }
+    for part, good in fits.items():
+        if not good:
+            raise ValueError(f"{part}: does not fit the bundle's other parts")
+
+
+def _within(values: Tensor, limit: int) -> bool:
+    return bool(((values >= 0) & (values < limit)).all())
+
+
 def _checked_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / _DESCRIPTION).read_text())
-        hashes = description["files"]
-        version = description["format"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+        hashes, version = dict(description["files"]), description["format"]
+        _ = [description[key] for key in ("name", "class_names", "training", "quality")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"bundle: {folder / _DESCRIPTION} is damaged ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"bundle: format {version} in {str(folder)!r}, allowed is {FORMAT}")
@@ -253,6 +292,14 @@ def save_bundle(
         raise ValueError(
             f"transformer: has {config}, the tokenizer and class names ask for "
             f"(num_tokens, codebook_size, num_classes) = {expected}"
+        )
+    _check_parts(
+        config, judge.config, statistics, len(class_names), (real_images, real_labels, real_ids)
+    )
+    if real_images.shape[2:] != tokenizer.config.image_size:
+        raise ValueError(
+            f"real_images: got {tuple(real_images.shape)}, the tokenizer's are "
+            f"{tokenizer.config.image_size}"
         )
     require_writable_folder(folder)
     (folder / _DESCRIPTION).unlink(missing_ok=True)

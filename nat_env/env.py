@@ -49,6 +49,7 @@ class NATDecodeEnv(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; `options={"condition": label}` chooses the class."""
+        self.vector.chosen_conditions(options or {})  # before the seed changes anything
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
         observation, _ = self.vector.reset(options=options)

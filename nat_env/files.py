@@ -85,6 +85,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
             return {_TENSOR: str(len(tensors) - 1)}
         if isinstance(value, dict):
             kind = {_INTEGER_KEYS: True} if any(isinstance(k, int) for k in value) else {}
+            if kind and not all(isinstance(k, int) for k in value):
+                raise ValueError("state: a dict has both integer and other keys")
             return kind | {str(k): skeleton(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
             return [skeleton(v) for v in value]

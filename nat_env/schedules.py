@@ -55,9 +55,10 @@ class Schedule:
         try:
             values = json.loads(path.read_text())
             columns = [torch.tensor(values[c], dtype=torch.float32) for c in COLUMNS]
-            return cls(torch.stack(columns, dim=1), values["name"])
-        except (OSError, json.JSONDecodeError, KeyError, RuntimeError, TypeError) as error:
+            table, name = torch.stack(columns, dim=1), values["name"]
+        except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is not a schedule ({error!r})") from error
+        return cls(table, name)
 
 
 def heuristic_schedule(

@@ -131,9 +131,10 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         options = options or {}
         mask = self._reset_mask(options)
+        chosen = self.chosen_conditions(options)
         self._seed(seed, mask)
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._start(rows, options.get("condition"))
+        self._start(rows, None if chosen is None else chosen[rows])
         return self._observation(), {}
 
     def step(
@@ -234,25 +235,39 @@ class NATDecodeVectorEnv(VectorEnv):
         if seed is not None and len(seed) != self.num_envs:
             raise ValueError(f"seed: got {len(seed)} seeds for {self.num_envs} environments")
         fresh = self.generators is None
-        generators = self.generators or [seeding.np_random(None)[0] for _ in range(self.num_envs)]
+        generators = list(self.generators or [])
+        if fresh:
+            generators = [seeding.np_random(None)[0] for _ in range(self.num_envs)]
         if seed is not None:
             for row in map(int, np.flatnonzero(mask)):
                 if seed[row] is not None or fresh:
                     generators[row] = seeding.np_random(seed[row])[0]
         self.generators = generators
 
-    def _start(self, rows: Tensor, condition: Any) -> None:
-        """Put the rows [R] on the all-masked canvas, with given labels or labels of their own."""
+    def chosen_conditions(self, options: dict[str, Any]) -> Tensor | None:
+        """The labels [B] that `options["condition"]` asks for, None where it asks for none.
+
+        Raises:
+            ValueError: neither a label nor one per row, or a label out of range.
+        """
+        if options.get("condition") is None:
+            return None
+        given = np.asarray(options["condition"])
+        if given.dtype.kind not in "iu" or given.shape not in ((), (self.num_envs,)):
+            raise ValueError(
+                f"condition: got {options['condition']!r}, allowed are a label (integer) or "
+                f"{self.num_envs} of them"
+            )
+        labels = torch.from_numpy(given.astype(np.int64)).expand(self.num_envs)
+        self.bundle.check_conditions(labels)
+        return labels
+
+    def _start(self, rows: Tensor, labels: Tensor | None) -> None:
+        """Put the rows [R] on the all-masked canvas, with labels [R] or labels of their own."""
         assert self.generators is not None
-        if condition is None:
+        if labels is None:
             drawn = [int(self.generators[r].integers(self.bundle.num_classes)) for r in rows]
             labels = torch.tensor(drawn)
-        else:
-            given = torch.as_tensor(condition)
-            if given.ndim and len(given) == self.num_envs:
-                given = given[rows.cpu()]
-            labels = given.expand(len(rows)).to(torch.int64)
-            self.bundle.check_conditions(labels)
         rows = rows.to(self.bundle.device)
         labels = labels.to(self.bundle.device)
         self.conditions = self.conditions.index_copy(0, rows, labels)

@@ -98,8 +98,10 @@ class AdversarialReward(VectorWrapper):
             The means over the updates of what `AdversarialRewardModel.update` gives.
 
         Raises:
-            ValueError: no images to learn from.
+            ValueError: no images to learn from, or no updates asked for.
         """
+        if num_updates < 1:
+            raise ValueError(f"num_updates: got {num_updates}, allowed is >= 1")
         if images is None or conditions is None:
             if not self._images:
                 raise ValueError("images: none given, and no episode has ended since last update")

@@ -3,6 +3,7 @@
 import gzip
 import struct
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +60,11 @@ class LabelledImages:
                     f"{part}_images: got {images.dtype} {tuple(images.shape)}, "
                     "allowed is uint8 [n, C, H, W] with n >= 1"
                 )
-            if labels.shape != images.shape[:1]:
-                raise ValueError(f"{part}_labels: {len(labels)} for {len(images)} images")
+            if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+                raise ValueError(
+                    f"{part}_labels: got {labels.dtype} {tuple(labels.shape)}, "
+                    f"allowed is int64 [{len(images)}]"
+                )
             if labels.min() < 0 or labels.max() >= len(self.class_names):
                 raise ValueError(
                     f"{part}_labels: got {int(labels.min())} .. {int(labels.max())}, "
@@ -81,7 +85,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError("its first bytes are not those of unsigned bytes in IDX form")
         shape = struct.unpack_from(f">{data[3]}I", data, 4)
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-    except (ValueError, EOFError, OSError, struct.error) as error:
+    except (ValueError, IndexError, EOFError, OSError, struct.error, zlib.error) as error:
         raise ValueError(f"path: {str(path)!r} is not a whole IDX file ({error})") from error
 
 

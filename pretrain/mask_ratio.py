@@ -6,8 +6,9 @@ import re
 import torch
 from torch import Tensor
 
-_BETA = re.compile(r"beta\(([0-9.]+), *([0-9.]+)\)")
-_FIXED = re.compile(r"fixed\(([0-9.]+)\)")
+_NUMBER = r"([0-9]*\.?[0-9]+)"
+_BETA = re.compile(rf"beta\({_NUMBER}, *{_NUMBER}\)")
+_FIXED = re.compile(rf"fixed\({_NUMBER}\)")
 
 
 def sample_mask_ratio(name: str, size: int) -> Tensor:

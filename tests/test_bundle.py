@@ -282,14 +282,14 @@ def test_another_format_is_refused(folder, version):
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, part, changes):
     edit(folder, lambda values: values[part].update(changes))
-    with pytest.raises(ValueError, match=r"^bundle: .*does not fit"):
+    with pytest.raises(ValueError, match=r"^(bundle|transformer): .*does not fit"):
         load(folder)
 
 
 @pytest.mark.parametrize("names", [["only one"], [*map(str, range(9))], [*map(str, range(11))]])
 def test_class_names_that_do_not_fit_are_refused(folder, names):
     edit(folder, lambda values: values.update(class_names=names))
-    with pytest.raises(ValueError, match=r"^bundle: .*does not fit"):
+    with pytest.raises(ValueError, match=r"^(bundle|transformer): .*does not fit"):
         load(folder)
 
 

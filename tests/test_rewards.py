@@ -174,34 +174,24 @@ def test_reward_is_a_form_of_the_mean_logit(form, function):
 
 
 def test_logits_by_hand():
-    """Spectrally normalised convolutions, then a linear output plus a projection on the class."""
+    """Strided convolutions with group norm, then a linear output plus a projection on the class."""
     model = stub_model()
-    for _ in range(3):
-        model.update(*stub_images(16, False, 2))
-    network = model.discriminator.eval()
+    model.update(*stub_images(16, False, 2))
+    network = model.discriminator
     images, labels = stub_images(5, False, 3)
-    hidden = images * 2 - 1
-    for layer in (network.trunk[0], network.trunk[2]):
-        raw = layer.parametrizations.weight.original.flatten(1)
-        state = layer.parametrizations.weight[0]
-        sigma = state._u @ raw @ state._v
-        weight = (raw / sigma).view_as(layer.weight)
-        hidden = F.leaky_relu(F.conv2d(hidden, weight, layer.bias, stride=2, padding=1), 0.2)
+    first, _, second, norm, _ = network.trunk
+    hidden = F.conv2d(images * 2 - 1, first.weight, first.bias, stride=2, padding=1)
+    hidden = F.conv2d(F.leaky_relu(hidden, 0.2), second.weight, second.bias, stride=2, padding=1)
+    groups = hidden.unflatten(1, (8, -1))  # [B, 8, W / 8, h, w]
+    mean = groups.mean(dim=(2, 3, 4), keepdim=True)
+    variance = groups.var(dim=(2, 3, 4), keepdim=True, unbiased=False)
+    hidden = ((groups - mean) / (variance + norm.eps).sqrt()).flatten(1, 2)
+    hidden = hidden * norm.weight[:, None, None] + norm.bias[:, None, None]
+    hidden = F.leaky_relu(hidden, 0.2)
     projection = network.class_embedding.weight[labels]
     output = network.output.weight[0, :, 0, 0] + projection  # [B, W]
     expected = (hidden * output[:, :, None, None]).sum(dim=1) + network.output.bias
     torch.testing.assert_close(network(images, labels), expected.flatten(1), rtol=1e-4, atol=1e-5)
-
-
-def test_layers_are_lipschitz():
-    """After training, no layer's spectral norm exceeds 1: what keeps the reward's slope bounded."""
-    model = stub_model()
-    for seed in range(30):
-        model.update(*stub_images(16, False, seed))
-    network = model.discriminator.eval()
-    for layer in (network.trunk[0], network.trunk[2], network.output, network.class_embedding):
-        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item()
-        assert 0.5 < norm < 1.1
 
 
 @pytest.mark.parametrize("loss", ["bce", "hinge"])

@@ -207,7 +207,7 @@ def test_fashion_mnist_names_what_is_missing_or_damaged(tmp_path):
         fashion_mnist(tmp_path)
     (tmp_path / "aside").replace(tmp_path / "t10k-images-idx3-ubyte")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(11)))
-    with pytest.raises(ValueError, match=r"^train_labels: 11 for 12 images"):
+    with pytest.raises(ValueError, match=r"^train_labels: got .*11.*allowed is int64 .12."):
         fashion_mnist(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.full(12, 10)))
     with pytest.raises(ValueError, match=r"^train_labels: got 10 .. 10"):
