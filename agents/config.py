@@ -44,7 +44,9 @@ class TrainConfig:
     """sigma of Eq. 9 in raw units, at the start."""
     final_action_std: float = 0.3
     """sigma after half of the training."""
-    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    discriminator: DiscriminatorConfig = field(
+        default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,))
+    )
     discriminator_updates: int = 15
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
@@ -128,7 +130,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             bundle="digits",
             trajectories=20_480,
             hidden_size=64,
-            discriminator=DiscriminatorConfig(widths=(32, 64)),
+            discriminator=DiscriminatorConfig(trunk="features", widths=(32,)),
         ),
     ),
     "paper": (
@@ -146,7 +148,9 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             batch_size=4096 * 8,
             entropy_coefficient=0.01,
             max_grad_norm=float("inf"),
-            discriminator=DiscriminatorConfig(learning_rate=1e-4, batch_size=1024),
+            discriminator=DiscriminatorConfig(
+                trunk="features", learning_rate=1e-4, batch_size=1024
+            ),
             discriminator_updates=5,
             fresh_samples=True,
             warmup_rounds=0,

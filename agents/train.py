@@ -58,6 +58,7 @@ class Training:
             bundle.num_classes,
             config.discriminator,
             config.seed,
+            bundle.features,
         )
         self.env = AdversarialReward(decoder, reward_model, bypass=config.bypass_discriminator)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)

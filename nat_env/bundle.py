@@ -32,6 +32,8 @@ class Bundle:
     class_names: tuple[str, ...]
     nat: FrozenNAT
     judge: JudgeNetwork
+    features: JudgeNetwork
+    """Another classifier, for a discriminator to stand on: never the judge's network."""
     statistics: GaussianStatistics
     """Of the judge's features on the training images."""
     real_images: Tensor
@@ -170,9 +172,8 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
     try:
         uvit = UViT(UViTConfig(**description["transformer"]))
         uvit.load_state_dict(load_file(folder / "transformer.safetensors"))
-        judge_config = description["judge"] | {"widths": tuple(description["judge"]["widths"])}
-        judge = JudgeNetwork(JudgeConfig(**judge_config))
-        judge.load_state_dict(load_file(folder / "judge.safetensors"))
+        judge = _classifier(folder, description, "judge")
+        features = _classifier(folder, description, "features")
         reference = load_file(folder / "statistics.safetensors")
         real = load_file(folder / "real.safetensors")
         class_names = tuple(description["class_names"])
@@ -188,6 +189,7 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
             len(class_names),
             (real["images"], real["labels"], real["ids"]),
         )
+        _check_features(features.config, judge.config)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"bundle: {str(folder)!r} does not fit together ({error})") from error
     nat = FrozenNAT(
@@ -200,7 +202,8 @@ def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
         name=description["name"],
         class_names=class_names,
         nat=nat,
-        judge=judge.eval().requires_grad_(False).to(device),
+        judge=judge.to(device),
+        features=features.to(device),
         statistics=statistics,
         real_images=real["images"],
         real_labels=real["labels"],
@@ -239,6 +242,18 @@ def _check_parts(
             raise ValueError(f"{part}: does not fit the bundle's other parts")
 
 
+def _check_features(features: JudgeConfig, judge: JudgeConfig) -> None:
+    if (features.channels, features.num_classes) != (judge.channels, judge.num_classes):
+        raise ValueError("features: does not fit the bundle's other parts")
+
+
+def _classifier(folder: Path, description: dict[str, Any], part: str) -> JudgeNetwork:
+    values = description[part] | {"widths": tuple(description[part]["widths"])}
+    network = JudgeNetwork(JudgeConfig(**values))
+    network.load_state_dict(load_file(folder / f"{part}.safetensors"))
+    return network.eval().requires_grad_(False)
+
+
 def _within(values: Tensor, limit: int) -> bool:
     return bool(((values >= 0) & (values < limit)).all())
 
@@ -273,6 +288,7 @@ def save_bundle(
     tokenizer: VQTokenizer,
     transformer: UViT,
     judge: JudgeNetwork,
+    features: JudgeNetwork,
     statistics: GaussianStatistics,
     real_images: Tensor,
     real_labels: Tensor,
@@ -296,6 +312,7 @@ def save_bundle(
     _check_parts(
         config, judge.config, statistics, len(class_names), (real_images, real_labels, real_ids)
     )
+    _check_features(features.config, judge.config)
     if real_images.shape[2:] != tokenizer.config.image_size:
         raise ValueError(
             f"real_images: got {tuple(real_images.shape)}, the tokenizer's are "
@@ -307,6 +324,7 @@ def save_bundle(
     tensors: dict[str, dict[str, Tensor]] = {
         "transformer": _state(transformer),
         "judge": _state(judge),
+        "features": _state(features),
         "statistics": {
             "mean": torch.from_numpy(statistics.mean),
             "covariance": torch.from_numpy(statistics.covariance),
@@ -331,6 +349,7 @@ def save_bundle(
             "class_names": list(class_names),
             "transformer": asdict(transformer.config),
             "judge": asdict(judge.config),
+            "features": asdict(features.config),
             "training": training,
             "quality": quality,
             "files": {n: sha256(folder / n) for n in names},

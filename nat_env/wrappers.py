@@ -40,7 +40,7 @@ class AdversarialReward(VectorWrapper):
 
         Args:
             env: a `NATDecodeVectorEnv`, wrapped or not.
-            model: the discriminator; by default a small one on the bundle's real images.
+            model: the discriminator; by default heads on the bundle's frozen features.
             reals: see `discriminator_reals`; for the default model.
             bypass: pass the original reward on, for debugging; the discriminator still learns.
             seed: of the default model.
@@ -56,8 +56,9 @@ class AdversarialReward(VectorWrapper):
         self.model = model or AdversarialRewardModel(
             *discriminator_reals(bundle, reals),
             bundle.num_classes,
-            DiscriminatorConfig(),
+            DiscriminatorConfig(trunk="features"),
             seed,
+            bundle.features,
         )
         self.bypass = bypass
         self.original_mean = float("nan")

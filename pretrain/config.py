@@ -23,6 +23,9 @@ class PretrainConfig:
     transformer: TransformerTraining = field(default_factory=TransformerTraining)
     judge_widths: tuple[int, ...] = (32, 64, 64)
     judge: JudgeTraining = field(default_factory=JudgeTraining)
+    features_widths: tuple[int, ...] = (32, 64, 128)
+    features: JudgeTraining = field(default_factory=JudgeTraining)
+    """A classifier of its own seed, for a discriminator to stand on."""
     num_real: int = 10_000
     """Real training images kept for a discriminator."""
     seed: int = 0
@@ -37,6 +40,7 @@ PRESETS: dict[str, PretrainConfig] = {
             loop=LoopConfig(epochs=6, batch_size=64, learning_rate=8e-4, warmup_steps=500)
         ),
         judge=JudgeTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
+        features=JudgeTraining(loop=LoopConfig(epochs=3, learning_rate=2e-3)),
     ),
     "digits": PretrainConfig(
         codebook_size=64,
@@ -54,5 +58,7 @@ PRESETS: dict[str, PretrainConfig] = {
         ),
         judge_widths=(32, 32),
         judge=JudgeTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
+        features_widths=(32, 64),
+        features=JudgeTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
     ),
 }

@@ -21,7 +21,7 @@ class JudgeTraining:
 
 def train_judge(
     images: Tensor, labels: Tensor, config: JudgeConfig, training: JudgeTraining,
-    folder: Path, seed: int,
+    folder: Path, seed: int, name: str = "judge",
 ) -> JudgeNetwork:  # fmt: skip
     """Train on images [n, C, H, W] uint8 and labels [n], resuming from `folder`."""
     torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def train_judge(
 
     judge.train()
     parts = {"judge": judge, "optimizer": optimizer}
-    fit("judge", folder, training.loop, len(images), seed, parts, update)
+    fit(name, folder, training.loop, len(images), seed, parts, update)
     return judge.eval().requires_grad_(False)
 
 

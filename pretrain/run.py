@@ -79,6 +79,15 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         work,
         config.seed,
     )
+    features = train_judge(
+        data.train_images,
+        data.train_labels,
+        JudgeConfig(channels, len(data.class_names), config.features_widths),
+        config.features,
+        work,
+        config.seed + 1,
+        "features",
+    )
     transformer = train_transformer(
         ids,
         data.train_labels,
@@ -120,6 +129,7 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         tokenizer=tokenizer,
         transformer=transformer,
         judge=judge,
+        features=features,
         statistics=statistics,
         real_images=data.train_images[chosen],
         real_labels=data.train_labels[chosen],

@@ -23,6 +23,7 @@ ASSETS = Path(nat_env.__file__).parent / "assets"
 FILES = (
     "transformer.safetensors",
     "judge.safetensors",
+    "features.safetensors",
     "statistics.safetensors",
     "real.safetensors",
     "tokenizer/config.json",
@@ -50,6 +51,7 @@ def parts_of(bundle):
         "tokenizer": bundle.tokenizer,
         "transformer": bundle.nat.transformer,
         "judge": bundle.judge,
+        "features": bundle.features,
         "statistics": bundle.statistics,
         "real_images": bundle.real_images,
         "real_labels": bundle.real_labels,
@@ -152,12 +154,12 @@ def test_loaded_once_and_shared(folder, monkeypatch):
     original = nat_env.bundle.load_file
     monkeypatch.setattr(nat_env.bundle, "load_file", lambda p: loaded.append(p) or original(p))
     first = load(folder)
-    assert len(loaded) == 4
+    assert len(loaded) == 5
     assert load(str(folder)) is first
     assert load(folder / "tokenizer" / "..") is first
     monkeypatch.chdir(folder.parent)
     assert load("mine") is first
-    assert len(loaded) == 4
+    assert len(loaded) == 5
     assert first.tokenizer is load(folder).tokenizer
 
 
@@ -249,7 +251,17 @@ def test_a_truncated_description_is_refused(folder, length):
 
 @pytest.mark.parametrize(
     "key",
-    ["format", "name", "class_names", "transformer", "judge", "training", "quality", "files"],
+    [
+        "format",
+        "name",
+        "class_names",
+        "transformer",
+        "judge",
+        "features",
+        "training",
+        "quality",
+        "files",
+    ],
 )
 def test_a_description_without_one_of_its_keys_is_refused(folder, key):
     edit(folder, lambda values: values.pop(key))
@@ -320,6 +332,7 @@ def test_round_trip(bundle, tmp_path):
     for left, right in [
         (copy.nat.transformer, bundle.nat.transformer),
         (copy.judge, bundle.judge),
+        (copy.features, bundle.features),
         (copy.tokenizer, bundle.tokenizer),
     ]:
         assert left is not right
@@ -352,6 +365,7 @@ def changed(config, **changes):
         ("transformer", lambda b: changed(b.nat.transformer.config, codebook_size=63)),
         ("transformer", lambda b: changed(b.nat.transformer.config, num_classes=9)),
         ("judge", lambda b: JudgeNetwork(JudgeConfig(channels=1, num_classes=9))),
+        ("features", lambda b: JudgeNetwork(JudgeConfig(channels=1, num_classes=9))),
         ("judge", lambda b: JudgeNetwork(JudgeConfig(channels=3, num_classes=10, widths=(32, 32)))),
         ("statistics", lambda b: GaussianStatistics(np.zeros(3), np.eye(3), 5)),
         ("real_images", lambda b: b.real_images[:, :, :4]),

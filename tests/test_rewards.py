@@ -13,6 +13,7 @@ from nat_env import NATDecodeVectorEnv, load_bundle
 from nat_env.files import load_state, save_state
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.discriminator import FeatureDiscriminator
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.wrappers import AdversarialReward
 
@@ -173,6 +174,41 @@ def test_reward_is_a_form_of_the_mean_logit(form, function):
     np.testing.assert_allclose(model(images, labels), expected, rtol=1e-5)
 
 
+def test_feature_discriminator_by_hand():
+    """Each branch on its stage of the frozen network, the mean over positions of each head."""
+    frozen = load_bundle("digits").features
+    torch.manual_seed(0)
+    network = FeatureDiscriminator(frozen, num_classes=10, width=8)
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
+    hidden = images * 2 - 1
+    stages = []
+    for index, layer in enumerate(frozen.trunk):
+        hidden = layer(hidden)
+        if index in (2, 8):  # convolution, norm, ReLU; then twice that a stage
+            stages.append(hidden)
+    torch.testing.assert_close(stages[-1].mean(dim=(2, 3)), frozen.features(images))
+    (branch,), (head,) = network.branches, network.heads
+    output = head.output.weight[0, :, 0, 0] + head.class_embedding.weight[labels]
+    expected = (branch(stages[1]) * output[:, :, None, None]).sum(dim=1).mean(dim=(1, 2))
+    logits = network(images, labels)
+    torch.testing.assert_close(logits[:, 0], expected + head.output.bias)
+    torch.testing.assert_close(network(images[2:3], labels[2:3]), logits[2:3])
+
+
+def test_frozen_features_are_neither_trained_nor_saved():
+    frozen = load_bundle("digits").features
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    config = DiscriminatorConfig(trunk="features", widths=(8,), batch_size=16)
+    reals = torch.rand(32, 1, 8, 8)
+    model = AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config, features=frozen)
+    for _ in range(3):
+        model.update(torch.rand(16, 1, 8, 8), torch.zeros(16).long())
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not any("frozen" in name for name in model.state_dict()["discriminator"])
+    with pytest.raises(ValueError, match="trunk"):
+        AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config)
+
+
 def test_logits_by_hand():
     """Strided convolutions with group norm, then a linear output plus a projection on the class."""
     model = stub_model()
@@ -188,9 +224,9 @@ def test_logits_by_hand():
     hidden = ((groups - mean) / (variance + norm.eps).sqrt()).flatten(1, 2)
     hidden = hidden * norm.weight[:, None, None] + norm.bias[:, None, None]
     hidden = F.leaky_relu(hidden, 0.2)
-    projection = network.class_embedding.weight[labels]
-    output = network.output.weight[0, :, 0, 0] + projection  # [B, W]
-    expected = (hidden * output[:, :, None, None]).sum(dim=1) + network.output.bias
+    projection = network.head.class_embedding.weight[labels]
+    output = network.head.output.weight[0, :, 0, 0] + projection  # [B, W]
+    expected = (hidden * output[:, :, None, None]).sum(dim=1) + network.head.output.bias
     torch.testing.assert_close(network(images, labels), expected.flatten(1), rtol=1e-4, atol=1e-5)
 
 

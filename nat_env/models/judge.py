@@ -25,17 +25,28 @@ class JudgeNetwork(nn.Module):
         self.config = config
         layers: list[nn.Module] = []
         before = config.channels
+        self.stage_ends: list[int] = []
         for index, width in enumerate(config.widths):
             layers += _convolution(before, width, stride=2)
             if index:  # the first stage works at the highest resolution: one convolution is enough
                 layers += _convolution(width, width, stride=1)
             before = width
+            self.stage_ends.append(len(layers))
         self.trunk = nn.Sequential(*layers)
         self.classifier = nn.Linear(before, config.num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> features [B, widths[-1]]."""
         return self.trunk(images * 2 - 1).mean(dim=(2, 3))
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Images [B, C, H, W] in [0, 1] -> feature maps [B, widths[i], h, w] after each stage."""
+        hidden, maps = images * 2 - 1, []
+        for index, layer in enumerate(self.trunk):
+            hidden = layer(hidden)
+            if index + 1 in self.stage_ends:
+                maps.append(hidden)
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> class logits [B, num_classes]."""

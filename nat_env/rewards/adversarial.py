@@ -5,20 +5,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from nat_env.models.judge import JudgeNetwork
+from nat_env.rewards.discriminator import GROUPS, FeatureDiscriminator, ScratchDiscriminator
 
 REWARD_FORMS = ("sigmoid", "logit", "softplus")
 LOSSES = ("bce", "hinge")
-_GROUPS = 8
-"""Of the group norms; widths are multiples of it."""
+TRUNKS = ("features", "scratch")
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
     """Architecture and training of the discriminator."""
 
+    trunk: str = "scratch"
+    """`features`: heads on the frozen features that the bundle names; `scratch`: all trained."""
     widths: tuple[int, ...] = (32, 64, 128)
-    """Width of each convolution; each halves the resolution."""
+    """From scratch: of each convolution, which halves the resolution. Else the last is a head's."""
     learning_rate: float = 5e-4
     batch_size: int = 128
     """Real and as many generated images of one update."""
@@ -33,44 +37,14 @@ class DiscriminatorConfig:
         Raises:
             ValueError: an unknown loss or reward form, or a width that the norm cannot divide.
         """
-        if not self.widths or any(width % _GROUPS for width in self.widths):
-            raise ValueError(f"widths: got {self.widths}, allowed are multiples of {_GROUPS}")
+        if not self.widths or any(width % GROUPS for width in self.widths):
+            raise ValueError(f"widths: got {self.widths}, allowed are multiples of {GROUPS}")
+        if self.trunk not in TRUNKS:
+            raise ValueError(f"trunk: got {self.trunk!r}, allowed are {TRUNKS}")
         if self.loss not in LOSSES:
             raise ValueError(f"loss: got {self.loss!r}, allowed are {LOSSES}")
         if self.reward_form not in REWARD_FORMS:
             raise ValueError(f"reward_form: got {self.reward_form!r}, allowed are {REWARD_FORMS}")
-
-
-class Discriminator(nn.Module):
-    """Small convolutional network from scratch with a projection on the class.
-
-    Group norm instead of batch statistics: an image's logits do not depend on its batch mates. No
-    spectral norm: the policy never sees a gradient of the discriminator, so nothing asks for a
-    smooth one, and without it the same number of updates tells more of the images apart.
-    """
-
-    def __init__(self, channels: int, num_classes: int, widths: tuple[int, ...]) -> None:
-        """Make one with random weights."""
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = channels
-        for index, width in enumerate(widths):
-            layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1))
-            if index:  # norm at the input would hide an image's brightness and contrast
-                layers.append(nn.GroupNorm(_GROUPS, width))
-            layers.append(nn.LeakyReLU(0.2))
-            before = width
-        self.trunk = nn.Sequential(*layers)
-        self.output = nn.Conv2d(before, 1, 1)
-        self.class_embedding = nn.Embedding(num_classes, before)
-        nn.init.normal_(self.class_embedding.weight, std=before**-0.5)
-
-    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, positions]."""
-        hidden = self.trunk(images * 2 - 1)  # [B, W, h, w]
-        embedding = self.class_embedding(conditions)  # [B, W]
-        projection = torch.einsum("bwyx,bw->byx", hidden, embedding)
-        return (self.output(hidden)[:, 0] + projection).flatten(1)
 
 
 class AdversarialRewardModel:
@@ -83,6 +57,7 @@ class AdversarialRewardModel:
         num_classes: int,
         config: DiscriminatorConfig = DiscriminatorConfig(),
         seed: int = 0,
+        features: JudgeNetwork | None = None,
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -92,10 +67,15 @@ class AdversarialRewardModel:
             num_classes: labels are 0 .. num_classes - 1.
             config: architecture and training.
             seed: of weights and of the order of real images.
+            features: frozen network for the trunk `features`.
 
         Raises:
-            ValueError: fewer real images than one batch holds.
+            ValueError: fewer real images than one batch holds, or no features for their trunk.
         """
+        if config.trunk == "features" and features is None:
+            raise ValueError(
+                "trunk: got 'features', but no frozen features are given; allowed is 'scratch'"
+            )
         if len(real_images) < config.batch_size:
             raise ValueError(
                 f"real_images: got {len(real_images)}, "
@@ -106,7 +86,11 @@ class AdversarialRewardModel:
         self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.discriminator = Discriminator(real_images.shape[1], num_classes, config.widths)
+            self.discriminator = (
+                FeatureDiscriminator(features, num_classes, config.widths[-1])
+                if config.trunk == "features" and features is not None
+                else ScratchDiscriminator(real_images.shape[1], num_classes, config.widths)
+            )
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)
         )

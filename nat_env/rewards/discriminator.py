@@ -1,0 +1,88 @@
+"""Discriminators: real or generated, for one image and its class at a time.
+
+Group norm instead of batch statistics: an image's logits do not depend on its batch mates. No
+spectral norm: the policy never sees a gradient of the discriminator, so nothing asks for a smooth
+one, and without it the same number of updates tells more of the images apart.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from nat_env.models.judge import JudgeNetwork
+
+GROUPS = 8
+"""Of the group norms; widths are multiples of it."""
+
+
+class ProjectionHead(nn.Module):
+    """Logits of a feature map: a linear output plus a projection on the class (Miyato 2018)."""
+
+    def __init__(self, size: int, num_classes: int) -> None:
+        """Of maps with `size` channels."""
+        super().__init__()
+        self.output = nn.Conv2d(size, 1, 1)
+        self.class_embedding = nn.Embedding(num_classes, size)
+        nn.init.normal_(self.class_embedding.weight, std=size**-0.5)
+
+    def forward(self, hidden: Tensor, conditions: Tensor) -> Tensor:
+        """Maps [B, W, h, w] and labels [B] -> logits [B, h * w]."""
+        projection = torch.einsum("bwyx,bw->byx", hidden, self.class_embedding(conditions))
+        return (self.output(hidden)[:, 0] + projection).flatten(1)
+
+
+class ScratchDiscriminator(nn.Module):
+    """A small convolutional network, all of it trained."""
+
+    def __init__(self, channels: int, num_classes: int, widths: tuple[int, ...]) -> None:
+        """Make one with random weights; each of `widths` halves the resolution."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels
+        for index, width in enumerate(widths):
+            layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1))
+            if index:  # norm at the input would hide an image's brightness and contrast
+                layers.append(nn.GroupNorm(GROUPS, width))
+            layers.append(nn.LeakyReLU(0.2))
+            before = width
+        self.trunk = nn.Sequential(*layers)
+        self.head = ProjectionHead(before, num_classes)
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, positions]."""
+        return self.head(self.trunk(images * 2 - 1), conditions)
+
+
+class FeatureDiscriminator(nn.Module):
+    """Heads on several stages of a frozen pretrained network, as StyleGAN-T's on DINO.
+
+    The frozen features make it look at what an image shows rather than at its texture.
+    """
+
+    def __init__(self, features: JudgeNetwork, num_classes: int, width: int) -> None:
+        """Put heads of `width` channels on every stage of `features` but the first."""
+        super().__init__()
+        self._frozen = (features,)  # in a tuple: neither trained nor saved with the heads
+        stages = features.config.widths[1:]
+        self.branches = nn.ModuleList(_branch(size, width) for size in stages)
+        self.heads = nn.ModuleList(ProjectionHead(width, num_classes) for _ in stages)
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, stages], one mean a stage."""
+        with torch.no_grad():
+            stages = self._frozen[0].stages(images)[1:]
+        logits = [
+            head(branch(stage), conditions).mean(dim=1)
+            for stage, branch, head in zip(stages, self.branches, self.heads, strict=True)
+        ]
+        return torch.stack(logits, dim=1)
+
+
+def _branch(size: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(size, width, 1),
+        nn.GroupNorm(GROUPS, width),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.GroupNorm(GROUPS, width),
+        nn.LeakyReLU(0.2),
+    )
