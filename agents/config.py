@@ -17,7 +17,7 @@ class TrainConfig:
     """A shipped bundle's name or a folder."""
     num_steps: int = 4
     """T, decoding steps of an episode."""
-    trajectories: int = 25_600
+    trajectories: int = 15_360
     """Episodes of the whole training, warm-up included."""
     trajectories_per_round: int = 256
     """Episodes between two policy updates."""
@@ -63,7 +63,7 @@ class TrainConfig:
     noise at full amplitude."""
     eval_every: int = 10
     """Rounds between evaluations."""
-    eval_samples: int = 2000
+    eval_samples: int = 1000
     """Images of an evaluation; their seeds are never used by nat-eval."""
     seed: int = 0
     dtype: str = "auto"
