@@ -175,6 +175,8 @@ class RoundCallback(BaseCallback):
         self.logger.record("time/evaluation", time.perf_counter() - started)
         if self._bar is not None:
             self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
+            if self._bar.disable and self.progress:  # no terminal: a line now and then
+                print(f"round {self.rounds} of {self.config.rounds}: FD {distance:.2f}", flush=True)
 
     def _save(self) -> None:
         policy: Any = self.model.policy
