@@ -26,8 +26,15 @@ from nat_env.wrappers import AdversarialReward
 EVALUATION_SEED = 2**40
 """nat-eval's seeds stay below: the best checkpoint is not chosen on the samples it is judged by."""
 
+TRAINING_SEED = 2**41
+"""Seeds of the training environments start here: sub-environment i of the training with seed s
+draws from TRAINING_SEED + s * SEED_STRIDE + i, so that trainings share no random numbers."""
+
 FRESH_SEED = 2**50
 """Seeds of the discriminator's fresh samples start here."""
+
+SEED_STRIDE = 2**28
+"""Between trainings with seeds s and s + 1; more than any of them draws."""
 
 
 class RoundCallback(BaseCallback):
@@ -75,9 +82,10 @@ class RoundCallback(BaseCallback):
             unit="round",
             disable=None if self.progress else True,
         )
-        if self.rounds == 0:
+        if not self.history:
             self._evaluate()
             self._save()
+            self.logger.dump(self.num_timesteps)
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
@@ -115,6 +123,7 @@ class RoundCallback(BaseCallback):
         if self.rounds % self.config.eval_every == 0 or last:
             self._evaluate()
         self._save()
+        self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
         if self._bar is not None:
             self._bar.update()
 
@@ -132,7 +141,7 @@ class RoundCallback(BaseCallback):
         conditions = balanced_conditions(count, bundle.num_classes)
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map)
-        seed = FRESH_SEED + self.rounds * count
+        seed = FRESH_SEED + self.config.seed * SEED_STRIDE + self.rounds * count
         return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
 
     def _record_quantities(self) -> None:

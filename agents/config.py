@@ -92,6 +92,16 @@ class TrainConfig:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+        if self.eval_samples < 2:
+            raise ValueError(f"eval_samples: got {self.eval_samples}, allowed is >= 2")
+        if self.hidden_size < 4 or self.hidden_size % 4:
+            raise ValueError(f"hidden_size: got {self.hidden_size}, allowed are multiples of 4")
+        for name in ("warmup_rounds", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 0")
+        for name in ("learning_rate", "action_std", "final_action_std"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is > 0")
         if self.trajectories_per_round % self.num_envs:
             raise ValueError(
                 f"num_envs: got {self.num_envs}, must divide trajectories_per_round = "
@@ -110,7 +120,7 @@ class TrainConfig:
 
     @property
     def rounds(self) -> int:
-        """Policy updates of the whole training, warm-up rounds included."""
+        """Rollouts of the whole training, those of the warm-up included."""
         return self.trajectories // self.trajectories_per_round
 
     def as_json(self) -> dict[str, Any]:
@@ -147,9 +157,10 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             final_learning_rate=1e-5,
             batch_size=4096 * 8,
             entropy_coefficient=0.01,
-            max_grad_norm=float("inf"),
+            max_grad_norm=1e9,
+            reals="raw",
             discriminator=DiscriminatorConfig(
-                trunk="features", learning_rate=1e-4, batch_size=1024
+                trunk="features", widths=(64,), learning_rate=1e-4, batch_size=1024
             ),
             discriminator_updates=5,
             fresh_samples=True,

@@ -8,7 +8,7 @@ import torch
 import tyro
 from stable_baselines3.common.logger import configure
 
-from agents.callbacks import RoundCallback, linear
+from agents.callbacks import SEED_STRIDE, TRAINING_SEED, RoundCallback, linear
 from agents.checkpoint import (
     CONFIG,
     STATE,
@@ -41,13 +41,13 @@ class Training:
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.resume:
             check_same_run(config.out, config, bundle)
-            state = load_state(config.out / STATE)
+            # Without a state the run was stopped before its first checkpoint: from the start.
+            state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
         else:
             state = None
             if (config.out / CONFIG).exists():
                 raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
             require_writable_folder(config.out)
-            save_run_config(config.out, config, bundle)
         self.config = config
         real_folder = Path(config.real_folder) if config.real_folder else None
         decoder = NATDecodeVectorEnv(
@@ -59,6 +59,7 @@ class Training:
             config.discriminator,
             config.seed,
             bundle.features,
+            bundle.device,
         )
         self.env = AdversarialReward(decoder, reward_model, bypass=config.bypass_discriminator)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
@@ -82,6 +83,9 @@ class Training:
             seed=config.seed,
             device=config.device,
         )
+        adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
+        if not config.resume:  # only now have all the options been accepted
+            save_run_config(config.out, config, bundle)
         self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
         self.callback = RoundCallback(config, self.env, progress)
         if state is not None:

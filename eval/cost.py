@@ -10,13 +10,22 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from eval.policies import chosen_bundle, named_policy
 from nat_env.bundle import Bundle, balanced_conditions, load_bundle
 from nat_env.generate import generate
 from nat_env.policies import DecodingPolicy
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+_UNCOUNTED: dict[Any, Any] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
+}
+"""Operators that torch's counter does not know."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,24 @@ class Part:
     multiply_adds: float = 0.0
     seconds: float = 0.0
 
-    def measured(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function`, adding its time and multiply-adds here."""
+    def counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, adding its multiply-adds here; slow, so never timed."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with FlopCounterMode(display=False) as counter:
-                started = time.perf_counter()
+            with FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) as counter:
                 result = function(*args, **kwargs)
-                self.seconds += time.perf_counter() - started
             self.multiply_adds += counter.get_total_flops() / 2
+            return result
+
+        return wrapped
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, adding its seconds here."""
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            result = function(*args, **kwargs)
+            self.seconds += time.perf_counter() - started
             return result
 
         return wrapped
@@ -59,34 +77,39 @@ class Part:
 def sampling_cost(
     bundle: Bundle, policy: DecodingPolicy, num_steps: int, batch_size: int, repeats: int
 ) -> tuple[dict[str, Part], float]:
-    """Parts `transformer`, `policy`, `tokenizer`, and the seconds of all, per image.
+    """Parts `transformer`, `policy`, `tokenizer`, and the seconds of all, per image on a CPU.
 
     The pass on the all-masked canvas is kept from an earlier batch, as in any longer sampling.
+
+    Raises:
+        ValueError: no images or no repeats.
     """
+    if batch_size < 1 or repeats < 1:
+        raise ValueError(f"batch_size, repeats: got {batch_size}, {repeats}, allowed is >= 1")
     conditions = balanced_conditions(batch_size, bundle.num_classes)
-    generate(bundle, policy, conditions, num_steps, 0, batch_size)
     parts = {name: Part() for name in ("transformer", "policy", "tokenizer")}
     passes, decode = bundle.nat.passes, bundle.tokenizer.decode
-    measured_policy = parts["policy"].measured(policy)
 
-    def call(features: Tensor, timestep: Tensor) -> Tensor:
-        return measured_policy(features, timestep)
+    def sample(measure: Callable[[Part, Callable[..., Any]], Any], seed: int) -> None:
+        bundle.nat.passes = measure(parts["transformer"], passes)
+        bundle.tokenizer.decode = measure(parts["tokenizer"], decode)
+        try:
+            measured = measure(parts["policy"], policy)
+            generate(bundle, measured, conditions, num_steps, seed, batch_size)
+        finally:
+            bundle.nat.passes, bundle.tokenizer.decode = passes, decode
 
-    bundle.nat.passes = parts["transformer"].measured(passes)
-    bundle.tokenizer.decode = parts["tokenizer"].measured(decode)
-    try:
-        started = time.perf_counter()
-        for repeat in range(repeats):
-            generate(bundle, call, conditions, num_steps, repeat, batch_size)
-        seconds = time.perf_counter() - started
-    finally:
-        bundle.nat.passes, bundle.tokenizer.decode = passes, decode
-    images = batch_size * repeats
+    generate(bundle, policy, conditions, num_steps, 0, batch_size)
+    sample(Part.counted, 0)
+    started = time.perf_counter()
+    for repeat in range(repeats):
+        sample(Part.timed, repeat)
+    seconds = (time.perf_counter() - started) / (batch_size * repeats)
     per_image = {
-        name: Part(part.multiply_adds / images, part.seconds / images)
+        name: Part(part.multiply_adds / batch_size, part.seconds / (batch_size * repeats))
         for name, part in parts.items()
     }
-    return per_image, seconds / images
+    return per_image, seconds
 
 
 def main() -> None:
@@ -96,11 +119,11 @@ def main() -> None:
     try:
         bundle = load_bundle(chosen_bundle((arguments.policy,), arguments.bundle))
         _, policy = named_policy(arguments.policy, bundle, arguments.num_steps)
+        parts, seconds = sampling_cost(
+            bundle, policy, arguments.num_steps, arguments.batch_size, arguments.repeats
+        )
     except ValueError as error:
         raise SystemExit(f"cost: {error}") from None
-    parts, seconds = sampling_cost(
-        bundle, policy, arguments.num_steps, arguments.batch_size, arguments.repeats
-    )
     total = sum(part.multiply_adds for part in parts.values())
     rest = seconds - sum(part.seconds for part in parts.values())
     print(

@@ -50,6 +50,13 @@ def demo(arguments: Arguments) -> None:
     )
     if arguments.trajectories is not None:
         config = dataclasses.replace(config, trajectories=arguments.trajectories)
+    evaluation = run.Arguments(
+        policies=("heuristic", str(run_folder)),
+        out=arguments.out,
+        num_steps=config.num_steps,
+        num_samples=arguments.num_samples,
+        threads=arguments.threads,
+    )
     bundle = load_bundle(config.bundle)
     print(
         f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.class_names)} classes "
@@ -67,15 +74,7 @@ def demo(arguments: Arguments) -> None:
         f"2. Evaluating it and the papers' schedule on {arguments.num_samples} other images each.",
         flush=True,
     )
-    table, pictures = run.run(
-        run.Arguments(
-            policies=("heuristic", str(run_folder)),
-            out=arguments.out,
-            num_steps=config.num_steps,
-            num_samples=arguments.num_samples,
-            threads=arguments.threads,
-        )
-    )
+    table, pictures = run.run(evaluation)
     ended = time.perf_counter()
     pictures = [*pictures, *sorted((run_folder / "samples").glob("*.png"))[-1:]]
     report = arguments.out / "report.md"

@@ -104,7 +104,7 @@ class ShuffledPolicy:
     def __init__(self, policy: DecodingPolicy, seed: int) -> None:
         """Shuffle what `policy` sees, by a generator of its own."""
         self.policy = policy
-        self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""

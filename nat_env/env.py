@@ -52,7 +52,8 @@ class NATDecodeEnv(gym.Env):
         self.vector.chosen_conditions(options or {})  # before the seed changes anything
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
-        observation, _ = self.vector.reset(options=options)
+        condition = (options or {}).get("condition")
+        observation, _ = self.vector.reset(options={"condition": condition})
         return _first(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:

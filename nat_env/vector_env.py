@@ -310,7 +310,12 @@ class NATDecodeVectorEnv(VectorEnv):
             self.final_images = self.bundle.tokenizer.decode(self.ids[terminated])
             self.final_conditions = conditions
             scores = self.reward_fn(self.final_images, conditions)
-            rewards[terminated.cpu().numpy()] = scores.cpu().numpy()
+            if scores.shape != conditions.shape:
+                raise ValueError(
+                    f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "
+                    f"of the {len(conditions)} images"
+                )
+            rewards[terminated.cpu().numpy()] = scores.detach().cpu().numpy()
         return rewards
 
     def _observation(self) -> Any:

@@ -59,10 +59,11 @@ class AdversarialReward(VectorWrapper):
             DiscriminatorConfig(trunk="features"),
             seed,
             bundle.features,
+            bundle.device,
         )
         self.bypass = bypass
         self.original_mean = float("nan")
-        """Mean of the environment's own reward over the latest finished episodes."""
+        """Mean of the environment's own reward over the episodes that ended in the latest step."""
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
 
@@ -78,7 +79,10 @@ class AdversarialReward(VectorWrapper):
             if not self.bypass:
                 rewards = np.zeros_like(original)
                 rewards[terminated] = self.model(images, conditions).cpu().numpy()
-        info = info | {"original_reward": original, "_original_reward": terminated}
+        extra = {"original_reward": original, "_original_reward": terminated}
+        info = info | extra
+        if "final_info" in info:  # where adapters look for what belongs to an ended episode
+            info["final_info"] = info["final_info"] | extra
         return observation, rewards, terminated, truncated, info
 
     def update(
@@ -103,6 +107,8 @@ class AdversarialReward(VectorWrapper):
         """
         if num_updates < 1:
             raise ValueError(f"num_updates: got {num_updates}, allowed is >= 1")
+        if (images is None) != (conditions is None):
+            raise ValueError("images: give them with their conditions, or neither")
         if images is None or conditions is None:
             if not self._images:
                 raise ValueError("images: none given, and no episode has ended since last update")

@@ -117,6 +117,7 @@ def test_many_environments_load_the_models_once(tmp_path, monkeypatch):
     kwargs["bundle"] = str(folder / ".." / "mine")  # the same folder by another name
     envs.append(gym.make("NATDecode-v0", **kwargs))
     assert sorted(loaded) == [
+        "features.safetensors",
         "judge.safetensors",
         "real.safetensors",
         "statistics.safetensors",

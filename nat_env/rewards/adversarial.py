@@ -37,6 +37,8 @@ class DiscriminatorConfig:
         Raises:
             ValueError: an unknown loss or reward form, or a width that the norm cannot divide.
         """
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: got {self.batch_size}, allowed is >= 1")
         if not self.widths or any(width % GROUPS for width in self.widths):
             raise ValueError(f"widths: got {self.widths}, allowed are multiples of {GROUPS}")
         if self.trunk not in TRUNKS:
@@ -58,6 +60,7 @@ class AdversarialRewardModel:
         config: DiscriminatorConfig = DiscriminatorConfig(),
         seed: int = 0,
         features: JudgeNetwork | None = None,
+        device: str | torch.device = "cpu",
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -68,6 +71,7 @@ class AdversarialRewardModel:
             config: architecture and training.
             seed: of weights and of the order of real images.
             features: frozen network for the trunk `features`.
+            device: of the discriminator and of the images that it is given.
 
         Raises:
             ValueError: fewer real images than one batch holds, or no features for their trunk.
@@ -91,6 +95,7 @@ class AdversarialRewardModel:
                 if config.trunk == "features" and features is not None
                 else ScratchDiscriminator(real_images.shape[1], num_classes, config.widths)
             )
+        self.discriminator.to(device)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=config.learning_rate, betas=(0.5, 0.999)
         )
@@ -117,6 +122,7 @@ class AdversarialRewardModel:
         real = self.real_images[chosen].to(images.device)
         real = real.float() / 255 if real.dtype == torch.uint8 else real
         labels = self.real_labels[chosen].to(images.device)
+        conditions = conditions.to(images.device)
         on_real = self.discriminator(real, labels)
         on_fake = self.discriminator(images, conditions)
         if self.config.loss == "bce":

@@ -161,6 +161,29 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         main()
 
 
+def test_a_refused_option_leaves_no_run_behind(tmp_path):
+    for change in ({"reals": "x"}, {"residual": "nonesuch"}, {"real_folder": "nonesuch"}):
+        with pytest.raises(ValueError, match=next(iter(change)).removeprefix("real_")):
+            run(tmp_path, **change)
+        assert not (tmp_path / "config.json").exists()
+    run(tmp_path, trajectories=32 * 3)
+
+
+def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(tmp_path):
+    draws = []
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        training = Training(dataclasses.replace(SMALL, out=out, seed=seed), progress=False)
+        training.model.env.reset()
+        draws.append(
+            {g.bit_generator.state["state"]["inc"] for g in training.env.decoder.generators}
+        )
+    evaluation = {np.random.PCG64(i).state["state"]["inc"] for i in range(2000)}
+    assert len(draws[0]) == len(draws[1]) == SMALL.num_envs
+    assert not draws[0] & draws[1]
+    assert not (draws[0] | draws[1]) & evaluation
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -169,6 +192,10 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         {"num_envs": 3},
         {"trajectories": 32},
         {"batch_size": 10_000},
+        {"eval_samples": 1},
+        {"hidden_size": 6},
+        {"warmup_rounds": -1},
+        {"action_std": 0.0},
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(change):
