@@ -22,6 +22,14 @@ from nat_env.statistics import GaussianStatistics
 
 FORMAT = 1
 _DESCRIPTION = "bundle.json"
+_PARTS = {
+    "transformer.safetensors",
+    "judge.safetensors",
+    "features.safetensors",
+    "statistics.safetensors",
+    "real.safetensors",
+    "tokenizer/tokenizer.json",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +151,12 @@ def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cp
         device: a torch device.
 
     Raises:
-        ValueError: an unknown bundle or dtype, or a file that is missing or damaged.
+        ValueError: an unknown bundle, dtype or device, or a file that is missing or damaged.
     """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
     return _load(bundle_folder(name_or_path), resolve_dtype(dtype, device), str(device))
 
 
@@ -267,6 +279,9 @@ def _checked_description(folder: Path) -> dict[str, Any]:
         raise ValueError(f"bundle: {folder / _DESCRIPTION} is damaged ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"bundle: format {version} in {str(folder)!r}, allowed is {FORMAT}")
+    unlisted = _PARTS - hashes.keys()
+    if unlisted:
+        raise ValueError(f"bundle: {folder / _DESCRIPTION} lacks {', '.join(sorted(unlisted))}")
     for name, expected in hashes.items():
         path = folder / name
         if not path.is_file():

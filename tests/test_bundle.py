@@ -452,3 +452,14 @@ def test_a_damaged_state_file_is_refused(tmp_path, length):
         load_state(path)
     with pytest.raises(ValueError, match=r"^path: .*absent"):
         load_state(tmp_path / "absent")
+
+
+def test_a_description_that_leaves_out_a_part_is_refused(folder):
+    edit(folder, lambda values: values["files"].pop("judge.safetensors"))
+    with pytest.raises(ValueError, match=r"^bundle: .*lacks judge.safetensors"):
+        load(folder)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(ValueError, match=r"^device: got 'cdua'"):
+        load_bundle("digits", device="cdua")
