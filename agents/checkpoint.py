@@ -14,16 +14,29 @@ from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle
 from nat_env.files import load_state, save_state, write_json
 from nat_env.rewards.adversarial import DiscriminatorConfig
-from nat_env.vector_env import residual_schedule
+from nat_env.schedules import residual_schedule
 
 CONFIG = "config.json"
 STATE = "state.safetensors"
+RESIDUAL = "residual.json"
 
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
-    """Write the configuration and the bundle's fingerprint."""
+    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
+    schedule = residual_schedule(config.residual, config.num_steps)
+    if schedule is not None and config.residual != "heuristic":
+        schedule.save(folder / RESIDUAL)
     values = {"fingerprint": bundle.fingerprint, "config": config.as_json()}
     write_json(folder / CONFIG, values)
+
+
+def run_residual(folder: Path, config: TrainConfig) -> str | None:
+    """The run's residual schedule as an environment takes it: its own copy where it was a file.
+
+    A run then neither needs the user's file again nor follows what is written to it later.
+    """
+    own = folder / RESIDUAL
+    return str(own) if own.is_file() else config.residual
 
 
 def load_run_config(folder: Path) -> TrainConfig:
@@ -32,12 +45,12 @@ def load_run_config(folder: Path) -> TrainConfig:
     Raises:
         ValueError: there is no run, or its configuration is damaged.
     """
-    values = dict(_read_config(folder)["config"])
-    discriminator = dict(values.pop("discriminator"))
-    discriminator["widths"] = tuple(discriminator["widths"])
     try:
+        values = dict(_read_config(folder)["config"])
+        discriminator = dict(values.pop("discriminator"))
+        discriminator["widths"] = tuple(discriminator["widths"])
         return TrainConfig(out=folder, discriminator=DiscriminatorConfig(**discriminator), **values)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
 
 
@@ -76,9 +89,14 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPol
     if _read_config(folder)["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
-    actor.load_state_dict(load_state(folder / f"{which}.safetensors")["actor"])
+    path = folder / f"{which}.safetensors"
+    try:
+        actor.load_state_dict(load_state(path)["actor"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
     actor.eval().requires_grad_(False).to(bundle.device)
-    return LearnedPolicy(actor, ActionMap(residual_schedule(config.residual, config.num_steps)))
+    residual = residual_schedule(run_residual(folder, config), config.num_steps)
+    return LearnedPolicy(actor, ActionMap(residual))
 
 
 def save_policy(folder: Path, which: str, actor: torch.nn.Module, about: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from agents.checkpoint import (
     STATE,
     check_same_run,
     restore_random_states,
+    run_residual,
     save_run_config,
 )
 from agents.config import PRESETS, TrainConfig
@@ -50,9 +51,8 @@ class Training:
             require_writable_folder(config.out)
         self.config = config
         real_folder = Path(config.real_folder) if config.real_folder else None
-        decoder = NATDecodeVectorEnv(
-            config.num_envs, bundle, config.num_steps, residual=config.residual
-        )
+        residual = run_residual(config.out, config) if config.resume else config.residual
+        decoder = NATDecodeVectorEnv(config.num_envs, bundle, config.num_steps, residual=residual)
         reward_model = AdversarialRewardModel(
             *discriminator_reals(bundle, config.reals, real_folder),
             bundle.num_classes,
@@ -61,7 +61,12 @@ class Training:
             bundle.features,
             bundle.device,
         )
-        self.env = AdversarialReward(decoder, reward_model, bypass=config.bypass_discriminator)
+        self.env = AdversarialReward(
+            decoder,
+            reward_model,
+            bypass=config.bypass_discriminator,
+            capacity=config.trajectories_per_round,
+        )
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
         per_env = config.trajectories_per_round // config.num_envs
         self.model = PPO(

@@ -101,9 +101,7 @@ def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:
     Raises:
         ValueError: a class that the bundle does not have.
     """
-    indices = {name.casefold(): label for label, name in enumerate(bundle.class_names)}
-    numbers = {str(label): label for label in range(bundle.num_classes)}
-    known = numbers | indices  # where names are numbers, they win
+    known = bundle.labels_by_name
     unknown = [c for c in classes if c.casefold() not in known]
     if unknown:
         allowed = ", ".join(f"{label} ({name})" for label, name in enumerate(bundle.class_names))

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from nat_env.bundle import Bundle
-from nat_env.models.judge import features_of
+from nat_env.models.classifier import features_of
 from nat_env.statistics import GaussianStatistics, frechet_distance
 
 

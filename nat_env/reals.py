@@ -60,12 +60,10 @@ def folder_images(folder: Path, bundle: Bundle) -> tuple[Tensor, Tensor]:
     """
     if not folder.is_dir():
         raise ValueError(f"folder: {str(folder)!r} is not a folder")
-    labels_by_name = {str(i): i for i in range(bundle.num_classes)}
-    labels_by_name |= {name: i for i, name in enumerate(bundle.class_names)}
     _, channels, height, width = bundle.real_images.shape
     images, labels = [], []
     for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        if sub.name not in labels_by_name:
+        if sub.name.casefold() not in bundle.labels_by_name:
             raise ValueError(
                 f"folder: {str(sub)!r} is no class of bundle {bundle.name!r}; allowed are "
                 f"{', '.join(bundle.class_names)} or 0 .. {bundle.num_classes - 1}"
@@ -78,7 +76,7 @@ def folder_images(folder: Path, bundle: Bundle) -> tuple[Tensor, Tensor]:
             except (UnidentifiedImageError, OSError) as error:
                 raise ValueError(f"folder: {str(path)!r} is no image ({error})") from error
             images.append(torch.from_numpy(pixels.copy()).view(height, width, channels))
-            labels.append(labels_by_name[sub.name])
+            labels.append(bundle.labels_by_name[sub.name.casefold()])
     if not images:
         raise ValueError(
             f"folder: {str(folder)!r} holds no images in sub-folders named by class "

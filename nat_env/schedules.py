@@ -99,3 +99,26 @@ def heuristic_schedule(
         f"heuristic(lambda={remask_slope:g}, k={guidance_slope:g}, tau1={sampling_temperature:g})"
     )
     return Schedule(torch.tensor(rows), name)
+
+
+def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
+    """The schedule that `residual` names: None, the papers' `heuristic`, or a file.
+
+    Raises:
+        ValueError: another name, or a schedule of another length.
+    """
+    if residual is None:
+        return None
+    if residual == "heuristic":
+        return heuristic_schedule(num_steps)
+    path = Path(residual)
+    if not path.is_file():
+        raise ValueError(
+            f"residual: got {residual!r}, allowed are None, 'heuristic' or a schedule file"
+        )
+    schedule = Schedule.load(path)
+    if schedule.num_steps != num_steps:
+        raise ValueError(
+            f"residual: {residual!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
+        )
+    return schedule

@@ -22,7 +22,7 @@ from nat_env.observations import ObservationForm
 from nat_env.render import canvas
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.protocol import Reward
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import residual_schedule
 
 
 class NATDecodeVectorEnv(VectorEnv):
@@ -349,26 +349,3 @@ class NATDecodeVectorEnv(VectorEnv):
         if np.abs(array).max() > 1:
             raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
         return array
-
-
-def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
-    """The schedule that `residual` names: None, the papers' `heuristic`, or a file.
-
-    Raises:
-        ValueError: another name, or a schedule of another length.
-    """
-    if residual is None:
-        return None
-    if residual == "heuristic":
-        return heuristic_schedule(num_steps)
-    path = Path(residual)
-    if not path.is_file():
-        raise ValueError(
-            f"residual: got {residual!r}, allowed are None, 'heuristic' or a schedule file"
-        )
-    schedule = Schedule.load(path)
-    if schedule.num_steps != num_steps:
-        raise ValueError(
-            f"residual: {residual!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
-        )
-    return schedule

@@ -35,6 +35,7 @@ class AdversarialReward(VectorWrapper):
         reals: str = "reconstructed",
         bypass: bool = False,
         seed: int = 0,
+        capacity: int = 8192,
     ) -> None:
         """Wrap `env`.
 
@@ -44,13 +45,16 @@ class AdversarialReward(VectorWrapper):
             reals: see `discriminator_reals`; for the default model.
             bypass: pass the original reward on, for debugging; the discriminator still learns.
             seed: of the default model.
+            capacity: images that wait at most; the oldest make room.
 
         Raises:
-            ValueError: not a decoding environment.
+            ValueError: not a decoding environment, or a capacity below 1.
         """
         super().__init__(env)
         if not isinstance(env.unwrapped, NATDecodeVectorEnv):
             raise ValueError(f"env: got {env.unwrapped!r}, allowed is a NATDecodeVectorEnv")
+        if capacity < 1:
+            raise ValueError(f"capacity: got {capacity}, allowed is >= 1")
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or AdversarialRewardModel(
@@ -64,6 +68,7 @@ class AdversarialReward(VectorWrapper):
         self.bypass = bypass
         self.original_mean = float("nan")
         """Mean of the environment's own reward over the episodes that ended in the latest step."""
+        self.capacity = capacity
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
 
@@ -75,6 +80,9 @@ class AdversarialReward(VectorWrapper):
         if images is not None and conditions is not None:
             self._images.append(images)
             self._conditions.append(conditions)
+            if sum(map(len, self._images)) > self.capacity:  # no update for long
+                self._images = [torch.cat(self._images)[-self.capacity :]]
+                self._conditions = [torch.cat(self._conditions)[-self.capacity :]]
             self.original_mean = float(original[terminated].mean())
             if not self.bypass:
                 rewards = np.zeros_like(original)

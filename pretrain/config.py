@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pretrain.judge import JudgeTraining
+from pretrain.classifier import ClassifierTraining
 from pretrain.loop import LoopConfig
 from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
@@ -20,11 +20,13 @@ class PretrainConfig:
     hidden_size: int = 128
     depth: int = 7
     num_heads: int = 4
+    dropout: float = 0.1
+    """Of the NAT's token embeddings, in training."""
     transformer: TransformerTraining = field(default_factory=TransformerTraining)
     judge_widths: tuple[int, ...] = (32, 64, 64)
-    judge: JudgeTraining = field(default_factory=JudgeTraining)
+    judge: ClassifierTraining = field(default_factory=ClassifierTraining)
     features_widths: tuple[int, ...] = (32, 64, 128)
-    features: JudgeTraining = field(default_factory=JudgeTraining)
+    features: ClassifierTraining = field(default_factory=ClassifierTraining)
     """A classifier of its own seed, for a discriminator to stand on."""
     num_real: int = 10_000
     """Real training images kept for a discriminator."""
@@ -36,11 +38,12 @@ PRESETS: dict[str, PretrainConfig] = {
         tokenizer=TokenizerTraining(
             loop=LoopConfig(epochs=2.6, batch_size=32, learning_rate=1.5e-3, warmup_steps=200)
         ),
+        dropout=0.0,  # a dozen epochs are too few for 1.6 M parameters to overfit
         transformer=TransformerTraining(
-            loop=LoopConfig(epochs=6, batch_size=64, learning_rate=8e-4, warmup_steps=500)
+            loop=LoopConfig(epochs=11, batch_size=128, learning_rate=2.5e-3, warmup_steps=300)
         ),
-        judge=JudgeTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
-        features=JudgeTraining(loop=LoopConfig(epochs=3, learning_rate=2e-3)),
+        judge=ClassifierTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
+        features=ClassifierTraining(loop=LoopConfig(epochs=3, learning_rate=2e-3)),
     ),
     "digits": PretrainConfig(
         codebook_size=64,
@@ -57,8 +60,8 @@ PRESETS: dict[str, PretrainConfig] = {
             ema_decay=0.99,
         ),
         judge_widths=(32, 32),
-        judge=JudgeTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
+        judge=ClassifierTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
         features_widths=(32, 64),
-        features=JudgeTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
+        features=ClassifierTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
     ),
 }

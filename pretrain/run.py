@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from nat_env.bundle import balanced_conditions, save_bundle
+from nat_env.bundle import balanced_conditions
+from nat_env.bundle_writer import save_bundle
 from nat_env.files import require_writable_folder, write_json
-from nat_env.models.judge import JudgeConfig, features_of
+from nat_env.models.classifier import ClassifierConfig, features_of
 from nat_env.models.tokenizer import TokenizerConfig
 from nat_env.models.uvit import UViTConfig
 from nat_env.statistics import GaussianStatistics, frechet_distance
+from pretrain.classifier import accuracy, train_classifier
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist
-from pretrain.judge import accuracy, train_judge
 from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 
@@ -71,18 +72,19 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         config.seed,
     )
     ids = encode_all(tokenizer, data.train_images)
-    judge = train_judge(
+    judge = train_classifier(
         data.train_images,
         data.train_labels,
-        JudgeConfig(channels, len(data.class_names), config.judge_widths),
+        ClassifierConfig(channels, len(data.class_names), config.judge_widths),
         config.judge,
         work,
         config.seed,
+        "judge",
     )
-    features = train_judge(
+    features = train_classifier(
         data.train_images,
         data.train_labels,
-        JudgeConfig(channels, len(data.class_names), config.features_widths),
+        ClassifierConfig(channels, len(data.class_names), config.features_widths),
         config.features,
         work,
         config.seed + 1,
@@ -98,6 +100,7 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
             config.hidden_size,
             config.depth,
             config.num_heads,
+            config.dropout,
         ),
         config.transformer,
         work,

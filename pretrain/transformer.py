@@ -57,7 +57,9 @@ def train_transformer(
     torch.manual_seed(seed)
     model = UViT(config)
     average = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(_decayed_groups(model, training.weight_decay), betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        _decayed_groups(model, training.weight_decay), betas=(0.9, 0.98), fused=True
+    )
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
         loss = masked_token_loss(model, ids[indices], labels[indices], training)

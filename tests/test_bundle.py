@@ -12,10 +12,12 @@ import torch
 
 import nat_env
 import nat_env.bundle
+import nat_env.bundle_writer
 from nat_env import load_bundle, shipped_bundles
-from nat_env.bundle import balanced_conditions, bundle_folder, resolve_dtype, save_bundle
+from nat_env.bundle import balanced_conditions, bundle_folder, resolve_dtype
+from nat_env.bundle_writer import save_bundle
 from nat_env.files import load_state, sha256
-from nat_env.models.judge import JudgeConfig, JudgeNetwork, features_of
+from nat_env.models.classifier import Classifier, ClassifierConfig, features_of
 from nat_env.models.uvit import UViT
 from nat_env.statistics import GaussianStatistics
 
@@ -228,8 +230,8 @@ def test_a_damaged_file_is_named(folder, name, damage):
 
 
 def test_a_file_of_another_bundle_is_named(folder, bundle):
-    judge = JudgeNetwork(bundle.judge.config)
-    nat_env.bundle.save_file(judge.state_dict(), folder / "judge.safetensors")
+    judge = Classifier(bundle.judge.config)
+    nat_env.bundle_writer.save_file(judge.state_dict(), folder / "judge.safetensors")
     with pytest.raises(ValueError, match=r"^bundle: .*judge.safetensors"):
         load(folder)
 
@@ -345,7 +347,7 @@ def test_round_trip(bundle, tmp_path):
 def test_fingerprint_is_that_of_the_models(bundle, folder, tmp_path):
     assert load(folder).fingerprint == bundle.fingerprint
     parts = parts_of(bundle)
-    judge = JudgeNetwork(bundle.judge.config)
+    judge = Classifier(bundle.judge.config)
     judge.load_state_dict(bundle.judge.state_dict())
     judge.classifier.bias.data[3] += 1e-3
     save_bundle(tmp_path / "other", **(parts | {"judge": judge}))
@@ -364,9 +366,12 @@ def changed(config, **changes):
         ("transformer", lambda b: changed(b.nat.transformer.config, num_tokens=15)),
         ("transformer", lambda b: changed(b.nat.transformer.config, codebook_size=63)),
         ("transformer", lambda b: changed(b.nat.transformer.config, num_classes=9)),
-        ("judge", lambda b: JudgeNetwork(JudgeConfig(channels=1, num_classes=9))),
-        ("features", lambda b: JudgeNetwork(JudgeConfig(channels=1, num_classes=9))),
-        ("judge", lambda b: JudgeNetwork(JudgeConfig(channels=3, num_classes=10, widths=(32, 32)))),
+        ("judge", lambda b: Classifier(ClassifierConfig(channels=1, num_classes=9))),
+        ("features", lambda b: Classifier(ClassifierConfig(channels=1, num_classes=9))),
+        (
+            "judge",
+            lambda b: Classifier(ClassifierConfig(channels=3, num_classes=10, widths=(32, 32))),
+        ),
         ("statistics", lambda b: GaussianStatistics(np.zeros(3), np.eye(3), 5)),
         ("real_images", lambda b: b.real_images[:, :, :4]),
         ("real_images", lambda b: b.real_images[:-1]),
@@ -405,7 +410,7 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
     bundle, folder, tmp_path, monkeypatch, saves_before, over_another
 ):
     target = folder if over_another else tmp_path / "new"
-    original = nat_env.bundle.save_file
+    original = nat_env.bundle_writer.save_file
     saved = []
 
     def breaks_off(tensors, path):
@@ -415,7 +420,7 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
         saved.append(path)
         original(tensors, path)
 
-    monkeypatch.setattr(nat_env.bundle, "save_file", breaks_off)
+    monkeypatch.setattr(nat_env.bundle_writer, "save_file", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(target, **parts_of(bundle))
     assert not (target / "bundle.json").exists()

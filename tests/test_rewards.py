@@ -460,6 +460,23 @@ def test_update_learns_from_what_was_decoded_since_the_last(bundle):
             assert shown == everything
 
 
+def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder, capacity=7)
+    env.reset(seed=0)
+    images = []
+    for _ in range(NUM_STEPS * 4):
+        env.step(np.zeros((3, 4)))
+        if env.unwrapped.final_images is not None:
+            images.append(env.unwrapped.final_images)
+    env.update(1)
+    newest = torch.cat(images)[-7:]
+    shown = sorted(i.flatten().tolist() for i in recorder.batches[0][0])
+    assert shown == sorted(i.flatten().tolist() for i in newest)
+    with pytest.raises(ValueError, match=r"^capacity: "):
+        AdversarialReward(make_env(bundle), recorder, capacity=0)
+
+
 def test_update_takes_batches_of_the_models_size():
     recorder = Recorder()
     env = AdversarialReward(make_env(load_bundle("digits", "float32"), 2), recorder)

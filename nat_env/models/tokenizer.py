@@ -37,6 +37,14 @@ class TokenizerConfig:
         """Tokens along height and width."""
         return self.image_size[0] // self.factor, self.image_size[1] // self.factor
 
+    @classmethod
+    def load(cls, folder: Path) -> "TokenizerConfig":
+        """The configuration that `VQTokenizer.save` wrote to `folder`."""
+        values = json.loads((folder / "tokenizer.json").read_text())
+        for name in ("image_size", "block_out_channels"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
     def __post_init__(self) -> None:
         """Check the sizes.
 
@@ -112,8 +120,5 @@ class VQTokenizer(nn.Module):
         """Load what `save` saved."""
         from diffusers.models.autoencoders.vq_model import VQModel
 
-        values = json.loads((folder / "tokenizer.json").read_text())
-        for name in ("image_size", "block_out_channels"):
-            values[name] = tuple(values[name])
         vq = VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
-        return cls(TokenizerConfig(**values), vq)
+        return cls(TokenizerConfig.load(folder), vq)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.judge import JudgeNetwork
+from nat_env.models.classifier import Classifier
 from nat_env.rewards.discriminator import GROUPS, FeatureDiscriminator, ScratchDiscriminator
 
 REWARD_FORMS = ("sigmoid", "logit", "softplus")
@@ -59,7 +59,7 @@ class AdversarialRewardModel:
         num_classes: int,
         config: DiscriminatorConfig = DiscriminatorConfig(),
         seed: int = 0,
-        features: JudgeNetwork | None = None,
+        features: Classifier | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """Start with an untrained discriminator.

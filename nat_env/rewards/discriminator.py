@@ -8,7 +8,7 @@ one, and without it the same number of updates tells more of the images apart.
 import torch
 from torch import Tensor, nn
 
-from nat_env.models.judge import JudgeNetwork
+from nat_env.models.classifier import Classifier
 
 GROUPS = 8
 """Of the group norms; widths are multiples of it."""
@@ -58,7 +58,7 @@ class FeatureDiscriminator(nn.Module):
     The frozen features make it look at what an image shows rather than at its texture.
     """
 
-    def __init__(self, features: JudgeNetwork, num_classes: int, width: int) -> None:
+    def __init__(self, features: Classifier, num_classes: int, width: int) -> None:
         """Put heads of `width` channels on every stage of `features` but the first."""
         super().__init__()
         self._frozen = (features,)  # in a tuple: neither trained nor saved with the heads

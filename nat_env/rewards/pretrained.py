@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from nat_env.models.judge import JudgeNetwork
+from nat_env.models.classifier import Classifier
 
 
 class JudgeLogLikelihood:
     """log p(label | image) under a bundle's judge: the environment's reward of its own."""
 
-    def __init__(self, judge: JudgeNetwork) -> None:
+    def __init__(self, judge: Classifier) -> None:
         """Score with `judge`."""
         self.judge = judge
 

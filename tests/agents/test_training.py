@@ -14,6 +14,7 @@ from agents.train import Training, main
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state
 from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.schedules import heuristic_schedule
 
 SMALL = TrainConfig(
     Path(),
@@ -100,6 +101,36 @@ def test_run_folder_holds_what_it_says(tmp_path):
     best = min(results["history"], key=lambda h: h["frechet_distance"])
     assert load_state(tmp_path / "best.safetensors")["about"] == best
     assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
+
+
+def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
+    given = tmp_path / "given.json"
+    schedule = heuristic_schedule(2, remask_slope=0.5, guidance_slope=2.0)
+    schedule.save(given)
+    shorter = {"trajectories": 32 * 3, "residual": str(given)}
+    run(tmp_path / "whole", **shorter)
+    given.unlink()
+    bundle = load_bundle("digits")
+    policy = load_policy(tmp_path / "whole", bundle)
+    policy.actor.head.weight.data.zero_()
+    policy.actor.head.bias.data.zero_()
+    zero = policy(torch.zeros(2, bundle.num_tokens, bundle.feature_size), torch.tensor([0, 1]))
+    torch.testing.assert_close(zero, schedule.table, atol=1e-3, rtol=1e-3)
+    _, resumed = run(tmp_path / "whole", resume=True, **shorter)  # nothing is left to do
+    assert resumed["history"][-1]["round"] == 3
+
+
+@pytest.mark.parametrize("key", ["discriminator", "hidden_size"])
+def test_a_damaged_run_is_named(tmp_path, key):
+    run(tmp_path, trajectories=32 * 3)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    if key == "discriminator":
+        del stored["config"][key]
+    else:
+        stored["config"][key] *= 2
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"^run: .* does not fit"):
+        load_policy(tmp_path, load_bundle("digits"))
 
 
 def test_logged_quantities_are_those_of_the_rollout(tmp_path):

@@ -13,11 +13,11 @@ from torch import nn
 
 import pretrain.loop
 import pretrain.transformer
-from nat_env.models.judge import JudgeConfig
+from nat_env.models.classifier import ClassifierConfig
 from nat_env.models.tokenizer import TokenizerConfig
 from nat_env.models.uvit import UViT, UViTConfig
+from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
 from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
-from pretrain.judge import JudgeTraining, accuracy, train_judge
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.mask_ratio import random_masks, sample_mask_ratio
 from pretrain.tokenizer import TokenizerTraining, train_tokenizer
@@ -412,8 +412,10 @@ def run_transformer(folder):
 
 
 def run_judge(folder):
-    training = JudgeTraining(loop=small_loop(3))
-    return train_judge(*training_data(), JudgeConfig(1, 3, (4, 8)), training, folder, seed=5)
+    training = ClassifierTraining(loop=small_loop(3))
+    return train_classifier(
+        *training_data(), ClassifierConfig(1, 3, (4, 8)), training, folder, 5, "judge"
+    )
 
 
 def run_tokenizer(folder):
@@ -513,8 +515,10 @@ def test_judge_learns_and_is_measured(tmp_path):
     labels = torch.arange(60) % 3
     images = torch.randint(60, (60, 1, 4, 4), generator=generator) + 90 * labels.view(-1, 1, 1, 1)
     images = images.clamp_max(255).byte()
-    training = JudgeTraining(loop=LoopConfig(20, 15, 1e-2, 5))
-    judge = train_judge(images, labels, JudgeConfig(1, 3, (4, 8)), training, tmp_path, 0)
+    training = ClassifierTraining(loop=LoopConfig(20, 15, 1e-2, 5))
+    judge = train_classifier(
+        images, labels, ClassifierConfig(1, 3, (4, 8)), training, tmp_path, 0, "judge"
+    )
     assert accuracy(judge, images, labels) > 0.95
     wrong = labels.clone()
     right = (judge(images.float() / 255).argmax(1) == labels).sum().item()

@@ -1,4 +1,4 @@
-"""Training of the judge: a classifier of the data set's classes."""
+"""Training of a classifier of the data set's classes: a bundle's judge, or its features."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,29 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.judge import JudgeConfig, JudgeNetwork
+from nat_env.models.classifier import Classifier, ClassifierConfig
 from pretrain.loop import LoopConfig, fit
 
 
 @dataclass(frozen=True)
-class JudgeTraining:
-    """Hyper-parameters of the judge's training."""
+class ClassifierTraining:
+    """Hyper-parameters of a classifier's training."""
 
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=5, learning_rate=2e-3))
     weight_decay: float = 0.01
 
 
-def train_judge(
-    images: Tensor, labels: Tensor, config: JudgeConfig, training: JudgeTraining,
-    folder: Path, seed: int, name: str = "judge",
-) -> JudgeNetwork:  # fmt: skip
+def train_classifier(
+    images: Tensor, labels: Tensor, config: ClassifierConfig, training: ClassifierTraining,
+    folder: Path, seed: int, name: str,
+) -> Classifier:  # fmt: skip
     """Train on images [n, C, H, W] uint8 and labels [n], resuming from `folder`."""
     torch.manual_seed(seed)
-    judge = JudgeNetwork(config)
-    optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=training.weight_decay)
+    classifier = Classifier(config)
+    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=training.weight_decay)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        logits = judge(images[indices].float() / 255)
+        logits = classifier(images[indices].float() / 255)
         loss = F.cross_entropy(logits, labels[indices])
         optimizer.zero_grad()
         loss.backward()
@@ -39,17 +39,19 @@ def train_judge(
             "accuracy": float((logits.argmax(1) == labels[indices]).float().mean()),
         }
 
-    judge.train()
-    parts = {"judge": judge, "optimizer": optimizer}
+    classifier.train()
+    parts = {"classifier": classifier, "optimizer": optimizer}
     fit(name, folder, training.loop, len(images), seed, parts, update)
-    return judge.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def accuracy(judge: JudgeNetwork, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
-    """Share of images [n, C, H, W] uint8 whose label [n] the judge finds."""
+def accuracy(
+    classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 256
+) -> float:
+    """Share of images [n, C, H, W] uint8 whose label [n] the classifier finds."""
     right = [
-        (judge(i.float() / 255).argmax(1) == y).sum()
+        (classifier(i.float() / 255).argmax(1) == y).sum()
         for i, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
     ]
     return float(sum(right)) / len(labels)

@@ -1,4 +1,4 @@
-"""The bundle's judge: a small classifier whose features a Frechet distance is measured on."""
+"""A small classifier: a bundle's judge is one, a discriminator's frozen features another."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
-    """Sizes of a `JudgeNetwork`."""
+class ClassifierConfig:
+    """Sizes of a `Classifier`."""
 
     channels: int
     num_classes: int
@@ -16,10 +16,10 @@ class JudgeConfig:
     """Width of each stage; each stage halves the resolution."""
 
 
-class JudgeNetwork(nn.Module):
+class Classifier(nn.Module):
     """Convolutional classifier; its features are the spatial mean before the last layer."""
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: ClassifierConfig) -> None:
         """Make one with random weights."""
         super().__init__()
         self.config = config
@@ -62,7 +62,7 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def features_of(judge: JudgeNetwork, images: Tensor, batch_size: int = 256) -> Tensor:
+def features_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
     """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches."""
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    return torch.cat([judge.features(b.float() / scale) for b in images.split(batch_size)])
+    return torch.cat([classifier.features(b.float() / scale) for b in images.split(batch_size)])
