@@ -55,9 +55,11 @@ class RoundCallback(BaseCallback):
         self.best_distance = float("inf")
         self.history: list[dict[str, float]] = []
         """One entry per evaluation: round, trajectories, frechet_distance."""
+        self.seconds = 0.0
+        """Of training so far, evaluations included, interruptions not."""
         self._pending = False
         self._bar: tqdm | None = None
-        self._clock = time.perf_counter()
+        self._clock = self._counted = time.perf_counter()
 
     @property
     def decoder(self) -> NATDecodeVectorEnv:
@@ -66,15 +68,22 @@ class RoundCallback(BaseCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and results so far."""
-        return {"rounds": self.rounds, "best": self.best_distance, "history": self.history}
+        return {
+            "rounds": self.rounds,
+            "best": self.best_distance,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict()`."""
         self.rounds = int(state["rounds"])
         self.best_distance = float(state["best"])
         self.history = list(state["history"])
+        self.seconds = float(state["seconds"])
 
     def _on_training_start(self) -> None:
+        self._counted = time.perf_counter()
         self._bar = tqdm(
             total=self.config.rounds,
             initial=self.rounds,
@@ -188,6 +197,8 @@ class RoundCallback(BaseCallback):
                 print(f"round {self.rounds} of {self.config.rounds}: FD {distance:.2f}", flush=True)
 
     def _save(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._counted = self.seconds + now - self._counted, now
         policy: Any = self.model.policy
         state = {
             "num_timesteps": self.model.num_timesteps,

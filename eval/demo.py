@@ -39,7 +39,6 @@ class Arguments:
 
 def demo(arguments: Arguments) -> None:
     """Train, evaluate, report; prints what it does and how long each part took."""
-    started = time.perf_counter()
     run_folder = arguments.out / "policy"
     config = dataclasses.replace(
         PRESETS[arguments.bundle][1],
@@ -65,34 +64,33 @@ def demo(arguments: Arguments) -> None:
         f"{config.trajectories_per_round} images.",
         flush=True,
     )
-    results = Training(config).run()
-    trained = time.perf_counter()
+    training = Training(config)
+    results = training.run()
+    training_seconds = training.callback.seconds
     start = results["history"][0]["frechet_distance"]
     print(
-        f"   {trained - started:.0f} s; FD {start:.2f} -> {results['best_frechet_distance']:.2f} "
+        f"   {training_seconds:.0f} s; FD {start:.2f} -> {results['best_frechet_distance']:.2f} "
         f"({results['judge']}, {results['num_samples']} images)\n"
         f"2. Evaluating it and the papers' schedule on {arguments.num_samples} other images each.",
         flush=True,
     )
+    started = time.perf_counter()
     table, pictures = run.run(evaluation)
-    ended = time.perf_counter()
+    evaluation_seconds = time.perf_counter() - started
     pictures = [*pictures, *sorted((run_folder / "samples").glob("*.png"))[-1:]]
     report = arguments.out / "report.md"
-    write_text(report, _report(arguments, table, pictures, trained - started, ended - trained))
-    print(
-        f"\n{table}\n\nTrained in {trained - started:.0f} s, evaluated in {ended - trained:.0f} s."
-    )
+    write_text(report, _report(arguments, table, pictures, training_seconds))
+    print(f"\n{table}\n")
+    print(f"Trained in {training_seconds:.0f} s, evaluated in {evaluation_seconds:.0f} s.")
     print(*pictures, report, sep="\n")
 
 
-def _report(
-    arguments: Arguments, table: str, pictures: list[Path], training: float, evaluation: float
-) -> str:
+def _report(arguments: Arguments, table: str, pictures: list[Path], seconds: float) -> str:
     shown = "\n\n".join(f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures)
     return (
         f"# Decoding policy for `{arguments.bundle}`\n\n{table}\n\n"
-        f"Trained in {training:.0f} s, evaluated in {evaluation:.0f} s, "
-        f"{arguments.threads} torch threads, seed {arguments.seed}.\n\n{shown}\n"
+        f"Trained in {seconds:.0f} s, {arguments.threads} torch threads, "
+        f"seed {arguments.seed}.\n\n{shown}\n"
     )
 
 
