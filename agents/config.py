@@ -27,9 +27,9 @@ class TrainConfig:
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
     hidden_size: int = 128
     """Width of actor and critic; the paper's is 512."""
-    learning_rate: float = 4e-4
+    learning_rate: float = 1.2e-3
     """Of the policy at the start."""
-    final_learning_rate: float = 4e-5
+    final_learning_rate: float = 1e-4
     """Reached linearly at the end."""
     epochs: int = 5
     """PPO passes over a rollout."""
@@ -40,14 +40,15 @@ class TrainConfig:
     entropy_coefficient: float = 0.0
     """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
     max_grad_norm: float = 0.5
-    action_std: float = 0.6
-    """sigma of Eq. 9 in raw units, at the start."""
-    final_action_std: float = 0.3
+    action_std: float = 1.0
+    """sigma of Eq. 9 in raw units, at the start. The paper's 0.6 is for 4,096 trajectories a round;
+    the fewer there are, the wider they have to explore for the reward to rise above its noise."""
+    final_action_std: float = 0.6
     """sigma after half of the training."""
     discriminator: DiscriminatorConfig = field(
         default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,))
     )
-    discriminator_updates: int = 15
+    discriminator_updates: int = 30
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
     """Train the discriminator on new samples of the updated policy, as the paper, at the price of
@@ -58,10 +59,10 @@ class TrainConfig:
     """Take real images from here, one sub-folder per class, instead of from the bundle."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
-    warmup_rounds: int = 8
+    warmup_rounds: int = 5
     """Rounds in which only the discriminator learns: an untrained one's normalised reward is
     noise at full amplitude."""
-    eval_every: int = 10
+    eval_every: int = 15
     """Rounds between evaluations."""
     eval_samples: int = 1000
     """Images of an evaluation; their seeds are never used by nat-eval."""
@@ -155,6 +156,8 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             hidden_size=512,
             learning_rate=1e-5,
             final_learning_rate=1e-5,
+            action_std=0.6,
+            final_action_std=0.3,
             batch_size=4096 * 8,
             entropy_coefficient=0.01,
             max_grad_norm=1e9,

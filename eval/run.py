@@ -32,7 +32,8 @@ class Arguments:
 
     policies: tuple[str, ...]
     """Any of: heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's json
-    file, a run folder of nat-train. The first is what the others are compared with."""
+    file, a run folder of nat-train. The first is what the others are compared with. In a folder,
+    {seed} stands for each of the seeds: runs/a{seed} is a training of its own for each of them."""
     out: Path
     """Folder for results.json, table.md, pictures, and the second judge's statistics."""
     num_steps: int = 4
@@ -100,12 +101,11 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
             not allowed, or a folder that cannot be written.
         ImportError: the second judge's packages are not installed.
     """
-    bundle = load_bundle(
-        chosen_bundle(arguments.policies, arguments.bundle), arguments.dtype, arguments.device
-    )
-    specs = dict.fromkeys(arguments.policies)
-    policies = dict(named_policy(spec, bundle, arguments.num_steps) for spec in specs)
-    learned = {n: p for n, p in policies.items() if isinstance(p, LearnedPolicy)}
+    seeds = tuple(dict.fromkeys(arguments.seeds))
+    every = [for_seed(spec, seed) for spec in arguments.policies for seed in seeds]
+    bundle = load_bundle(chosen_bundle(every, arguments.bundle), arguments.dtype, arguments.device)
+    policies = _policies(arguments, seeds, bundle)
+    learned = {n: p for n, p in policies.items() if isinstance(p[seeds[0]], LearnedPolicy)}
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)
@@ -116,16 +116,40 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
     if arguments.shuffle_features:
         contestants += [(f"{name}, features shuffled", p, True) for name, p in learned.items()]
     rows: list[Row] = []
-    for name, policy, shuffled in contestants:
-        for seed in dict.fromkeys(arguments.seeds):
+    for name, by_seed, shuffled in contestants:
+        for seed, policy in by_seed.items():
             cell = Cell(name, policy, seed, shuffled)
             rows += _evaluated(arguments, bundle, results, judges, cell)
     limits = [floor for judged in judges for floor in _floors(arguments, bundle, results, judged)]
 
     table = markdown_table(rows, limits)
     write_text(arguments.out / TABLE, table + "\n")
-    pictures = _draw(arguments, bundle, policies, rows) if arguments.pictures else []
+    shown = {name: by_seed[seeds[0]] for name, by_seed in policies.items()}
+    pictures = _draw(arguments, bundle, shown, rows) if arguments.pictures else []
     return table, pictures
+
+
+def for_seed(spec: str, seed: int) -> str:
+    """The policy that `spec` names for a seed.
+
+    Example:
+        >>> for_seed("runs/a{seed}", 2)
+        'runs/a2'
+    """
+    return spec.replace("{seed}", str(seed))
+
+
+def _policies(
+    arguments: Arguments, seeds: tuple[int, ...], bundle: Bundle
+) -> dict[str, dict[int, DecodingPolicy]]:
+    """By the name to print, then by seed."""
+    policies = {}
+    for spec in dict.fromkeys(arguments.policies):
+        found = {s: named_policy(for_seed(spec, s), bundle, arguments.num_steps) for s in seeds}
+        names = {name for name, _ in found.values()}
+        name = spec if len(names) > 1 else names.pop()
+        policies[name] = {seed: policy for seed, (_, policy) in found.items()}
+    return policies
 
 
 def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:

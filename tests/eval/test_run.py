@@ -86,6 +86,26 @@ def test_results_hold_every_seed_of_every_policy(arguments, digits):
     assert (arguments.out / "table.md").read_text() == table + "\n"
 
 
+def test_a_run_for_every_seed_is_one_policy(arguments, make_run, tmp_path):
+    for seed in (0, 1):
+        make_run(f"run{seed}", weights=seed)
+    template = str(tmp_path / "run{seed}")
+    table, _ = run(replace(arguments, policies=("heuristic", template)))
+    found = {r["seed"]: r["frechet_distance"] for r in stored(arguments) if r["policy"] == template}
+    for seed in (0, 1):
+        alone = replace(
+            arguments,
+            policies=(str(tmp_path / f"run{seed}"),),
+            seeds=(seed,),
+            out=tmp_path / f"alone{seed}",
+        )
+        run(alone)
+        assert found[seed] == stored(alone)[0]["frechet_distance"]
+    mean, spread = np.mean(list(found.values())), np.std(list(found.values()), ddof=1)
+    (line,) = (line for line in table.splitlines() if template in line)
+    assert f"{mean:.2f} ± {spread:.2f}" in line
+
+
 def test_the_table_gives_mean_and_spread_over_seeds(arguments):
     table, _ = run(arguments)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
