@@ -35,8 +35,7 @@ def run_residual(folder: Path, config: TrainConfig) -> str | None:
 
     A run then neither needs the user's file again nor follows what is written to it later.
     """
-    own = folder / RESIDUAL
-    return str(own) if own.is_file() else config.residual
+    return config.residual if config.residual in (None, "heuristic") else str(folder / RESIDUAL)
 
 
 def load_run_config(folder: Path) -> TrainConfig:
