@@ -39,13 +39,13 @@ class Arguments:
     """A shipped bundle's name or a folder."""
     num_steps: int = 4
     """T, decoding steps."""
-    num_samples: int = 2000
+    num_samples: int = 1000
     """Images of a trial."""
     remask_slopes: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """lambda: tau_2 = lambda (T - t) / T."""
-    guidance_slopes: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
+    guidance_slopes: tuple[float, ...] = (0.5, 1.0, 2.0)
     """k: w = k (t + 1) / T."""
-    sampling_temperatures: tuple[float, ...] = (0.6, 0.8, 1.0)
+    sampling_temperatures: tuple[float, ...] = (0.8, 1.0, 1.2)
     """tau_1, at all steps."""
     seed: int = 1000
     """Far from nat-eval's usual ones: the best is not chosen on the samples it is judged by."""
