@@ -87,7 +87,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPol
     config = load_run_config(folder)
     if _read_config(folder)["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
+    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive)
     path = folder / f"{which}.safetensors"
     try:
         actor.load_state_dict(load_state(path)["actor"])

@@ -25,6 +25,8 @@ class TrainConfig:
     """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
+    adaptive: bool = True
+    """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
     hidden_size: int = 128
     """Width of actor and critic; the paper's is 512."""
     learning_rate: float = 1.2e-3

@@ -43,7 +43,12 @@ class AdaNATNetwork(nn.Module):
     """AdaLN, depth-wise and point-wise convolution, MLP; its head starts at zero."""
 
     def __init__(
-        self, feature_size: int, grid: tuple[int, int], outputs: int, hidden_size: int
+        self,
+        feature_size: int,
+        grid: tuple[int, int],
+        outputs: int,
+        hidden_size: int,
+        adaptive: bool = True,
     ) -> None:
         """Make the network.
 
@@ -52,8 +57,11 @@ class AdaNATNetwork(nn.Module):
             grid: tokens along height and width.
             outputs: 4 for an actor, 1 for a critic.
             hidden_size: the paper's is 512.
+            adaptive: False for one that is blind to the features, and so the same for all samples
+                (the middle row of the paper's Table 5).
         """
         super().__init__()
+        self.adaptive = adaptive
         self.grid = grid
         self.embedding = (
             nn.Identity() if feature_size == hidden_size else nn.Linear(feature_size, hidden_size)
@@ -79,6 +87,8 @@ class AdaNATNetwork(nn.Module):
 
     def forward(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> [B, outputs]."""
+        if not self.adaptive:
+            features = torch.zeros_like(features)
         condition = self.time_mlp(timestep_embedding(timestep, self.time_size))  # [B, hidden]
         x = self.norm1(self.embedding(features), condition)  # [B, N, hidden]
         x = x.transpose(1, 2).unflatten(2, self.grid)  # [B, hidden, h, w]

@@ -46,6 +46,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         grid: tuple[int, int],
         hidden_size: int = 512,
         action_std: float = 0.6,
+        adaptive: bool = True,
         use_sde: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +59,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             grid: tokens along height and width.
             hidden_size: width of both networks.
             action_std: sigma, in raw units.
+            adaptive: False for an actor that sees the timestep alone. The critic always sees both:
+                it is a baseline only.
             use_sde: must be False; stable-baselines3 passes it.
             kwargs: what else `ActorCriticPolicy` takes.
 
@@ -85,6 +88,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         assert isinstance(timestep, spaces.Box)
         self.last_step = int(timestep.high[0]) - 1
         self.action_std = action_std
+        self.adaptive = adaptive
         super().__init__(
             observation_space,
             action_space,
@@ -96,7 +100,7 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         grid = (self.grid[0], self.grid[1])
-        self.actor = AdaNATNetwork(self.feature_size, grid, 4, self.hidden_size)
+        self.actor = AdaNATNetwork(self.feature_size, grid, 4, self.hidden_size, self.adaptive)
         self.critic = AdaNATNetwork(self.feature_size, grid, 1, self.hidden_size)
         self.optimizer = self.optimizer_class(
             self.parameters(),
@@ -150,6 +154,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             "grid": self.grid,
             "hidden_size": self.hidden_size,
             "action_std": self.action_std,
+            "adaptive": self.adaptive,
         }
 
 

@@ -84,7 +84,11 @@ class Training:
             ent_coef=config.entropy_coefficient,
             vf_coef=config.value_coefficient,
             max_grad_norm=config.max_grad_norm,
-            policy_kwargs={"grid": bundle.grid, "hidden_size": config.hidden_size},
+            policy_kwargs={
+                "grid": bundle.grid,
+                "hidden_size": config.hidden_size,
+                "adaptive": config.adaptive,
+            },
             seed=config.seed,
             device=config.device,
         )

@@ -14,7 +14,7 @@ from nat_env.schedules import heuristic_schedule
 GRID, FEATURE_SIZE, NUM_STEPS = (3, 5), 6, 4
 
 
-def make_policy(std=0.6, seed=0):
+def make_policy(std=0.6, seed=0, adaptive=True):
     torch.manual_seed(seed)
     space = spaces.Dict(
         {
@@ -23,7 +23,15 @@ def make_policy(std=0.6, seed=0):
         }
     )
     box = spaces.Box(-1, 1, (4,), np.float32)
-    policy = AdaNATPolicy(space, box, lambda _: 1e-3, grid=GRID, hidden_size=16, action_std=std)
+    policy = AdaNATPolicy(
+        space,
+        box,
+        lambda _: 1e-3,
+        grid=GRID,
+        hidden_size=16,
+        action_std=std,
+        adaptive=adaptive,
+    )
     for network in (policy.actor, policy.critic):  # away from the zero start
         torch.nn.init.normal_(network.head.weight, std=0.3)
     return policy
@@ -127,6 +135,18 @@ def test_save_and_load_gives_the_same_actions(tmp_path):
     assert (
         loaded.predict(obs, deterministic=True)[0] == policy.predict(obs, deterministic=True)[0]
     ).all()
+
+
+def test_a_policy_that_is_not_adaptive_sees_the_timestep_alone_and_its_critic_sees_all():
+    policy = make_policy(adaptive=False)
+    torch.nn.init.normal_(policy.actor.norm1.modulation.weight)  # zero at the start
+    one, other = observations(seed=1), observations(seed=2)
+    with torch.no_grad():
+        actions = policy(one, deterministic=True)[0]
+        assert torch.equal(actions, policy(other, deterministic=True)[0])
+        assert torch.equal(actions[:NUM_STEPS], actions[NUM_STEPS:])  # the timesteps come again
+        assert len(actions[:, 0].unique()) == NUM_STEPS
+        assert not torch.equal(policy.predict_values(one), policy.predict_values(other))
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (7, 7), (16, 16), (5, 8)])

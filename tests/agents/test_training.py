@@ -103,6 +103,16 @@ def test_run_folder_holds_what_it_says(tmp_path):
     assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
 
 
+def test_a_run_that_does_not_adapt_is_loaded_as_such(tmp_path):
+    training, _ = run(tmp_path, adaptive=False)
+    bundle = load_bundle("digits")
+    policy = load_policy(tmp_path, bundle, "last")
+    features = torch.randn(4, bundle.num_tokens, bundle.feature_size)
+    actions = policy(features, torch.tensor([0, 1, 0, 1]))
+    assert torch.equal(actions[:2], actions[2:]) and not torch.equal(actions[0], actions[1])
+    assert any(weight.any() for weight in training.model.policy.actor.head.parameters())
+
+
 def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
     given = tmp_path / "given.json"
     schedule = heuristic_schedule(2, remask_slope=0.5, guidance_slope=2.0)
