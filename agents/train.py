@@ -25,6 +25,7 @@ from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
 
@@ -58,7 +59,13 @@ class Training:
             bundle.num_classes,
             config.discriminator,
             config.seed,
-            bundle.features,
+            load_trunk(
+                config.discriminator.trunk,
+                bundle.features,
+                config.discriminator.trunk_path,
+                config.discriminator.trunk_resolution,
+                bundle.device,
+            ),
             bundle.device,
         )
         self.env = AdversarialReward(

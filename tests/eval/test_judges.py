@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.judges import EfficientNetFeatures, Judge, bundle_judge, efficientnet_lite0
+from eval.judges import Judge, bundle_judge, efficientnet_lite0
+from nat_env.models.efficientnet import EfficientNetLite0
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ def random_images(count: int, channels: int, size: int = 28) -> torch.Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def network_of(judge: Judge) -> EfficientNetFeatures:
-    assert isinstance(judge.network, EfficientNetFeatures)
+def network_of(judge: Judge) -> EfficientNetLite0:
+    assert isinstance(judge.network, EfficientNetLite0)
     return judge.network
 
 

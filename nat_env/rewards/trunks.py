@@ -1,0 +1,143 @@
+"""Frozen pretrained networks that a discriminator's heads stand on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nat_env.models.classifier import Classifier
+
+
+class Trunk(Protocol):
+    """Feature maps of images at several stages; frozen, in eval mode, each image on its own."""
+
+    @property
+    def stage_sizes(self) -> Sequence[int]:
+        """Channels of each stage."""
+        ...
+
+    def stages(self, images: Tensor) -> Sequence[Tensor]:
+        """Images [B, C, H, W] in [0, 1] -> one map [B, size, h, w] for each of `stage_sizes`."""
+        ...
+
+
+class ClassifierTrunk:
+    """All stages but the first of a bundle's `features`, which are not its judge."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Stand on `classifier`."""
+        self.classifier = classifier
+        self.stage_sizes = classifier.config.widths[1:]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """See `Trunk`."""
+        return self.classifier.stages(images)[1:]
+
+
+class VisionTransformerTrunk:
+    """Patch tokens of a transformer such as DINO's, after several of its layers (StyleGAN-T, 3.2).
+
+    Each token has the class token added, as StyleGAN-T's "readout" has it.
+    """
+
+    MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    """Of ImageNet's channels, which these networks were trained with."""
+
+    def __init__(self, network: Any, resolution: int = 224, num_stages: int = 4) -> None:
+        """Stand on a transformers vision model with a class token.
+
+        Args:
+            network: `transformers.ViTModel`, `Dinov2Model`, or one that is called like them.
+            resolution: pixels that images are resized to, a multiple of the patch size.
+            num_stages: layers to look at, spread evenly; the last one is among them.
+
+        Raises:
+            ValueError: a resolution or a number of stages that does not fit the network.
+        """
+        patch, depth = int(network.config.patch_size), int(network.config.num_hidden_layers)
+        if resolution < patch or resolution % patch:
+            raise ValueError(
+                f"resolution: got {resolution}, allowed are multiples of the patch size {patch}"
+            )
+        if not 1 <= num_stages <= depth:
+            raise ValueError(f"num_stages: got {num_stages}, allowed are 1 .. {depth} layers")
+        self.network = network.eval().requires_grad_(False)
+        self.side = resolution // patch
+        self.resolution = resolution
+        self.layers = [round(depth * (i + 1) / num_stages) for i in range(num_stages)]
+        self.stage_sizes = (int(network.config.hidden_size),) * num_stages
+
+    @classmethod
+    def load(
+        cls, path: str, resolution: int = 224, device: str | torch.device = "cpu"
+    ) -> "VisionTransformerTrunk":
+        """Read a folder written by `save_pretrained`, or a hub id such as `facebook/dino-vits16`.
+
+        Raises:
+            ValueError: neither, or a network of another kind.
+        """
+        from transformers import AutoModel
+
+        try:
+            network = AutoModel.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"trunk_path: {path!r} cannot be loaded ({error})") from error
+        if not hasattr(network.config, "patch_size"):
+            raise ValueError(f"trunk_path: {path!r} is no vision transformer")
+        return cls(network.to(device), resolution)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """See `Trunk`."""
+        size = (self.resolution, self.resolution)
+        resized = F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (self.MEAN, self.STD))
+        inputs = (resized.expand(-1, 3, -1, -1) - mean) / std
+        hidden = self.network(pixel_values=inputs, output_hidden_states=True).hidden_states
+        maps = []
+        for layer in self.layers:
+            tokens = hidden[layer][:, -(self.side**2) :] + hidden[layer][:, :1]  # [B, h * w, D]
+            maps.append(tokens.transpose(1, 2).unflatten(2, (self.side, self.side)))
+        return maps
+
+
+def load_trunk(
+    name: str,
+    features: Classifier | None,
+    path: str | None = None,
+    resolution: int = 112,
+    device: str | torch.device = "cpu",
+) -> Trunk | None:
+    """The frozen network that a `DiscriminatorConfig` names; None for `scratch`.
+
+    Args:
+        name: `scratch`, `features` (the bundle's), `efficientnet` (Lite0 of ImageNet: then it is
+            no independent judge any more) or `transformer` (DINO, DINOv2, ...).
+        features: a bundle's.
+        path: of a transformer: a folder or a hub id.
+        resolution: that `efficientnet` and `transformer` resize images to.
+        device: where the network runs.
+
+    Raises:
+        ValueError: another name, or what the name needs is missing.
+        ImportError: the packages of the extra `eval` are not installed.
+    """
+    if name == "scratch":
+        return None
+    if name == "features":
+        if features is None:
+            raise ValueError("trunk: got 'features', but the bundle names none")
+        return ClassifierTrunk(features)
+    if name == "efficientnet":
+        from nat_env.models.efficientnet import load_efficientnet_lite0
+
+        return load_efficientnet_lite0(resolution, device)
+    if name == "transformer":
+        if path is None or (Path(path).is_absolute() and not Path(path).is_dir()):
+            raise ValueError(f"trunk_path: got {path!r}, allowed are a folder or a hub id")
+        return VisionTransformerTrunk.load(path, resolution, device)
+    raise ValueError(
+        f"trunk: got {name!r}, allowed are scratch, features, efficientnet, transformer"
+    )

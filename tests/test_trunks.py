@@ -1,0 +1,181 @@
+"""Frozen trunks of a discriminator: each stage against an independent way to the same maps."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nat_env import load_bundle
+from nat_env.models.efficientnet import load_efficientnet_lite0
+from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.augment import augment
+from nat_env.rewards.trunks import ClassifierTrunk, VisionTransformerTrunk, load_trunk
+
+
+def images_of(count: int = 3, channels: int = 1, size: int = 28) -> torch.Tensor:
+    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def transformer_folder(tmp_path_factory):
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    folder = tmp_path_factory.mktemp("vit")
+    ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+def trunks(transformer_folder):
+    yield ClassifierTrunk(load_bundle("fashion").features)
+    yield load_trunk("efficientnet", None, resolution=64)
+    yield load_trunk("transformer", None, str(transformer_folder), resolution=32)
+
+
+def test_sizes_are_those_named_and_images_do_not_see_each_other(transformer_folder):
+    images = images_of()
+    for trunk in trunks(transformer_folder):
+        maps = trunk.stages(images)
+        assert [m.shape[:2] for m in maps] == [(3, size) for size in trunk.stage_sizes]
+        alone = trunk.stages(images[1:2])
+        for together, one in zip(maps, alone, strict=True):
+            torch.testing.assert_close(together[1:2], one, rtol=1e-3, atol=1e-4)
+
+
+def test_efficientnets_stages_lead_to_its_features():
+    network = load_efficientnet_lite0(64)
+    images = images_of(2, channels=3)
+    last = network.stages(images)[-1]
+    head = network.classifier
+    features = head._swish(head._bn1(head._conv_head(last))).mean(dim=(2, 3))
+    torch.testing.assert_close(features, network(images))
+
+
+def test_a_transformers_stages_are_its_layers_with_the_class_token_added(transformer_folder):
+    from transformers import ViTModel
+
+    trunk = VisionTransformerTrunk.load(str(transformer_folder), resolution=32)
+    assert trunk.layers == [1, 2, 3, 4]
+    images = images_of(2, size=32)
+    network = ViTModel.from_pretrained(transformer_folder).eval()
+    captured = []
+    for layer in network.encoder.layer if hasattr(network, "encoder") else network.layers:
+        layer.register_forward_hook(
+            lambda _, __, out: captured.append(out[0] if isinstance(out, tuple) else out)
+        )
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    grey = images.numpy().repeat(3, axis=1)
+    inputs = (grey - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        network(pixel_values=torch.from_numpy(inputs).float())
+    for stage, hidden in zip(trunk.stages(images), captured, strict=True):
+        for y, x in ((0, 0), (1, 3), (3, 2)):
+            expected = hidden[:, 1 + 4 * y + x] + hidden[:, 0]
+            torch.testing.assert_close(stage[:, :, y, x], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
+    with pytest.raises(ValueError, match=r"^trunk: got 'dino', allowed are"):
+        load_trunk("dino", None)
+    with pytest.raises(ValueError, match=r"^trunk: got 'features', but the bundle"):
+        load_trunk("features", None)
+    for path in (None, str(tmp_path / "absent")):
+        with pytest.raises(ValueError, match=r"^trunk_path: got"):
+            load_trunk("transformer", None, path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"^trunk_path: .* cannot be loaded"):
+        load_trunk("transformer", None, str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match=r"^resolution: got 33, allowed are multiples of"):
+        load_trunk("transformer", None, str(transformer_folder), resolution=33)
+    with pytest.raises(ValueError, match=r"^num_stages: got 5, allowed are 1 .. 4"):
+        VisionTransformerTrunk(
+            VisionTransformerTrunk.load(str(transformer_folder), 32).network, 32, num_stages=5
+        )
+
+
+def test_heads_on_any_trunk_learn_and_the_trunk_does_not(transformer_folder):
+    reals = images_of(32) * 0.3 + 0.7
+    labels = torch.zeros(32).long()
+    for trunk in (
+        load_trunk("efficientnet", None, resolution=64),
+        load_trunk("transformer", None, str(transformer_folder), resolution=32),
+    ):
+        name = "transformer" if isinstance(trunk, VisionTransformerTrunk) else "efficientnet"
+        config = DiscriminatorConfig(trunk=name, widths=(16,), batch_size=16, learning_rate=5e-3)
+        model = AdversarialRewardModel(reals, labels, 1, config, trunk=trunk)
+        before = [stage.clone() for stage in trunk.stages(reals[:2])]
+        for _ in range(20):
+            result = model.update(images_of(16) * 0.3, labels[:16])
+        assert min(result["accuracy_real"], result["accuracy_fake"]) > 0.9
+        for old, new in zip(before, trunk.stages(reals[:2]), strict=True):
+            assert torch.equal(old, new)
+
+
+@pytest.mark.parametrize("trunk_name", ["scratch", "features"])
+def test_r1_is_the_squared_gradient_at_real_images(trunk_name):
+    bundle = load_bundle("digits")
+    trunk = load_trunk(trunk_name, bundle.features)
+    real = images_of(1, size=8)
+    reals, labels = real.repeat(16, 1, 1, 1), torch.zeros(16).long()
+    fake = images_of(20, size=8)[4:]
+
+    def loss(r1):
+        config = DiscriminatorConfig(trunk=trunk_name, widths=(8, 8), batch_size=16, r1=r1)
+        model = AdversarialRewardModel(reals, labels, 10, config, trunk=trunk)
+        return model, model.update(fake, labels)["loss"]
+
+    # Central differences of the untrained discriminator, in float64.
+    config = DiscriminatorConfig(trunk=trunk_name, widths=(8, 8), batch_size=16)
+    network = AdversarialRewardModel(reals, labels, 10, config, trunk=trunk).discriminator
+    network = copy.deepcopy(network).double()
+    for frozen in getattr(network, "_frozen", ()):
+        frozen.classifier.double()
+    step, squared = 1e-6, 0.0
+    with torch.no_grad():
+        for index in range(64):
+            offset = torch.zeros(64, dtype=torch.float64)
+            offset[index] = step
+            offset = offset.view(1, 1, 8, 8)
+            up, down = (network(real + sign * offset, labels[:1]).mean() for sign in (1, -1))
+            squared += float((up - down) / (2 * step)) ** 2
+    model, with_penalty = loss(r1=10.0)
+    assert with_penalty - loss(r1=0.0)[1] == pytest.approx(10 / 2 * squared, rel=1e-3)
+    assert not any(p.requires_grad for p in bundle.features.parameters())
+    assert not model(reals[:2], labels[:2]).requires_grad
+
+
+def test_augmentation_moves_each_image_by_its_own_draw():
+    images = torch.zeros(64, 1, 16, 16)
+    images[:, :, 8, 8] = 1.0
+    generator = torch.Generator().manual_seed(0)
+    out = augment(images, generator)
+    assert out.shape == images.shape
+    peaks = {int(i.flatten().argmax()) for i in out}
+    rows, columns = {p // 16 for p in peaks}, {p % 16 for p in peaks}
+    assert len(peaks) > 8 and rows | columns  # holes hide some of them
+    shown = [i for i in out if i.max() - i.median() > 0.5]
+    where = [divmod(int(i.flatten().argmax()), 16) for i in shown]
+    assert len(shown) > 30 and all(6 <= y <= 10 and 6 <= x <= 10 for y, x in where)
+    again = augment(images, torch.Generator().manual_seed(0))
+    assert torch.equal(out, again)
+
+
+def test_augmentation_is_for_updates_and_not_for_rewards():
+    config = DiscriminatorConfig(widths=(8, 8), batch_size=16, augment=True)
+    reals, labels = images_of(16, size=8), torch.zeros(16).long()
+    model = AdversarialRewardModel(reals, labels, 1, config)
+    model.update(reals, labels)
+    assert torch.equal(model(reals, labels), model(reals, labels))
+    logits = model.discriminator(reals, labels).mean(dim=1)
+    torch.testing.assert_close(model(reals, labels), logits.sigmoid())
+    assert F.mse_loss(augment(reals, model.generator), reals) > 0.01
