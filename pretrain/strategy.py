@@ -1,0 +1,169 @@
+"""AutoNAT's training strategy: the mask-ratio distribution by greedy line search (4.3, A.2).
+
+The models are proxies: the bundle's architecture, trained briefly under each candidate.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from nat_env.bundle import Bundle, balanced_conditions
+from nat_env.files import write_json
+from nat_env.frozen import FrozenNAT
+from nat_env.generate import generate
+from nat_env.judging import judge_frechet_distance
+from nat_env.policies import DecodingPolicy
+from pretrain.transformer import TransformerTraining, train_transformer
+
+PROXY_SEED = 2**43
+"""Seeds of the proxies' samples start here, far from those of evaluations and trainings."""
+
+
+@dataclass(frozen=True)
+class MaskRatio:
+    """A Beta distribution of mask ratios in the coordinates of the search (A.2)."""
+
+    ratio: float
+    """alpha / beta."""
+    beta: float
+
+    @property
+    def name(self) -> str:
+        """As `TransformerTraining.mask_ratio` takes it.
+
+        Example:
+            >>> MaskRatio(ratio=4, beta=3).name
+            'beta(12, 3)'
+        """
+        return f"beta({self.ratio * self.beta:g}, {self.beta:g})"
+
+
+def greedy_search(
+    objective: Callable[[MaskRatio], float],
+    start: MaskRatio = MaskRatio(2.0, 1.0),
+    step: float = 1.0,
+) -> tuple[MaskRatio, float]:
+    """Line searches in alpha / beta and in beta by turns, until neither finds better (4.3).
+
+    Args:
+        objective: lower is better; called once for each candidate.
+        start: alpha = 2, beta = 1 has the mean of the usual arccos distribution within 0.03.
+        step: of both line searches (A.2: 1). Coordinates stay above 0.
+
+    Returns:
+        The best distribution and its value.
+
+    Raises:
+        ValueError: a step or a start that is not above 0.
+
+    Example:
+        >>> greedy_search(lambda m: (m.ratio - 4) ** 2 + (m.beta - 3) ** 2)
+        (MaskRatio(ratio=4.0, beta=3.0), 0.0)
+    """
+    if not (step > 0 and start.ratio > 0 and start.beta > 0):
+        raise ValueError(f"step, start: got {step}, {start}, allowed are numbers > 0")
+    values: dict[MaskRatio, float] = {}
+
+    def value(candidate: MaskRatio) -> float:
+        if candidate not in values:
+            values[candidate] = objective(candidate)
+        return values[candidate]
+
+    best = start
+    while True:
+        before = best
+        for name in ("ratio", "beta"):
+            for direction in (step, -step):
+                here = best
+                while (moved := getattr(best, name) + direction) > 0:
+                    candidate = replace(best, **{name: moved})
+                    if value(candidate) >= value(best):
+                        break
+                    best = candidate
+                if best != here:  # downhill this way: nothing to look for behind
+                    break
+        if best == before:
+            return best, value(best)
+
+
+class ProxyObjective:
+    """FD of a fixed policy's samples from a model trained briefly under a mask-ratio distribution.
+
+    Every trial is a folder of its own that resumes, and a row of `trials.json`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        ids: Tensor,
+        labels: Tensor,
+        training: TransformerTraining,
+        policy: DecodingPolicy,
+        num_steps: int,
+        num_samples: int,
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        """Compare distributions for the transformer of `bundle`.
+
+        Args:
+            bundle: tokenizer, judge and the architecture.
+            ids: tokens of the training images [n, N].
+            labels: their classes [n].
+            training: of a proxy; its mask ratio is what varies.
+            policy: the generation strategy, fixed.
+            num_steps: T.
+            num_samples: images of a trial.
+            folder: of the trials. One folder belongs to one bundle, training, policy and seed.
+            seed: of training and samples.
+
+        Raises:
+            ValueError: fewer than 2 samples, or a damaged `trials.json`.
+        """
+        if num_samples < 2:
+            raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
+        self.bundle, self.ids, self.labels = bundle, ids, labels
+        self.training, self.policy = training, policy
+        self.num_steps, self.num_samples, self.seed = num_steps, num_samples, seed
+        self.folder = folder
+        self.trials: dict[str, float] = {}
+        path = folder / "trials.json"
+        if path.is_file():
+            try:
+                self.trials = {name: float(value) for name, value in json.loads(path.read_text())}
+            except (json.JSONDecodeError, TypeError, ValueError) as error:
+                raise ValueError(f"folder: {path} is damaged ({error!r}); move it away") from error
+
+    def __call__(self, mask_ratio: MaskRatio) -> float:
+        """The FD under the bundle's judge, of a proxy trained now or before."""
+        name = mask_ratio.name
+        if name not in self.trials:
+            images = generate(
+                self.trained(name),
+                self.policy,
+                balanced_conditions(self.num_samples, self.bundle.num_classes),
+                self.num_steps,
+                PROXY_SEED + self.seed * self.num_samples,
+            )
+            self.trials[name] = judge_frechet_distance(self.bundle, images)
+            write_json(self.folder / "trials.json", list(self.trials.items()))
+        return self.trials[name]
+
+    def trained(self, mask_ratio: str) -> Bundle:
+        """The bundle with a transformer trained under the distribution of that name."""
+        nat = self.bundle.nat
+        folder = self.folder / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
+        folder.mkdir(parents=True, exist_ok=True)
+        transformer = train_transformer(
+            self.ids,
+            self.labels,
+            nat.transformer.config,  # type: ignore[arg-type]
+            replace(self.training, mask_ratio=mask_ratio),
+            folder,
+            self.seed,
+        )
+        frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
+        return replace(self.bundle, nat=frozen)

@@ -1,0 +1,107 @@
+"""AutoNAT's search for the mask-ratio distribution."""
+
+import json
+
+import pytest
+import torch
+
+import pretrain.strategy
+from nat_env.bundle import load_bundle
+from nat_env.policies import ScheduledPolicy
+from nat_env.schedules import heuristic_schedule
+from pretrain.loop import LoopConfig
+from pretrain.strategy import MaskRatio, ProxyObjective, greedy_search
+from pretrain.transformer import TransformerTraining
+
+
+def quadratic(ratio, beta, skew=0.0):
+    calls = []
+
+    def objective(m):
+        calls.append((m.ratio, m.beta))
+        x, y = m.ratio - ratio, m.beta - beta
+        return x**2 + y**2 + skew * x * y
+
+    return objective, calls
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.8, -0.8])
+def test_the_minimum_of_a_convex_function_is_found_and_nothing_is_tried_twice(skew):
+    objective, calls = quadratic(5.0, 4.0, skew)
+    best, value = greedy_search(objective)
+    grid = {
+        (float(r), float(b)): quadratic(5.0, 4.0, skew)[0](MaskRatio(r, b))
+        for r in range(1, 10)
+        for b in range(1, 10)
+    }
+    assert value == min(grid.values()) == grid[best.ratio, best.beta]
+    assert len(calls) == len(set(calls)) < 25
+
+
+def test_the_path_by_hand():
+    objective, calls = quadratic(3.0, 1.0)
+    greedy_search(objective)
+    # ratio up to 3 and no further; beta is at its best already, and cannot reach 0.
+    assert calls == [(3.0, 1.0), (2.0, 1.0), (4.0, 1.0), (3.0, 2.0)]
+
+
+def test_it_walks_down_as_well_and_stays_above_zero():
+    objective, calls = quadratic(-3.0, 0.4)
+    best, _ = greedy_search(objective, MaskRatio(4.0, 2.0))
+    assert (best.ratio, best.beta) == (1.0, 1.0)
+    assert min(min(call) for call in calls) > 0
+    with pytest.raises(ValueError, match="allowed are numbers > 0"):
+        greedy_search(objective, step=0.0)
+
+
+@pytest.fixture
+def proxies(tmp_path):
+    bundle = load_bundle("digits", dtype="float32")
+    return ProxyObjective(
+        bundle,
+        bundle.real_ids,
+        bundle.real_labels,
+        TransformerTraining(loop=LoopConfig(epochs=0.5, batch_size=64, warmup_steps=2)),
+        ScheduledPolicy(heuristic_schedule(2)),
+        num_steps=2,
+        num_samples=50,
+        folder=tmp_path,
+    )
+
+
+def arguments_of(proxies):
+    names = ("bundle", "ids", "labels", "training", "policy", "num_steps")
+    return {name: getattr(proxies, name) for name in names}
+
+
+def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_path, monkeypatch):
+    used = []
+    train = pretrain.strategy.train_transformer
+
+    def spy(ids, labels, config, training, folder, seed):
+        used.append((training.mask_ratio, folder.name))
+        return train(ids, labels, config, training, folder, seed)
+
+    monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
+    before = [p.clone() for p in proxies.bundle.nat.transformer.parameters()]
+    values = [proxies(MaskRatio(r, 2.0)) for r in (1.0, 4.0, 1.0)]
+    assert used == [("beta(2, 2)", "beta_2_2"), ("beta(8, 2)", "beta_8_2")]
+    assert values[0] == values[2] != values[1]
+    assert dict(json.loads((tmp_path / "trials.json").read_text())) == proxies.trials
+    after = proxies.bundle.nat.transformer.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    (tmp_path / "trials.json").unlink()
+    again = ProxyObjective(**arguments_of(proxies), num_samples=50, folder=tmp_path)
+    assert again(MaskRatio(4.0, 2.0)) == values[1]  # the trained proxy was kept
+
+
+def test_bad_input(proxies, tmp_path):
+    (tmp_path / "trials.json").write_text("{")
+    arguments = arguments_of(proxies)
+    with pytest.raises(ValueError, match="trials.json is damaged"):
+        ProxyObjective(**arguments, num_samples=50, folder=tmp_path)
+    with pytest.raises(ValueError, match="num_samples: got 1"):
+        ProxyObjective(**arguments, num_samples=1, folder=tmp_path)
+    with pytest.raises(ValueError, match="mask_ratio"):
+        proxies.trained("x")
