@@ -99,7 +99,7 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
 def test_bad_input(proxies, tmp_path):
     (tmp_path / "trials.json").write_text("{")
     arguments = arguments_of(proxies)
-    with pytest.raises(ValueError, match="trials.json is damaged"):
+    with pytest.raises(ValueError, match=r"trials.json is damaged"):
         ProxyObjective(**arguments, num_samples=50, folder=tmp_path)
     with pytest.raises(ValueError, match="num_samples: got 1"):
         ProxyObjective(**arguments, num_samples=1, folder=tmp_path)
