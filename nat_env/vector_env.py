@@ -114,6 +114,13 @@ class NATDecodeVectorEnv(VectorEnv):
         """Their labels [F]."""
         self._passes: Passes | None = None
 
+    @property
+    def logits(self) -> Tensor:
+        """[B, N, K], of the conditional pass on the ids; of finished rows, of the pass before."""
+        if self._passes is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._passes.logits
+
     def reset(
         self,
         *,

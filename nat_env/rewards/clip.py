@@ -17,9 +17,9 @@ class ClipScore:
     """`scale * max(cos(image, prompt), 0)` of a CLIP model's embeddings (Hessel et al. 2021).
 
     Any model that transformers loads as `CLIPModel` will do; PickScore v1 is one, trained on
-    people's preferences. ImageReward, which the paper uses, is not: it is a single pickled file, and
-    transformers has no class for a BLIP with its reward head. Wrap its own package's `score` in a
-    function of images and labels instead.
+    people's preferences. ImageReward, which the paper uses, is not: it is one pickled file, and
+    transformers has no class for a BLIP with its reward head. Its own package's `score`, wrapped in
+    a function of images and labels, is a reward.
 
     Needs transformers (the extra `clip`), no torchvision: images are resized and normalised here,
     as the model's image processor says.
@@ -119,13 +119,14 @@ def _loaded(path_or_id: str | Path) -> tuple[Any, Any]:
     from transformers import CLIPModel, CLIPProcessor
 
     try:
-        model, report = CLIPModel.from_pretrained(path_or_id, output_loading_info=True)
+        loaded: Any = CLIPModel.from_pretrained(path_or_id, output_loading_info=True)
         processor = CLIPProcessor.from_pretrained(path_or_id)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"path_or_id: got {str(path_or_id)!r}, allowed is a folder or an id that transformers "
             f"loads as CLIPModel and CLIPProcessor ({error})"
         ) from error
+    model, report = loaded
     if report["missing_keys"]:  # transformers would leave them at random, with a warning
         raise ValueError(
             f"path_or_id: {str(path_or_id)!r} lacks {len(report['missing_keys'])} of a CLIPModel's "

@@ -29,7 +29,7 @@ class WeightedSum:
         self.terms = tuple(terms)
         weights = [weight for weight, _ in self.terms]
         if not weights or not all(map(math.isfinite, weights)):
-            raise ValueError(f"terms: got weights {weights}, allowed are one or more finite numbers")
+            raise ValueError(f"terms: got weights {weights}, allowed are finite ones, at least 1")
 
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Rewards [B]."""
