@@ -10,7 +10,9 @@ from nat_env.bundle import Bundle, load_bundle, shipped_bundles
 from nat_env.env import NATDecodeEnv
 from nat_env.generate import generate
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.rewards.names import named_reward
 from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.shaping import PotentialShaping, StepCost
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
 
@@ -22,11 +24,14 @@ __all__ = [
     "DecodingPolicy",
     "NATDecodeEnv",
     "NATDecodeVectorEnv",
+    "PotentialShaping",
     "Schedule",
     "ScheduledPolicy",
+    "StepCost",
     "generate",
     "heuristic_schedule",
     "load_bundle",
+    "named_reward",
     "shipped_bundles",
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from nat_env.bundle import Bundle
-from nat_env.rewards.protocol import Reward
+from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
 
 
@@ -26,7 +26,7 @@ class NATDecodeEnv(gym.Env):
         device: str = "cpu",
         residual: str | None = None,
         render_mode: str | None = None,
-        reward_fn: Reward | None = None,
+        reward_fn: RewardChoice = "judge",
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(

@@ -20,8 +20,8 @@ from nat_env.frozen import Passes
 from nat_env.generate import draw_uniforms
 from nat_env.observations import ObservationForm
 from nat_env.render import canvas
-from nat_env.rewards.pretrained import JudgeLogLikelihood
-from nat_env.rewards.protocol import Reward
+from nat_env.rewards.names import RewardChoice, chosen_reward
+from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 
 
@@ -54,7 +54,7 @@ class NATDecodeVectorEnv(VectorEnv):
         residual: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
-        reward_fn: Reward | None = None,
+        reward_fn: RewardChoice = "judge",
     ) -> None:
         """Make the environments.
 
@@ -70,7 +70,8 @@ class NATDecodeVectorEnv(VectorEnv):
                 stands for it. A file written by `Schedule.save` is taken as well.
             autoreset_mode: Gymnasium's three: `NextStep`, `SameStep`, `Disabled`.
             render_mode: None or `rgb_array`.
-            reward_fn: scores final images; by default the judge's log-likelihood of the label.
+            reward_fn: scores final images: a name of `named_reward`, a dict of `name` and its
+                options, or a function; by default the judge's log-likelihood of the label.
 
         Raises:
             ValueError: any of these is not allowed.
@@ -94,7 +95,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         self.action_map = ActionMap(residual_schedule(residual, num_steps))
-        self.reward_fn = reward_fn or JudgeLogLikelihood(self.bundle.judge)
+        self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -112,6 +113,13 @@ class NATDecodeVectorEnv(VectorEnv):
         self.final_conditions: Tensor | None = None
         """Their labels [F]."""
         self._passes: Passes | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, N, K], of the conditional pass on the ids; of finished rows, of the pass before."""
+        if self._passes is None:
+            raise gym.error.ResetNeeded("call reset() first")
+        return self._passes.logits
 
     def reset(
         self,
@@ -178,7 +186,10 @@ class NATDecodeVectorEnv(VectorEnv):
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
 
     def state_dict(self) -> dict[str, Any]:
-        """Where every row stands and what it will draw next; restored by `load_state_dict`."""
+        """Where every row stands and what it will draw next; restored by `load_state_dict`.
+
+        A reward that learns or keeps a buffer has a `state_dict` of its own, which is not in it.
+        """
         if self.generators is None:
             raise gym.error.ResetNeeded("call reset() first")
         return {
@@ -309,13 +320,8 @@ class NATDecodeVectorEnv(VectorEnv):
             conditions = self.conditions[terminated]
             self.final_images = self.bundle.tokenizer.decode(self.ids[terminated])
             self.final_conditions = conditions
-            scores = self.reward_fn(self.final_images, conditions)
-            if scores.shape != conditions.shape:
-                raise ValueError(
-                    f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "
-                    f"of the {len(conditions)} images"
-                )
-            rewards[terminated.cpu().numpy()] = scores.detach().cpu().numpy()
+            scores = scores_of(self.reward_fn, self.final_images, conditions)
+            rewards[terminated.cpu().numpy()] = scores.cpu().numpy()
         return rewards
 
     def _observation(self) -> Any:

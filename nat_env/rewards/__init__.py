@@ -1,1 +1,1 @@
-"""Rewards: functions of final images and conditions."""
+"""Rewards: functions of final images and conditions. `names.py` lists those that have a name."""

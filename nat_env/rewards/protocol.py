@@ -1,7 +1,8 @@
-"""What a reward is."""
+"""What a reward is, and the check of what one gives."""
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -11,3 +12,29 @@ class Reward(Protocol):
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] and labels [B] -> rewards [B] float32, no gradient."""
         ...
+
+
+@torch.no_grad()
+def scores_of(reward: Reward, images: Tensor, conditions: Tensor) -> Tensor:
+    """What `reward` gives, as float32 [B] without gradient.
+
+    A reward may be anybody's function. One of shape [B, 1] would broadcast to [B, B] in a sum, and
+    one NaN would end in every parameter of the policy, so both are refused here.
+
+    Args:
+        reward: the function.
+        images: [B, C, H, W] in [0, 1].
+        conditions: labels [B].
+
+    Raises:
+        ValueError: not one number for each image, or one that is not finite.
+    """
+    scores = reward(images, conditions)
+    if scores.shape != (len(images),):
+        raise ValueError(
+            f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "
+            f"of the {len(images)} images"
+        )
+    if not bool(torch.isfinite(scores).all()):
+        raise ValueError(f"reward_fn: gave {scores.tolist()}, allowed are finite numbers")
+    return scores.detach().float()

@@ -1,0 +1,135 @@
+"""CLIP score: how well an image fits a sentence about its class (AdaNAT 4.3, option B)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor
+
+INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
+"""Torch's names of the resampling filters that image processors name by PIL's numbers."""
+
+
+class ClipScore:
+    """`scale * max(cos(image, prompt), 0)` of a CLIP model's embeddings (Hessel et al. 2021).
+
+    Any model that transformers loads as `CLIPModel` will do; PickScore v1 is one, trained on
+    people's preferences. ImageReward, which the paper uses, is not: it is one pickled file, and
+    transformers has no class for a BLIP with its reward head. Its own package's `score`, wrapped in
+    a function of images and labels, is a reward.
+
+    Needs transformers (the extra `clip`), no torchvision: images are resized and normalised here,
+    as the model's image processor says.
+    """
+
+    def __init__(
+        self,
+        path_or_id: str | Path,
+        prompts: Sequence[str],
+        device: str | torch.device = "cpu",
+        scale: float = 100.0,
+        batch_size: int = 64,
+    ) -> None:
+        """Load the model and embed the prompts, once.
+
+        Args:
+            path_or_id: a folder or a Hugging Face id with model, tokenizer and image processor.
+            prompts: one per class label, such as "a photo of a sandal".
+            device: a torch device.
+            scale: of the reward; Hessel et al. take 2.5, usual tables 100.
+            batch_size: images of one pass.
+
+        Raises:
+            ValueError: no prompts or not a sequence of them, or nothing that loads as CLIP.
+        """
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError(f"prompts: got {prompts!r}, allowed is one per class label")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+        self.model, processor = _loaded(path_or_id)
+        self.model.to(device)
+        self.scale = scale
+        self.batch_size = batch_size
+        self.preparation = processor.image_processor.to_dict()
+        tokens = processor.tokenizer(
+            list(prompts),
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            texts = self.model.get_text_features(**tokens.to(device)).pooler_output
+        self.prompt_embeddings = F.normalize(texts, dim=1)
+        """[number of classes, width], of length 1."""
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1]."""
+        device = self.prompt_embeddings.device
+        embeddings = [
+            self.model.get_image_features(pixel_values=self.prepared(batch)).pooler_output
+            for batch in images.to(device).split(self.batch_size)
+        ]
+        texts = self.prompt_embeddings[conditions.to(device)]
+        cosines = (F.normalize(torch.cat(embeddings), dim=1) * texts).sum(dim=1)
+        return self.scale * cosines.clamp(min=0).to(images.device)
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Images [B, 1 or 3, H, W] in [0, 1] as the model takes them: [B, 3, S, S], normalised."""
+        images = images.float().expand(-1, 3, -1, -1)
+        if self.preparation["do_resize"]:
+            images = F.interpolate(
+                images,
+                self._resized(images.shape[2], images.shape[3]),
+                mode=INTERPOLATIONS[self.preparation["resample"]],
+                antialias=self.preparation["resample"] != 0,
+            ).clamp(0, 1)  # a bicubic filter overshoots at edges
+        if self.preparation["do_center_crop"]:
+            crop = self.preparation["crop_size"]
+            top = (images.shape[2] - crop["height"]) // 2
+            left = (images.shape[3] - crop["width"]) // 2
+            images = images[:, :, top : top + crop["height"], left : left + crop["width"]]
+        if self.preparation["do_normalize"]:
+            mean, std = (
+                images.new_tensor(self.preparation[key])[:, None, None]
+                for key in ("image_mean", "image_std")
+            )
+            images = (images - mean) / std
+        return images
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width before the crop: given, or with the shorter edge given."""
+        size = self.preparation["size"]
+        if "shortest_edge" not in size:
+            return size["height"], size["width"]
+        edge, short = size["shortest_edge"], min(height, width)
+        return edge * height // short, edge * width // short
+
+
+def _loaded(path_or_id: str | Path) -> tuple[Any, Any]:
+    """Model, frozen and in float32, and processor.
+
+    Raises:
+        ValueError: nothing there, damaged, or another kind of model.
+    """
+    from transformers import CLIPModel, CLIPProcessor
+
+    try:
+        loaded: Any = CLIPModel.from_pretrained(path_or_id, output_loading_info=True)
+        processor = CLIPProcessor.from_pretrained(path_or_id)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"path_or_id: got {str(path_or_id)!r}, allowed is a folder or an id that transformers "
+            f"loads as CLIPModel and CLIPProcessor ({error})"
+        ) from error
+    model, report = loaded
+    if report["missing_keys"]:  # transformers would leave them at random, with a warning
+        raise ValueError(
+            f"path_or_id: {str(path_or_id)!r} lacks {len(report['missing_keys'])} of a CLIPModel's "
+            "tensors; allowed is a whole one"
+        )
+    return model.float().eval().requires_grad_(False), processor

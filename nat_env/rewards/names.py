@@ -1,0 +1,90 @@
+"""Rewards by name, for configurations that hold plain JSON values only."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nat_env.bundle import Bundle
+from nat_env.rewards.clip import ClipScore
+from nat_env.rewards.frechet import FrechetReward
+from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.protocol import Reward
+
+RewardChoice = str | Mapping[str, Any] | Reward
+"""A name; a name with options, such as `{"name": "frechet", "capacity": 512}`; or a function."""
+
+
+def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
+    """Make a reward.
+
+    Args:
+        name: `judge`, the judge's log-likelihood of the label; `frechet`, see `FrechetReward`, with
+            the options `capacity` and `minimum`; `clip`, see `ClipScore`, with `path_or_id`,
+            `prompt` (a template, "a photo of a {}") and `scale`.
+        bundle: gives judge, statistics and class names.
+        **options: of that reward.
+
+    Raises:
+        ValueError: another name, or options that do not fit it.
+
+    Example:
+        >>> from nat_env.bundle import load_bundle
+        >>> named_reward("frechet", load_bundle("digits"), capacity=512).capacity
+        512
+    """
+    allowed = ", ".join(map(repr, _MAKERS))
+    if name == "adversarial":
+        raise ValueError(
+            f"reward name: got 'adversarial', which learns beside the policy and is a wrapper, "
+            f"nat_env.AdversarialReward(env); allowed are {allowed}"
+        )
+    if name not in _MAKERS:
+        raise ValueError(f"reward name: got {name!r}, allowed are {allowed}")
+    maker = _MAKERS[name]
+    try:
+        inspect.signature(maker).bind(bundle, **options)
+    except TypeError as error:
+        names = ", ".join(list(inspect.signature(maker).parameters)[1:]) or "none"
+        raise ValueError(
+            f"reward options: got {options} for {name!r} ({error}); allowed are: {names}"
+        ) from error
+    return maker(bundle, **options)
+
+
+def chosen_reward(choice: RewardChoice, bundle: Bundle) -> Reward:
+    """The reward that an environment's `reward_fn` stands for.
+
+    Raises:
+        ValueError: neither a name, nor a mapping with one, nor a function.
+    """
+    if isinstance(choice, str):
+        return named_reward(choice, bundle)
+    if isinstance(choice, Mapping) and "name" in choice:
+        options = dict(choice)
+        return named_reward(options.pop("name"), bundle, **options)
+    if not callable(choice):
+        raise ValueError(
+            f"reward_fn: got {choice!r}, allowed are {', '.join(map(repr, _MAKERS))}, a dict of "
+            "'name' and options, or a function of images and conditions"
+        )
+    return choice
+
+
+def _judge(bundle: Bundle) -> Reward:
+    return JudgeLogLikelihood(bundle.judge)
+
+
+def _clip(
+    bundle: Bundle, path_or_id: str, prompt: str = "a photo of a {}", scale: float = 100.0
+) -> Reward:
+    if "{}" not in prompt:
+        raise ValueError(f"prompt: got {prompt!r}, allowed is a text with {{}} for the class")
+    prompts = [prompt.replace("{}", name) for name in bundle.class_names]
+    return ClipScore(path_or_id, prompts, bundle.device, scale)
+
+
+_MAKERS: dict[str, Callable[..., Reward]] = {
+    "judge": _judge,
+    "frechet": FrechetReward.of_bundle,
+    "clip": _clip,
+}

@@ -1,0 +1,164 @@
+"""Rewards at every step, beside that of the final image."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
+from torch import Tensor
+
+from nat_env.vector_env import NATDecodeVectorEnv
+
+Potential = Callable[[NATDecodeVectorEnv], Tensor]
+"""A number for the state of each row, [B]: a function of ids, conditions, timesteps and logits."""
+
+
+def revealed_share(env: NATDecodeVectorEnv) -> Tensor:
+    """A potential: the share of tokens that are revealed, [B] in 0 .. 1."""
+    return (env.ids != env.bundle.nat.mask_id).float().mean(dim=1)
+
+
+def known_confidence(env: NATDecodeVectorEnv) -> Tensor:
+    """A potential: the sum of the revealed tokens' probabilities over N, [B] in 0 .. 1.
+
+    It rises with every token revealed, and more so where the NAT, seeing the others, still finds
+    the token likely.
+    """
+    known = env.ids != env.bundle.nat.mask_id
+    probabilities = env.logits.float().softmax(dim=-1)
+    chosen = probabilities.gather(2, torch.where(known, env.ids, 0)[:, :, None])[:, :, 0]
+    return torch.where(known, chosen, 0.0).mean(dim=1)
+
+
+class _AddedReward(VectorWrapper):
+    """Adds to the reward of each step what a subclass makes of the rows' states around it.
+
+    What was added stands in `info["shaping"]`; of wrappers around each other, the outermost's.
+    Put it around `AdversarialReward`, which replaces the rewards of what it wraps.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        """Wrap `env`.
+
+        Raises:
+            ValueError: not a decoding environment.
+        """
+        super().__init__(env)
+        if not isinstance(env.unwrapped, NATDecodeVectorEnv):
+            raise ValueError(f"env: got {env.unwrapped!r}, allowed is a NATDecodeVectorEnv")
+        self.decoder = env.unwrapped
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """As the environment's, with the addition to its reward."""
+        if self.decoder.generators is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        finished = self._finished()
+        before = self._value()
+        observation, rewards, terminated, truncated, info = self.env.step(actions)
+        # Rows that ended have no value: with SAME_STEP they hold the next episode's start, and a
+        # finished row's step (NEXT_STEP) is a reset, not a transition.
+        added = self._added(before, terminated | finished)
+        extra = {"shaping": added, "_shaping": ~finished}
+        info = info | extra
+        if "final_info" in info:
+            info["final_info"] = info["final_info"] | {"shaping": added, "_shaping": terminated}
+        return observation, rewards + added, terminated, truncated, info
+
+    def _finished(self) -> np.ndarray:
+        return (self.decoder.timesteps == self.decoder.num_steps).cpu().numpy()
+
+    def _value(self) -> np.ndarray:
+        """Of the rows' present states, [B] float64, 0 where finished."""
+        raise NotImplementedError
+
+    def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """What the step earns, [B] float64, by the values before it and the rows at an end."""
+        raise NotImplementedError
+
+
+class PotentialShaping(_AddedReward):
+    """Adds discount * phi(s') - phi(s) at each step, with phi = 0 at the end of an episode.
+
+    With the learner's discount this changes no policy's rank, only how soon a learner is told (Ng,
+    Harada and Russell 1999): over an episode the additions sum to -phi(s_0), which no action
+    changes. The potential is evaluated before and after each step, so that the wrapper keeps no
+    state and stays right when rows are reset or restored.
+
+    Example:
+        >>> env = PotentialShaping(NATDecodeVectorEnv(2, "digits", num_steps=2), revealed_share)
+        >>> _ = env.reset(seed=0)
+        >>> [env.step(np.zeros((2, 4)))[-1]["shaping"].tolist() for _ in range(2)]
+        [[0.5, 0.5], [-0.5, -0.5]]
+    """
+
+    def __init__(self, env: VectorEnv, potential: Potential, discount: float = 1.0) -> None:
+        """Wrap `env`.
+
+        Args:
+            env: a `NATDecodeVectorEnv`, wrapped or not.
+            potential: gives [B] for the environment's present states and draws nothing at random.
+            discount: the learner's, 0 .. 1; here episodes are short and it is 1.
+
+        Raises:
+            ValueError: not a decoding environment, or a discount out of range.
+        """
+        if not 0 <= discount <= 1:
+            raise ValueError(f"discount: got {discount}, allowed is 0 .. 1")
+        super().__init__(env)
+        self.potential = potential
+        self.discount = discount
+
+    def _value(self) -> np.ndarray:
+        values = self.potential(self.decoder).detach().cpu().double().numpy()
+        if values.shape != (self.num_envs,):
+            raise ValueError(
+                f"potential: gave shape {values.shape}, allowed is one number for each of the "
+                f"{self.num_envs} rows"
+            )
+        values = np.where(self._finished(), 0.0, values)
+        if not np.isfinite(values).all():
+            raise ValueError(f"potential: gave {values.tolist()}, allowed are finite numbers")
+        return values
+
+    def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        return self.discount * np.where(ended, 0.0, self._value()) - before
+
+
+class StepCost(_AddedReward):
+    """Subtracts a cost at each step that begins with masked tokens.
+
+    A policy that reveals everything early pays less: with `cost` it weighs the quality of an image
+    against the passes that it took. The first step always costs.
+
+    Example:
+        >>> env = StepCost(NATDecodeVectorEnv(1, "digits", num_steps=3), cost=0.1)
+        >>> _ = env.reset(seed=0)
+        >>> reveal_all = np.array([[-1.0, 0, 0, 0]])
+        >>> [env.step(reveal_all)[-1]["shaping"].item() for _ in range(3)]
+        [-0.1, 0.0, 0.0]
+    """
+
+    def __init__(self, env: VectorEnv, cost: float) -> None:
+        """Wrap `env`.
+
+        Args:
+            env: a `NATDecodeVectorEnv`, wrapped or not.
+            cost: >= 0, of one step of one row.
+
+        Raises:
+            ValueError: not a decoding environment, or another cost.
+        """
+        if not 0 <= cost < math.inf:
+            raise ValueError(f"cost: got {cost}, allowed is a finite number >= 0")
+        super().__init__(env)
+        self.cost = cost
+
+    def _value(self) -> np.ndarray:
+        masked = (self.decoder.ids == self.decoder.bundle.nat.mask_id).any(dim=1)
+        return masked.cpu().numpy().astype(np.float64)
+
+    def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        return 0.0 - self.cost * before
