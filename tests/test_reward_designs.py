@@ -413,7 +413,9 @@ def test_the_single_environment_takes_names_and_the_judge_is_its_default():
 
 
 def test_each_environment_has_a_buffer_of_its_own(bundle):
-    one, two = (NATDecodeVectorEnv(2, bundle, 1, reward_fn="frechet") for _ in range(2))
+    choice = {"name": "frechet", "capacity": 9}
+    one, two = (NATDecodeVectorEnv(2, bundle, 1, reward_fn=choice) for _ in range(2))
+    assert choice == {"name": "frechet", "capacity": 9}
     assert one.reward_fn is not two.reward_fn
     assert len(list(play(one, 3))) == 3
     assert len(one.reward_fn.state_dict()["features"]) == 6
