@@ -45,11 +45,19 @@ class RoundCallback(BaseCallback):
     passes through.
     """
 
-    def __init__(self, config: TrainConfig, env: AdversarialReward, progress: bool = True) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        env: NATDecodeVectorEnv | AdversarialReward,
+        progress: bool = True,
+    ) -> None:
         """Serve a training of `config` on `env`."""
         super().__init__()
         self.config = config
-        self.env = env
+        self.decoder = env.decoder if isinstance(env, AdversarialReward) else env
+        """The decoding environment under the wrapper."""
+        self.adversary = env if isinstance(env, AdversarialReward) else None
+        """The discriminator, where the reward is one."""
         self.progress = progress
         self.rounds = 0
         self.best_distance = float("inf")
@@ -60,11 +68,6 @@ class RoundCallback(BaseCallback):
         self._pending = False
         self._bar: tqdm | None = None
         self._clock = self._counted = time.perf_counter()
-
-    @property
-    def decoder(self) -> NATDecodeVectorEnv:
-        """The decoding environment under the wrapper."""
-        return self.env.decoder
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and results so far."""
@@ -81,6 +84,19 @@ class RoundCallback(BaseCallback):
         self.best_distance = float(state["best"])
         self.history = list(state["history"])
         self.seconds = float(state["seconds"])
+
+    def load_reward_state(self, state: dict[str, Any]) -> None:
+        """Restore what a checkpoint holds of a reward that learns or remembers."""
+        if state:
+            self._stateful_reward.load_state_dict(state)
+
+    def _reward_state(self) -> dict[str, Any]:
+        reward = self._stateful_reward
+        return reward.state_dict() if hasattr(reward, "state_dict") else {}
+
+    @property
+    def _stateful_reward(self) -> Any:
+        return self.decoder.reward_fn if self.adversary is None else self.adversary.model
 
     def _on_training_start(self) -> None:
         self._counted = time.perf_counter()
@@ -110,7 +126,8 @@ class RoundCallback(BaseCallback):
         rewards = steps[self.config.num_steps - 1 :: self.config.num_steps]  # of final images
         self.logger.record("reward/mean", float(rewards.mean()))
         self.logger.record("reward/std", float(rewards.std()))
-        self.logger.record("reward/original_mean", self.env.original_mean)
+        if self.adversary is not None:
+            self.logger.record("reward/original_mean", self.adversary.original_mean)
         if not self.config.fresh_samples:
             self._update_discriminator()
         self._pending = True
@@ -125,7 +142,7 @@ class RoundCallback(BaseCallback):
             return
         self._pending = False
         self._record_time("policy")
-        if self.config.fresh_samples:
+        if self.config.fresh_samples and self.adversary is not None:
             self._update_discriminator(*self._fresh_samples())
         self.rounds += 1
         last = self.rounds == self.config.rounds
@@ -137,7 +154,9 @@ class RoundCallback(BaseCallback):
             self._bar.update()
 
     def _update_discriminator(self, *samples: torch.Tensor) -> None:
-        results = self.env.update(self.config.discriminator_updates, *samples)
+        if self.adversary is None:
+            return
+        results = self.adversary.update(self.config.discriminator_updates, *samples)
         for key, value in results.items():
             self.logger.record(f"discriminator/{key}", value)
         self._record_time("discriminator")
@@ -205,7 +224,7 @@ class RoundCallback(BaseCallback):
             "updates": self.model._n_updates,
             "policy": policy.state_dict(),
             "optimizer": policy.optimizer.state_dict(),
-            "reward": self.env.model.state_dict(),
+            "reward": self._reward_state(),
             "environment": self.decoder.state_dict(),
             "callback": self.state_dict(),
             "random": random_states(),

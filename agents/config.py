@@ -59,6 +59,12 @@ class TrainConfig:
     """Real images as the discriminator sees them: `raw`, or `reconstructed` by the tokenizer."""
     real_folder: str | None = None
     """Take real images from here, one sub-folder per class, instead of from the bundle."""
+    reward: str = "adversarial"
+    """`adversarial`: the discriminator below, trained beside the policy (option C of AdaNAT 4.3).
+    Fixed ones: `judge`, the judge's log-likelihood of the class, or `clip` (option B); `frechet`,
+    minus the Frechet distance of the latest images (option A)."""
+    reward_path: str | None = None
+    """Of `clip`: the model, a folder or a hub id."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: int = 5
@@ -105,12 +111,17 @@ class TrainConfig:
         for name in ("learning_rate", "action_std", "final_action_std"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is > 0")
+        if self.reward == "frechet" and self.trajectories_per_round == self.num_envs:
+            raise ValueError(
+                f"num_envs: got {self.num_envs} = trajectories_per_round, allowed is less with the "
+                "reward 'frechet': it is one number a batch, and says nothing about a single one"
+            )
         if self.trajectories_per_round % self.num_envs:
             raise ValueError(
                 f"num_envs: got {self.num_envs}, must divide trajectories_per_round = "
                 f"{self.trajectories_per_round}"
             )
-        if self.trajectories < self.trajectories_per_round * (self.warmup_rounds + 1):
+        if self.trajectories < self.trajectories_per_round + self.policy_rests_for:
             raise ValueError(
                 f"trajectories: got {self.trajectories}, allowed is at least one round after "
                 f"{self.warmup_rounds} warm-up rounds of {self.trajectories_per_round}"
@@ -120,6 +131,12 @@ class TrainConfig:
                 f"batch_size: got {self.batch_size}, allowed is at most a round's "
                 f"{self.trajectories_per_round * self.num_steps} transitions"
             )
+
+    @property
+    def policy_rests_for(self) -> int:
+        """Trajectories before its first update: a fixed reward has nothing to learn first."""
+        warmup = self.warmup_rounds if self.reward == "adversarial" else 0
+        return warmup * self.trajectories_per_round
 
     @property
     def rounds(self) -> int:

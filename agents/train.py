@@ -25,6 +25,7 @@ from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
@@ -51,38 +52,23 @@ class Training:
                 raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
             require_writable_folder(config.out)
         self.config = config
-        real_folder = Path(config.real_folder) if config.real_folder else None
         residual = run_residual(config.out, config) if config.resume else config.residual
-        decoder = NATDecodeVectorEnv(config.num_envs, bundle, config.num_steps, residual=residual)
-        reward_model = AdversarialRewardModel(
-            *discriminator_reals(bundle, config.reals, real_folder),
-            bundle.num_classes,
-            config.discriminator,
-            config.seed,
-            load_trunk(
-                config.discriminator.trunk,
-                bundle.features,
-                config.discriminator.trunk_path,
-                config.discriminator.trunk_resolution,
-                bundle.device,
-            ),
-            bundle.device,
+        self.env = self.decoder = NATDecodeVectorEnv(
+            config.num_envs,
+            bundle,
+            config.num_steps,
+            residual=residual,
+            reward_fn=_fixed_reward(config),
         )
-        self.env = AdversarialReward(
-            decoder,
-            reward_model,
-            bypass=config.bypass_discriminator,
-            capacity=config.trajectories_per_round,
-        )
+        if config.reward == "adversarial":
+            self.env = _with_discriminator(config, self.decoder)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
         per_env = config.trajectories_per_round // config.num_envs
         self.model = PPO(
             AdaNATPolicy,
             adapter,
             action_std=lambda left: config.action_std if left > 0.5 else config.final_action_std,
-            warmup_timesteps=config.warmup_rounds
-            * config.trajectories_per_round
-            * config.num_steps,
+            warmup_timesteps=config.policy_rests_for * config.num_steps,
             learning_rate=linear(config.learning_rate, config.final_learning_rate),
             n_steps=per_env * config.num_steps,
             batch_size=config.batch_size,
@@ -122,7 +108,7 @@ class Training:
         results = {
             "bundle": self.config.bundle,
             "num_steps": self.config.num_steps,
-            "judge": f"{self.env.decoder.bundle.name}-judge",
+            "judge": f"{self.decoder.bundle.name}-judge",
             "num_samples": self.config.eval_samples,
             "best_frechet_distance": self.callback.best_distance,
             "history": self.callback.history,
@@ -136,12 +122,46 @@ class Training:
         model._n_updates = int(state["updates"])
         model.policy.load_state_dict(state["policy"])
         model.policy.optimizer.load_state_dict(state["optimizer"])
-        self.env.model.load_state_dict(state["reward"])
-        model._last_obs = self.env.decoder.load_state_dict(state["environment"])
+        self.callback.load_reward_state(state["reward"])
+        model._last_obs = self.decoder.load_state_dict(state["environment"])
         model._last_episode_starts = np.ones(self.config.num_envs, bool)
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])
+
+
+def _fixed_reward(config: TrainConfig) -> RewardChoice:
+    """Of the environment itself; under a discriminator, what it reports beside."""
+    if config.reward == "adversarial":
+        return "judge"
+    if config.reward_path is not None:
+        return {"name": config.reward, "path_or_id": config.reward_path}
+    return config.reward
+
+
+def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> AdversarialReward:
+    bundle = decoder.bundle
+    real_folder = Path(config.real_folder) if config.real_folder else None
+    model = AdversarialRewardModel(
+        *discriminator_reals(bundle, config.reals, real_folder),
+        bundle.num_classes,
+        config.discriminator,
+        config.seed,
+        load_trunk(
+            config.discriminator.trunk,
+            bundle.features,
+            config.discriminator.trunk_path,
+            config.discriminator.trunk_resolution,
+            bundle.device,
+        ),
+        bundle.device,
+    )
+    return AdversarialReward(
+        decoder,
+        model,
+        bypass=config.bypass_discriminator,
+        capacity=config.trajectories_per_round,
+    )
 
 
 def main() -> None:

@@ -64,9 +64,12 @@ class Stop(KeyboardInterrupt):
     pass
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, fresh):
-    _, whole = run(tmp_path / "whole", fresh_samples=fresh)
+@pytest.mark.parametrize(
+    "changes",
+    [{"fresh_samples": False}, {"fresh_samples": True}, {"reward": "judge"}, {"reward": "frechet"}],
+)
+def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, changes):
+    _, whole = run(tmp_path / "whole", **changes)
 
     steps = []
 
@@ -78,12 +81,12 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, f
 
     monkeypatch.setattr(RoundCallback, "_on_step", stop_in_round_four)
     with pytest.raises(Stop):
-        run(tmp_path / "broken", fresh_samples=fresh)
+        run(tmp_path / "broken", **changes)
     monkeypatch.undo()
     assert load_state(tmp_path / "broken" / "state.safetensors")["callback"]["rounds"] == 3
     torch.manual_seed(99)  # what another process would have
     np.random.seed(99)
-    _, resumed = run(tmp_path / "broken", resume=True, fresh_samples=fresh)
+    _, resumed = run(tmp_path / "broken", resume=True, **changes)
     assert resumed == whole
     assert_same(state_of(tmp_path / "broken"), state_of(tmp_path / "whole"))
 
@@ -101,6 +104,25 @@ def test_run_folder_holds_what_it_says(tmp_path):
     best = min(results["history"], key=lambda h: h["frechet_distance"])
     assert load_state(tmp_path / "best.safetensors")["about"] == best
     assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
+
+
+def test_fixed_rewards_are_those_of_their_names_and_nothing_is_warmed_up(tmp_path):
+    def final_rewards(training):  # of the last round: a row for each batch of num_envs images
+        return training.model.rollout_buffer.rewards[SMALL.num_steps - 1 :: SMALL.num_steps]
+
+    training, _ = run(tmp_path / "judge", reward="judge", trajectories=32)
+    rewards = final_rewards(training)
+    assert (rewards < 0).all() and len(np.unique(rewards)) > 16  # log-likelihoods
+    assert training.model.policy.actor.head.weight.any()
+    training, _ = run(tmp_path / "frechet", reward="frechet", trajectories=32)
+    first, second = final_rewards(training)
+    assert len(np.unique(first)) == len(np.unique(second)) == 1
+    assert first[0] != second[0]
+    with pytest.raises(ValueError, match="num_envs: got 32 = trajectories_per_round"):
+        run(tmp_path / "a", reward="frechet", num_envs=32)
+    with pytest.raises(ValueError, match="reward name: got 'nonesuch'"):
+        run(tmp_path / "b", reward="nonesuch")
+    assert not (tmp_path / "b" / "config.json").exists()
 
 
 def test_a_run_that_does_not_adapt_is_loaded_as_such(tmp_path):
@@ -166,7 +188,7 @@ def test_logged_quantities_are_those_of_the_rollout(tmp_path):
     buffer = training.model.rollout_buffer  # of the last round; flattened by env, then step
     actions = torch.from_numpy(buffer.actions).clamp(-1, 1)
     steps = torch.from_numpy(buffer.observations["timestep"])[:, 0]
-    physical = training.env.decoder.action_map.physical(actions, steps)
+    physical = training.decoder.action_map.physical(actions, steps)
     mean = physical[steps == 1, 3].mean().item()
     assert events.Scalars("guidance_scale/step1_mean")[-1].value == pytest.approx(mean, rel=1e-4)
     rewards = buffer.rewards.sum() / SMALL.trajectories_per_round
@@ -216,9 +238,7 @@ def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(t
         out = tmp_path / str(seed)
         training = Training(dataclasses.replace(SMALL, out=out, seed=seed), progress=False)
         training.model.env.reset()
-        draws.append(
-            {g.bit_generator.state["state"]["inc"] for g in training.env.decoder.generators}
-        )
+        draws.append({g.bit_generator.state["state"]["inc"] for g in training.decoder.generators})
     evaluation = {np.random.PCG64(i).state["state"]["inc"] for i in range(2000)}
     assert len(draws[0]) == len(draws[1]) == SMALL.num_envs
     assert not draws[0] & draws[1]
