@@ -111,6 +111,10 @@ class TrainConfig:
         for name in ("learning_rate", "action_std", "final_action_std"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is > 0")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check what depends on one another."""
         if self.reward == "frechet" and self.trajectories_per_round == self.num_envs:
             raise ValueError(
                 f"num_envs: got {self.num_envs} = trajectories_per_round, allowed is less with the "
