@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nat_env.files import write_json
 
+_AUTONAT_KEYS = ("manual_ratios", "manual_samp_temp", "manual_temp", "manual_cfg")
 COLUMNS = ("remask_ratio", "sampling_temperature", "remask_temperature", "guidance_scale")
 
 
@@ -47,11 +48,13 @@ class Schedule:
 
     @classmethod
     def load(cls, path: Path) -> "Schedule":
-        """Read what `save` wrote.
+        """Read what `save` wrote, or a strategy file (yaml) of AutoNAT's authors.
 
         Raises:
-            ValueError: the file is missing, not json, or lacks a column.
+            ValueError: the file is missing, neither json nor yaml, or lacks a column.
         """
+        if path.suffix in (".yaml", ".yml"):
+            return cls(_autonat_table(path), path.stem)
         try:
             values = json.loads(path.read_text())
             columns = [torch.tensor(values[c], dtype=torch.float32) for c in COLUMNS]
@@ -59,6 +62,24 @@ class Schedule:
         except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is not a schedule ({error!r})") from error
         return cls(table, name)
+
+
+def _autonat_table(path: Path) -> Tensor:
+    """The [T, 4] table of a strategy file: lists of T numbers, m and tau_2 of T - 1.
+
+    Where the authors' sampler and ours differ in what they make of it: see `decode_step`.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+        lists = [torch.tensor(values[key], dtype=torch.float32) for key in _AUTONAT_KEYS]
+        ratio, sampling, remask, guidance = lists
+        ended = torch.nn.functional.pad  # the last step reveals all
+        columns = [ended(ratio, (0, 1)), sampling, ended(remask, (0, 1)), guidance]
+        return torch.stack(columns, dim=1)
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"path: {str(path)!r} is no strategy of AutoNAT ({error!r})") from error
 
 
 def heuristic_schedule(

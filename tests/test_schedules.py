@@ -151,3 +151,21 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
     for path in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(ValueError, match=f"path: .*{path.name}"):
             Schedule.load(path)
+
+
+def test_autonats_strategy_files_load(tmp_path):
+    path = tmp_path / "L-T3_strategy.yaml"
+    path.write_text(
+        "manual_ratios: [0.9, 0.4]\nmanual_temp: [2.5, 1.5]\n"
+        "manual_samp_temp: [2.9, 1.1, 0.7]\nmanual_cfg: [0.0001, 0.9, 1.2]\n"
+    )
+    schedule = Schedule.load(path)
+    expected = [[0.9, 2.9, 2.5, 0.0001], [0.4, 1.1, 1.5, 0.9], [0.0, 0.7, 0.0, 1.2]]
+    torch.testing.assert_close(schedule.table, torch.tensor(expected))
+    assert schedule.name == "L-T3_strategy"
+    for text in ("manual_ratios: [0.9]", "a: [", "- 1", "manual_ratios: !!python/name:os.system"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"^path: .* is no strategy of AutoNAT"):
+            Schedule.load(path)
+    with pytest.raises(ValueError, match="is no strategy"):
+        Schedule.load(tmp_path / "absent.yaml")
