@@ -1,0 +1,232 @@
+"""Sample-quality metrics on a judge's features, beside the Frechet distance.
+
+A Frechet distance mixes two faults, samples that look wrong and real images that no sample looks
+like, and it is biased: it falls as the number of samples grows. Precision and density see the first
+fault, recall and coverage the second, and the kernel distance is unbiased. Like the Frechet
+distance they mean something only beside the judge's name and the numbers of samples.
+
+Everything is float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eval.features import Array, checked, checked_pair
+from eval.neighbours import (
+    Occupancy,
+    Overlap,
+    Space,
+    blocks,
+    check_k,
+    density_coverage,
+    precision_recall,
+    squared_radii,
+)
+
+__all__ = [
+    "KernelDistance",
+    "SampleMetrics",
+    "density_coverage",
+    "inception_style_score",
+    "kernel_distance",
+    "precision_recall",
+    "sample_metrics",
+]
+
+
+@dataclass(frozen=True)
+class KernelDistance:
+    """Mean and spread of a kernel distance over random subsets."""
+
+    mean: float
+    std: float
+    """Sample standard deviation over subsets."""
+    num_subsets: int
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, over the choice of subsets.
+
+        It leaves out that the samples themselves are a draw, and so is too small where
+        ``num_subsets * subset_size`` is larger than the number of samples.
+        """
+        return self.std / float(np.sqrt(self.num_subsets))
+
+
+@dataclass(frozen=True)
+class SampleMetrics:
+    """What `sample_metrics` measured; higher is better but for the kernel distance."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    kernel_distance: float
+    kernel_distance_error: float
+    """`KernelDistance.standard_error`."""
+    num_real: int
+    num_fake: int
+
+
+def sample_metrics(
+    real: ArrayLike,
+    fake: ArrayLike,
+    manifold_k: int = 3,
+    density_k: int = 5,
+    subset_size: int = 1000,
+    num_subsets: int = 100,
+    seed: int = 0,
+) -> SampleMetrics:
+    """Compute all metrics of this page that compare features; distances are computed once.
+
+    Args:
+        real: features of real images [N, D].
+        fake: features of samples [M, D], of the same judge. For the neighbour metrics N and M had
+            better be equal: precision grows with N, recall and coverage with M.
+        manifold_k: k of `precision_recall`.
+        density_k: k of `density_coverage`.
+        subset_size: of `kernel_distance`.
+        num_subsets: of `kernel_distance`.
+        seed: of `kernel_distance`.
+
+    Raises:
+        ValueError: as in the three functions, before anything is computed.
+
+    Example:
+        >>> features = [[0.0], [1.0], [2.0], [3.0]]
+        >>> metrics = sample_metrics(features, features, manifold_k=1, density_k=1, subset_size=2)
+        >>> metrics.precision, metrics.recall, metrics.density, metrics.coverage
+        (1.0, 1.0, 1.0, 1.0)
+    """
+    real, fake = checked_pair(real, fake)
+    check_k("manifold_k", manifold_k, real, fake)
+    check_k("density_k", density_k, real)
+    _check_subsets(subset_size, num_subsets, min(len(real), len(fake)))
+    kernel = kernel_distance(real, fake, subset_size, num_subsets, seed)
+
+    space = Space(real, fake)
+    manifold, balls = squared_radii(space.real, manifold_k, density_k)
+    (fake_manifold,) = squared_radii(space.fake, manifold_k)
+    overlap = Overlap(space, manifold, fake_manifold)
+    occupancy = Occupancy(space, balls, density_k)
+    for rows, squared in blocks(space.real, space.fake):
+        overlap.add(rows, squared)
+        occupancy.add(rows, squared)
+    return SampleMetrics(
+        *overlap.result(),
+        *occupancy.result(),
+        kernel_distance=kernel.mean,
+        kernel_distance_error=kernel.standard_error,
+        num_real=len(real),
+        num_fake=len(fake),
+    )
+
+
+def kernel_distance(
+    real: ArrayLike,
+    fake: ArrayLike,
+    subset_size: int = 1000,
+    num_subsets: int = 100,
+    seed: int = 0,
+) -> KernelDistance:
+    """Compute the squared maximum mean discrepancy under a cubic kernel (KID, with InceptionV3).
+
+    The unbiased estimate of Binkowski et al. 2018 ("Demystifying MMD GANs", arXiv:1801.01401,
+    Eq. 4) with the kernel ``(x . y / D + 1)^3``, averaged over random subsets without replacement.
+    Being unbiased, it may be negative. Reported values are often multiplied by 1,000.
+
+    Args:
+        real: features of real images [N, D].
+        fake: features of samples [M, D], of the same judge.
+        subset_size: drawn from each of the two; 2 to the smaller of N and M.
+        num_subsets: at least 2.
+        seed: of the choice of subsets.
+
+    Raises:
+        ValueError: shapes that disagree, values that are not finite, or a number out of its range.
+
+    Example:
+        Kernels (1 + 1)^3 between the real, 1 between the others.
+
+        >>> kernel_distance([[1.0], [1.0]], [[0.0], [0.0]], subset_size=2)
+        KernelDistance(mean=7.0, std=0.0, num_subsets=100)
+    """
+    real, fake = checked_pair(real, fake)
+    _check_subsets(subset_size, num_subsets, min(len(real), len(fake)))
+    rng = np.random.default_rng(seed)
+    values = np.empty(num_subsets)
+    for subset in range(num_subsets):
+        x, y = (each[rng.choice(len(each), subset_size, replace=False)] for each in (real, fake))
+        values[subset] = _unbiased_discrepancy(x, y)
+    return KernelDistance(float(values.mean()), float(values.std(ddof=1)), num_subsets)
+
+
+def inception_style_score(
+    probabilities: ArrayLike, num_splits: int = 10, seed: int = 0
+) -> tuple[float, float]:
+    """Compute exp of the mean KL divergence from the marginal to each sample's class probabilities.
+
+    The formula of the Inception Score (Salimans et al. 2016, arXiv:1606.03498, Sec. 4). It is an
+    Inception Score only with InceptionV3's 1008 ImageNet classes; with any other classifier, name
+    the classifier beside it. It never looks at real images, and sees no lack of variety within a
+    class.
+
+    Args:
+        probabilities: of the classes, one row a sample [N, C]; for logits, their softmax.
+        num_splits: 2 to N parts that are scored apart. A part's score is biased: it cannot exceed
+            its number of samples, so that parts should be large beside C.
+        seed: of the order in which samples are dealt to parts; samples often come class by class.
+
+    Returns:
+        Mean and sample standard deviation over splits, each score between 1 and C.
+
+    Raises:
+        ValueError: a wrong shape, rows that are no probabilities, or num_splits out of its range.
+
+    Example:
+        >>> inception_style_score([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]], num_splits=2)
+        (1.0, 0.0)
+    """
+    rows = checked("probabilities", probabilities)
+    if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+        raise ValueError(
+            "probabilities: allowed are rows of values >= 0 that sum to 1, got values from "
+            f"{rows.min():.4g} to {rows.max():.4g}; give the softmax of logits"
+        )
+    if not 2 <= num_splits <= len(rows):
+        raise ValueError(f"num_splits: got {num_splits}, allowed are 2 .. N = {len(rows)}")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    scores = [_split_score(part) for part in np.array_split(rows[order], num_splits)]
+    return float(np.mean(scores)), float(np.std(scores, ddof=1))
+
+
+def _unbiased_discrepancy(x: Array, y: Array) -> float:
+    """Unbiased MMD^2 of two samples [S, D] of one size."""
+    size, dimension = x.shape
+    pairs = size * (size - 1)
+    within = 0.0
+    for z in (x, y):
+        kernel = (z @ z.T / dimension + 1) ** 3
+        within += (kernel.sum() - np.trace(kernel)) / pairs
+    return float(within - 2 * ((x @ y.T / dimension + 1) ** 3).mean())
+
+
+def _split_score(probabilities: Array) -> float:
+    marginal = probabilities.mean(axis=0)
+    # p log(p / q) is 0 at p = 0; where the marginal q is 0, so is every p.
+    ratio = np.divide(
+        probabilities, marginal, out=np.ones_like(probabilities), where=probabilities > 0
+    )
+    return float(np.exp((probabilities * np.log(ratio)).sum(axis=1).mean()))
+
+
+def _check_subsets(subset_size: int, num_subsets: int, smallest: int) -> None:
+    if not 2 <= subset_size <= smallest:
+        raise ValueError(
+            f"subset_size: got {subset_size}, allowed are 2 .. {smallest}, the smaller set; "
+            "lower it or give more samples"
+        )
+    if num_subsets < 2:
+        raise ValueError(f"num_subsets: got {num_subsets}, allowed is >= 2")
