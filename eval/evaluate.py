@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eval.judges import Judge, bundle_judge
+from eval.metrics import SampleMetrics, sample_metrics
 from eval.policies import ShuffledPolicy
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.files import load_state, save_state
@@ -35,6 +36,9 @@ class Reference:
     statistics: GaussianStatistics
     description: str
     """Which real images, and how many."""
+    features: NDArray[np.float32] | None = None
+    """[n, D] of the bundle's real images, for the metrics that compare samples with each of them;
+    None leaves these out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,8 @@ class Evaluation:
 
     frechet_distances: Mapping[str, float]
     """By the judge's name."""
+    metrics: Mapping[str, SampleMetrics]
+    """By the judge's name, of the references that hold features."""
     class_accuracy: float
     """Share of the samples that the bundle's judge, a classifier, takes for their class."""
     num_samples: int
@@ -94,6 +100,7 @@ def evaluate(
         policy = ShuffledPolicy(policy, seed)
     conditions = balanced_conditions(num_samples, bundle.num_classes)
     features = [FeatureAccumulator() for _ in judges]
+    kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
     actions = [FeatureAccumulator() for _ in range(num_steps)]
     seconds = judge_seconds = 0.0
     correct = 0
@@ -109,8 +116,11 @@ def evaluate(
             started = _now(bundle)
             images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
             generated = _now(bundle)
-            for judged, accumulator in zip(judges, features, strict=True):
-                accumulator.update(judged.judge.features(images).cpu().numpy())
+            for judged, accumulator, every in zip(judges, features, kept, strict=True):
+                vectors = judged.judge.features(images).cpu().numpy()
+                accumulator.update(vectors)
+                if judged.features is not None:
+                    every.append(vectors)
             correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
@@ -121,6 +131,11 @@ def evaluate(
         frechet_distances={
             judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
             for judged, accumulator in zip(judges, features, strict=True)
+        },
+        metrics={
+            judged.judge.name: _metrics(judged.features, np.concatenate(every))
+            for judged, every in zip(judges, kept, strict=True)
+            if judged.features is not None
         },
         class_accuracy=correct / num_samples,
         num_samples=num_samples,
@@ -146,27 +161,32 @@ def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
 
 
 def reference(
-    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+    bundle: Bundle,
+    judge: Judge,
+    cache: Path | None = None,
+    progress: bool = False,
+    metrics: bool = False,
 ) -> Reference:
     """What `judge` compares samples of `bundle` with.
 
     For the bundle's own judge, the statistics that the bundle carries. For another one, those of
-    the bundle's real images, computed once and then read from the folder `cache`.
+    the bundle's real images, whose features are computed once and then read from `cache`.
+
+    Args:
+        bundle: holds real images.
+        judge: its own or another one.
+        cache: a folder; None for none.
+        progress: show a bar.
+        metrics: hold the features of the real images, for `Evaluation.metrics`.
     """
-    if judge.name == bundle_judge(bundle).name:
+    own = judge.name == bundle_judge(bundle).name
+    features = _real_features(bundle, judge, cache, progress) if metrics or not own else None
+    kept = features if metrics else None
+    if own or features is None:
         count = bundle.statistics.count
-        return Reference(judge, bundle.statistics, f"all {count} training images")
-    description = f"{len(bundle.real_images)} training images"
-    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}.safetensors"
-    if path is not None and path.is_file():
-        return Reference(judge, _load_statistics(path), description)
-    real = _batches(bundle.real_images, f"{judge.name}, real" if progress else None)
-    statistics = _statistics(judge, (b.to(bundle.device).float() / 255 for b in real))
-    if path is not None:
-        parts = {"mean": statistics.mean, "covariance": statistics.covariance}
-        tensors: dict[str, Any] = {k: torch.from_numpy(v) for k, v in parts.items()}
-        save_state(path, tensors | {"count": statistics.count})
-    return Reference(judge, statistics, description)
+        return Reference(judge, bundle.statistics, f"all {count} training images", kept)
+    statistics = GaussianStatistics.from_features(features)
+    return Reference(judge, statistics, f"{len(features)} training images", kept)
 
 
 def floors(
@@ -245,6 +265,19 @@ def _statistics(judge: Judge, batches: Iterable[Tensor]) -> GaussianStatistics:
     return accumulator.statistics()
 
 
-def _load_statistics(path: Path) -> GaussianStatistics:
-    state = load_state(path)
-    return GaussianStatistics(state["mean"].numpy(), state["covariance"].numpy(), state["count"])
+def _real_features(
+    bundle: Bundle, judge: Judge, cache: Path | None, progress: bool
+) -> NDArray[np.float32]:
+    """Of the bundle's real images, [n, D]."""
+    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}.safetensors"
+    if path is not None and path.is_file():
+        return load_state(path)["features"].numpy()
+    real = _batches(bundle.real_images, f"{judge.name}, real" if progress else None)
+    features = torch.cat([judge.features(b.to(bundle.device).float() / 255).cpu() for b in real])
+    if path is not None:
+        save_state(path, {"features": features})
+    return features.numpy()
+
+
+def _metrics(real: NDArray[np.float32], fake: NDArray[np.float32]) -> SampleMetrics:
+    return sample_metrics(real, fake, subset_size=min(1000, len(real), len(fake)))

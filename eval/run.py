@@ -13,7 +13,7 @@ from eval import plots
 from eval.evaluate import Reference, check_numbers, evaluate, floors, reference
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.policies import chosen_bundle, named_policy, policy_fingerprint
-from eval.tables import Results, Row, evaluation_rows, markdown_table
+from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
 from nat_env.policies import DecodingPolicy
@@ -52,6 +52,9 @@ class Arguments:
     shuffle_features: bool = False
     """Also evaluate the learned policies with the features shuffled among the samples of a batch:
     what they lose is what they gained by adapting."""
+    metrics: bool = False
+    """Also precision, recall, density, coverage and kernel distance, against the bundle's real
+    images."""
     pictures: bool = True
     """Draw sample grids, the quantities per step, and samples step by step."""
     batch_size: int = 128
@@ -123,6 +126,8 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
     limits = [floor for judged in judges for floor in _floors(arguments, bundle, results, judged)]
 
     table = markdown_table(rows, limits)
+    if arguments.metrics:
+        table += f"\n\n{metrics_table(rows)}"
     write_text(arguments.out / TABLE, table + "\n")
     shown = {name: by_seed[seeds[0]] for name, by_seed in policies.items()}
     pictures = _draw(arguments, bundle, shown, rows) if arguments.pictures else []
@@ -158,7 +163,9 @@ def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:
         resolution = arguments.second_judge_resolution
         judges.append(efficientnet_lite0(resolution, device=arguments.device))
     cache = arguments.out / "references"
-    return [reference(bundle, judge, cache, arguments.progress) for judge in judges]
+    return [
+        reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
+    ]
 
 
 def _evaluated(
@@ -182,7 +189,11 @@ def _evaluated(
         "dtype": str(dtype).removeprefix("torch."),
     }
     names = [{"judge": judged.judge.name} for judged in judges]
-    missing = [j for j, n in zip(judges, names, strict=True) if not results.find(identity | n)]
+    missing = [
+        judged
+        for judged, name in zip(judges, names, strict=True)
+        if not _complete(results.find(identity | name), arguments.metrics)
+    ]
     if missing:
         evaluation = evaluate(
             bundle,
@@ -200,6 +211,10 @@ def _evaluated(
     if arguments.progress:
         _report(rows, "" if missing else " (was there)")
     return rows
+
+
+def _complete(row: Row | None, metrics: bool) -> bool:
+    return row is not None and ("precision" in row or not metrics)
 
 
 def _report(rows: list[Row], note: str) -> None:

@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,14 @@ def evaluation_rows(
             "reference": judged.description,
             "frechet_distance": evaluation.frechet_distances[judged.judge.name],
         }
+        | _metrics(evaluation, judged.judge.name)
         | shared
         for judged in judges
     ]
+
+
+def _metrics(evaluation: Evaluation, judge: str) -> Row:
+    return asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
 
 
 def machine() -> Row:
@@ -180,6 +186,41 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     return "\n".join([*lines, "", note])
 
 
+def metrics_table(rows: Sequence[Row]) -> str:
+    """Mean and spread over seeds of what `eval.metrics` says of each policy, T, N and judge.
+
+    Args:
+        rows: of one bundle; those without metrics are left out.
+
+    Example:
+        >>> row = {"policy": "a", "num_steps": 4, "judge": "b-judge", "num_samples": 9}
+        >>> row |= {"precision": 0.5, "recall": 0.25, "density": 0.5, "coverage": 1.0}
+        >>> row |= {"kernel_distance": 0.002, "kernel_distance_error": 0.001, "num_real": 9}
+        >>> print(metrics_table([row]).splitlines()[2])
+        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 |
+    """
+    lines = [
+        "| policy | T | judge | precision | recall | density | coverage | KD x 1000 |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    measured = [row for row in rows if "precision" in row]
+    for ((judge, num_samples, num_steps), policy), group in _grouped(measured).items():
+        shares = [
+            _mean_and_spread([row[name] for row in group], digits=3)
+            for name in ("precision", "recall", "density", "coverage")
+        ]
+        kernel = _mean_and_spread([1000 * row["kernel_distance"] for row in group])
+        setting = f"{judge}, N = {num_samples}"
+        lines.append(_line([policy, str(num_steps), setting, *shares, kernel]))
+    real = {row["num_real"] for row in measured}
+    note = (
+        f"Against {', '.join(map(str, sorted(real)))} real images. Precision and density: do the "
+        "samples look real; recall and coverage: is everything real among them. KD: kernel "
+        "distance (KID's formula under the judge named), lower is better."
+    )
+    return "\n".join([*lines, "", note])
+
+
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
     """Rows by setting (judge, N, T) and policy; what is compared stands together."""
     settings: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
@@ -189,9 +230,9 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]
     return {(s, policy): group for s, by in settings.items() for policy, group in by.items()}
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
-    mean = f"{np.mean(values):.2f}"
-    return f"{mean} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+def _mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """`evaluate` against direct computation on the images of `generate`."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import eval.evaluate
 from agents.checkpoint import load_policy
 from eval.evaluate import SEED_LIMIT, SEED_STRIDE, evaluate, floors, reference
 from eval.judges import Judge, bundle_judge
+from eval.metrics import sample_metrics
 from eval.policies import ShuffledPolicy
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import StepRecord, generate
@@ -166,3 +169,17 @@ def test_numbers_are_checked(digits, heuristic, values, message):
     arguments = {"num_steps": 2, "num_samples": 10, "seed": 0, "judges": [], "batch_size": 8}
     with pytest.raises(ValueError, match=message):
         evaluate(digits, heuristic, **(arguments | values))
+
+
+def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic, pixels):
+    judges = [reference(digits, j, metrics=True) for j in (bundle_judge(digits), pixels)]
+    judges.append(reference(digits, Judge("plain", pixels.network)))
+    result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
+    conditions = balanced_conditions(70, digits.num_classes)
+    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    real = digits.real_images.float() / 255
+    assert set(result.metrics) == {"digits-judge", "pixels"}
+    for name, network in (("digits-judge", digits.judge.features), ("pixels", pixels.network)):
+        expected = sample_metrics(network(real).numpy(), network(images).numpy(), subset_size=70)
+        for field, value in asdict(expected).items():
+            assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field

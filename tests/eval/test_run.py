@@ -255,3 +255,15 @@ def test_the_grid_saves_its_best_schedule(tmp_path, evaluations, capsys, monkeyp
     eval.grid.main()
     assert len(evaluations) == 8
     assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8
+
+
+def test_metrics_are_added_to_rows_that_lack_them_and_then_kept(arguments, evaluations):
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
+    plain, _ = run(one)
+    assert "precision" not in plain and "precision" not in stored(one)[0]
+    table, _ = run(replace(one, metrics=True))
+    (row,) = stored(one)
+    assert len(evaluations) == 2 and row["num_real"] == 1437
+    assert f"| {row['precision']:.3f} | {row['recall']:.3f} |" in table
+    assert run(replace(one, metrics=True))[0] == table
+    assert "precision" not in run(one)[0] and len(evaluations) == 2
