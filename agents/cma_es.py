@@ -25,7 +25,6 @@ class CmaEsConfig:
     """Standard deviation of the first population, for m, tau_1, tau_2, w."""
     population: int | None = None
     """By default 4 + 3 log(number of free entries)."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -41,11 +40,9 @@ class CmaEsConfig:
             raise ValueError(f"scales: got {self.scales}, allowed are numbers > 0")
         if self.population is not None and self.population < 4:
             raise ValueError(f"population: got {self.population}, allowed is >= 4 or None")
-        if self.seed < 0:
-            raise ValueError(f"seed: got {self.seed}, allowed is >= 0")
 
 
-def cma_es(num_steps: int, config: CmaEsConfig) -> Proposals:
+def cma_es(num_steps: int, config: CmaEsConfig, seed: int) -> Proposals:
     """Tables to be scored, one after the other, for ever; each score is sent back.
 
     The variables are the free entries in units of their scale; a table outside of what a schedule
@@ -62,7 +59,7 @@ def cma_es(num_steps: int, config: CmaEsConfig) -> Proposals:
         table[rows, columns] += torch.from_numpy(x * scales).float()
         return allowed_table(table)
 
-    random = np.random.RandomState(config.seed)
+    random = np.random.RandomState(seed)
     options = {
         "randn": random.randn,
         "seed": np.nan,  # leaves numpy's global generator alone

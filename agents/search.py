@@ -87,7 +87,7 @@ class Arguments:
     def proposals(self) -> Proposals:
         """The tables to score, by the method."""
         if self.method == "cma":
-            return cma_es(self.num_steps, self.cma)
+            return cma_es(self.num_steps, self.cma, self.seed)
         return finite_differences(self.num_steps, self.finite_differences)
 
 

@@ -16,8 +16,8 @@ from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 
 ALLOWED = (
-    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's json file "
-    "or a run folder"
+    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's json file, "
+    "a run folder, or its best.safetensors or last.safetensors"
 )
 
 _HEURISTIC = re.compile(r"heuristic(?:\((.*)\))?")
@@ -27,8 +27,9 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
     """A policy from the text that names it on a command line.
 
     Args:
-        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a json file written by `Schedule.save`, or
-            the folder of a run, whose best policy is taken.
+        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a json file written by `Schedule.save`, the
+            folder of a run, whose best policy is taken, or `best.safetensors` or `last.safetensors`
+            in it.
         bundle: what the policy is for.
         num_steps: T >= 1.
 
@@ -55,8 +56,8 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
     path = Path(spec)
     if (own := own_num_steps(spec)) != num_steps:
         raise ValueError(f"policy: {spec!r} is for num_steps = {own}, got {num_steps}")
-    if path.is_dir():
-        return str(path), load_policy(path, bundle)
+    if run := run_of(spec):
+        return str(path), load_policy(run[0], bundle, run[1])
     return str(path), ScheduledPolicy(Schedule.load(path))
 
 
@@ -68,12 +69,25 @@ def own_num_steps(spec: str) -> int | None:
     """
     if _HEURISTIC.fullmatch(spec.strip()):
         return None
+    if run := run_of(spec):
+        return load_run_config(run[0]).num_steps
     path = Path(spec)
-    if path.is_dir():
-        return load_run_config(path).num_steps
     if path.is_file():
         return Schedule.load(path).num_steps
     raise ValueError(f"policy: got {spec!r}, allowed are {ALLOWED}")
+
+
+def run_of(spec: str) -> tuple[Path, str] | None:
+    """The folder of the run that a policy is of, and which of its policies; None if of none.
+
+    Example:
+        >>> run_of("runs/a/last.safetensors")
+        (PosixPath('runs/a'), 'last')
+    """
+    path = Path(spec)
+    if path.name in ("best.safetensors", "last.safetensors"):
+        return path.parent, path.stem
+    return (path, "best") if path.is_dir() else None
 
 
 def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashion") -> str:
@@ -86,7 +100,7 @@ def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashi
     """
     if given is not None:
         return given
-    runs = [path for path in map(Path, specs) if path.is_dir()]
+    runs = [run[0] for spec in specs if (run := run_of(spec))]
     names = [load_run_config(path).bundle for path in runs]
     if len({bundle_folder(name) for name in names}) > 1:
         of_which = ", ".join(f"{run} of {name!r}" for run, name in zip(runs, names, strict=True))

@@ -32,8 +32,9 @@ class Arguments:
 
     policies: tuple[str, ...]
     """Any of: heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's json
-    file, a run folder of nat-train. The first is what the others are compared with. In a folder,
-    {seed} stands for each of the seeds: runs/a{seed} is a training of its own for each of them."""
+    file, a run folder of nat-train (its best policy) or last.safetensors in one. The first is what
+    the others are compared with. {seed} in a path stands for each of the seeds: runs/a{seed} is a
+    training of its own for each of them. 'name=policy' gives it a name in tables and pictures."""
     out: Path
     """Folder for results.json, table.md, pictures, and the second judge's statistics."""
     num_steps: int = 4
@@ -105,7 +106,7 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
         ImportError: the second judge's packages are not installed.
     """
     seeds = tuple(dict.fromkeys(arguments.seeds))
-    every = [for_seed(spec, seed) for spec in arguments.policies for seed in seeds]
+    every = [for_seed(split_name(s)[1], seed) for s in arguments.policies for seed in seeds]
     bundle = load_bundle(chosen_bundle(every, arguments.bundle), arguments.dtype, arguments.device)
     policies = _policies(arguments, seeds, bundle)
     learned = {n: p for n, p in policies.items() if isinstance(p[seeds[0]], LearnedPolicy)}
@@ -144,15 +145,29 @@ def for_seed(spec: str, seed: int) -> str:
     return spec.replace("{seed}", str(seed))
 
 
+def split_name(spec: str) -> tuple[str | None, str]:
+    """The name that is given to a policy, if one is, and the policy.
+
+    Example:
+        >>> split_name("adaptive=runs/a{seed}"), split_name("heuristic")
+        (('adaptive', 'runs/a{seed}'), (None, 'heuristic'))
+    """
+    name, given, policy = spec.partition("=")
+    return (name, policy) if given and name and "/" not in name else (None, spec)
+
+
 def _policies(
     arguments: Arguments, seeds: tuple[int, ...], bundle: Bundle
 ) -> dict[str, dict[int, DecodingPolicy]]:
     """By the name to print, then by seed."""
     policies = {}
-    for spec in dict.fromkeys(arguments.policies):
+    for given in dict.fromkeys(arguments.policies):
+        own, spec = split_name(given)
         found = {s: named_policy(for_seed(spec, s), bundle, arguments.num_steps) for s in seeds}
-        names = {name for name, _ in found.values()}
-        name = spec if len(names) > 1 else names.pop()
+        printed = spec if "{seed}" in spec else found[seeds[0]][0]
+        name = own or printed
+        if name in policies:
+            raise ValueError(f"policies: two are named {name!r}, allowed are different names")
         policies[name] = {seed: policy for seed, (_, policy) in found.items()}
     return policies
 

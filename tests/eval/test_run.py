@@ -267,3 +267,17 @@ def test_metrics_are_added_to_rows_that_lack_them_and_then_kept(arguments, evalu
     assert f"| {row['precision']:.3f} | {row['recall']:.3f} |" in table
     assert run(replace(one, metrics=True))[0] == table
     assert "precision" not in run(one)[0] and len(evaluations) == 2
+
+
+def test_policies_take_a_name_and_the_last_of_a_run(arguments, make_run):
+    folder = make_run("named")
+    (folder / "last.safetensors").write_bytes(
+        (make_run("other", weights=5) / "best.safetensors").read_bytes()
+    )
+    names = (f"one={folder}", f"two={folder}/last.safetensors")
+    run(replace(arguments, policies=names, seeds=(0,)))
+    one, two = stored(arguments)
+    assert (one["policy"], two["policy"]) == ("one", "two")
+    assert one["policy_fingerprint"] != two["policy_fingerprint"]
+    with pytest.raises(ValueError, match="two are named 'one'"):
+        run(replace(arguments, policies=(f"one={folder}", "one=heuristic")))
