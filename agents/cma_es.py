@@ -6,12 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.finite_differences import (
-    INITIALISATIONS,
-    allowed_table,
-    free_entries,
-    initial_schedule,
-)
+from agents.finite_differences import allowed_table, free_entries, initial_schedule
 from agents.proposals import Proposal, Proposals
 
 
@@ -32,10 +27,6 @@ class CmaEsConfig:
         Raises:
             ValueError: one is not allowed.
         """
-        if self.initialisation not in INITIALISATIONS:
-            raise ValueError(
-                f"initialisation: got {self.initialisation!r}, allowed are {INITIALISATIONS}"
-            )
         if min(self.scales) <= 0:
             raise ValueError(f"scales: got {self.scales}, allowed are numbers > 0")
         if self.population is not None and self.population < 4:

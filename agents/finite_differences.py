@@ -1,6 +1,7 @@
 """AutoNAT's search for a schedule: gradient descent on forward differences (4.2, A.2)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from agents.objective import Objective
 from agents.proposals import Proposal, Proposals
 from nat_env.schedules import Schedule, heuristic_schedule
 
-INITIALISATIONS = ("heuristic", "naive")
+INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class FiniteDifferencesConfig:
     """Numbers of A.2. The columns are m, tau_1, tau_2, w."""
 
     initialisation: str = "heuristic"
-    """`heuristic`, the papers' with lambda = k = 1; or `naive`, tau_1 = tau_2 = w = 1 and m linear
-    from 1 to 0."""
+    """`heuristic`, the papers' with lambda = k = 1; `naive`, tau_1 = tau_2 = w = 1 and m linear
+    from 1 to 0; or a file, to go on from another search."""
     learning_rates: tuple[float, float, float, float] = (0.001, 0.1, 0.1, 0.1)
     steps: tuple[float, float, float, float] = (0.01, 0.1, 0.1, 0.1)
     """epsilon of the difference quotients."""
@@ -34,10 +35,6 @@ class FiniteDifferencesConfig:
         Raises:
             ValueError: one is not allowed.
         """
-        if self.initialisation not in INITIALISATIONS:
-            raise ValueError(
-                f"initialisation: got {self.initialisation!r}, allowed are {INITIALISATIONS}"
-            )
         if min(self.steps) <= 0 or min(self.learning_rates) < 0:
             raise ValueError(
                 f"steps, learning_rates: got {self.steps}, {self.learning_rates}, allowed are "
@@ -52,15 +49,27 @@ class FiniteDifferencesConfig:
 def initial_schedule(name: str, num_steps: int) -> Schedule:
     """Where a search starts (A.2).
 
+    Raises:
+        ValueError: neither a name nor a file, or a schedule of another T.
+
     Example:
         >>> initial_schedule("naive", 4).table[:, 0]
         tensor([0.7500, 0.5000, 0.2500, 0.0000])
     """
     if name == "heuristic":
         return heuristic_schedule(num_steps)
-    table = torch.ones(num_steps, 4)
-    table[:, 0] = 1 - torch.arange(1, num_steps + 1) / num_steps
-    return Schedule(table, name)
+    if name == "naive":
+        table = torch.ones(num_steps, 4)
+        table[:, 0] = 1 - torch.arange(1, num_steps + 1) / num_steps
+        return Schedule(table, name)
+    if not Path(name).is_file():
+        raise ValueError(f"initialisation: got {name!r}, allowed are {INITIALISATIONS}")
+    schedule = Schedule.load(Path(name))
+    if schedule.num_steps != num_steps:
+        raise ValueError(
+            f"initialisation: {name!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
+        )
+    return schedule
 
 
 def free_entries(num_steps: int) -> list[tuple[int, int]]:

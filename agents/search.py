@@ -104,21 +104,25 @@ class Result:
     """One row for each score: images so far, value, whether a candidate, and the table."""
 
 
-def search(arguments: Arguments) -> Result:
+def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
     """Spend the budget, or what is left of it.
+
+    Args:
+        arguments: of the command.
+        bundle: a live one, instead of that which `arguments` name.
 
     Raises:
         ValueError: an unknown bundle, a number out of its range, or a folder that cannot be
             written, is damaged or holds another search.
     """
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = bundle or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     objective = _objective(arguments, bundle)
+    proposals = arguments.proposals()
+    proposal = next(proposals)
     require_writable_folder(arguments.out)
     stored = _claim(arguments, bundle)
     trials: list[dict[str, Any]] = []
     best, lowest = None, float("inf")
-    proposals = arguments.proposals()
-    proposal = next(proposals)
     budget = arguments.images // arguments.num_samples
     for index in tqdm(range(budget), desc="nat-search", unit="score", disable=None):
         if index < len(stored):

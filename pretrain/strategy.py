@@ -3,6 +3,7 @@
 The models are proxies: the bundle's architecture, trained briefly under each candidate.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ def greedy_search(
 class ProxyObjective:
     """FD of a fixed policy's samples from a model trained briefly under a mask-ratio distribution.
 
-    Every trial is a folder of its own that resumes, and a row of `trials.json`.
+    Every proxy is a folder of its own that resumes, and every trial a row of `trials.json`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class ProxyObjective:
         num_steps: int,
         num_samples: int,
         folder: Path,
+        proxies: Path,
         seed: int = 0,
     ) -> None:
         """Compare distributions for the transformer of `bundle`.
@@ -117,7 +119,8 @@ class ProxyObjective:
             policy: the generation strategy, fixed.
             num_steps: T.
             num_samples: images of a trial.
-            folder: of the trials. One folder belongs to one bundle, training, policy and seed.
+            folder: of the trials: it belongs to one policy beside what `proxies` belongs to.
+            proxies: folder of the trained models, of one bundle, training and seed.
             seed: of training and samples.
 
         Raises:
@@ -128,7 +131,7 @@ class ProxyObjective:
         self.bundle, self.ids, self.labels = bundle, ids, labels
         self.training, self.policy = training, policy
         self.num_steps, self.num_samples, self.seed = num_steps, num_samples, seed
-        self.folder = folder
+        self.folder, self.proxies = folder, proxies
         self.trials: dict[str, float] = {}
         path = folder / "trials.json"
         if path.is_file():
@@ -155,7 +158,7 @@ class ProxyObjective:
     def trained(self, mask_ratio: str) -> Bundle:
         """The bundle with a transformer trained under the distribution of that name."""
         nat = self.bundle.nat
-        folder = self.folder / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
+        folder = self.proxies / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
         folder.mkdir(parents=True, exist_ok=True)
         transformer = train_transformer(
             self.ids,
@@ -166,4 +169,8 @@ class ProxyObjective:
             self.seed,
         )
         frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
-        return replace(self.bundle, nat=frozen)
+        # Another model is another bundle: nothing that is kept by fingerprint may mix them up.
+        fingerprint = f"{self.bundle.fingerprint}, {mask_ratio}, {self.training}, {self.seed}"
+        return replace(
+            self.bundle, nat=frozen, fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest()
+        )

@@ -110,6 +110,18 @@ def test_both_initialisations():
     assert (naive[:, 1:] == 1).all()
 
 
+def test_a_search_goes_on_from_a_file_of_its_own_t(tmp_path):
+    schedule = heuristic_schedule(2, 3.0, 0.5)
+    schedule.save(tmp_path / "s.json")
+    for proposals in (
+        finite_differences(2, FiniteDifferencesConfig(str(tmp_path / "s.json"))),
+        cma_es(2, CmaEsConfig(str(tmp_path / "s.json")), 0),
+    ):
+        assert torch.equal(next(proposals).table, schedule.table)
+    with pytest.raises(ValueError, match="has 2 steps, num_steps is 4"):
+        initial_schedule(str(tmp_path / "s.json"), 4)
+
+
 @pytest.fixture
 def generated(monkeypatch) -> list[tuple[int, int]]:
     """First seed and number of the images of each call of generate."""
@@ -251,11 +263,10 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
         (lambda: dataclasses.replace(SMALL, num_steps=0), "num_steps"),
         (lambda: dataclasses.replace(SMALL, images=10), "images"),
         (lambda: dataclasses.replace(SMALL, threads=0), "threads"),
-        (lambda: FiniteDifferencesConfig(initialisation="x"), "initialisation"),
+        (lambda: initial_schedule("x", 2), "initialisation"),
         (lambda: FiniteDifferencesConfig(steps=(0.0, 1.0, 1.0, 1.0)), "steps"),
         (lambda: FiniteDifferencesConfig(clip_norm=0.0), "clip_norm"),
         (lambda: FiniteDifferencesConfig(momentum=1.0), "momentum"),
-        (lambda: CmaEsConfig(initialisation="x"), "initialisation"),
         (lambda: CmaEsConfig(scales=(0.0, 1.0, 1.0, 1.0)), "scales"),
         (lambda: CmaEsConfig(population=2), "population"),
         (lambda: Objective(load_bundle("digits"), seed=-1), "seed"),

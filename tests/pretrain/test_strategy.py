@@ -66,11 +66,12 @@ def proxies(tmp_path):
         num_steps=2,
         num_samples=50,
         folder=tmp_path,
+        proxies=tmp_path / "proxies",
     )
 
 
 def arguments_of(proxies):
-    names = ("bundle", "ids", "labels", "training", "policy", "num_steps")
+    names = ("bundle", "ids", "labels", "training", "policy", "num_steps", "proxies")
     return {name: getattr(proxies, name) for name in names}
 
 
@@ -90,6 +91,9 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     assert dict(json.loads((tmp_path / "trials.json").read_text())) == proxies.trials
     after = proxies.bundle.nat.transformer.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    prints = {proxies.trained(f"beta({a}, 2)").fingerprint for a in (2, 8)}
+    assert len(prints | {proxies.bundle.fingerprint}) == 3
+    used.clear()
 
     (tmp_path / "trials.json").unlink()
     again = ProxyObjective(**arguments_of(proxies), num_samples=50, folder=tmp_path)
