@@ -104,12 +104,16 @@ def save_policy(folder: Path, which: str, actor: torch.nn.Module, about: dict[st
 
 
 def random_states() -> dict[str, Any]:
-    """State of torch's and numpy's global generators, which stable-baselines3 draws from."""
+    """State of torch's and numpy's global generators, which stable-baselines3 draws from.
+
+    Those of CUDA devices are among them where there are any.
+    """
     numpy_state = np.random.get_state(legacy=False)
     assert isinstance(numpy_state, dict)
     key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": numpy_state | {"state": numpy_state["state"] | {"key": key}},
     }
 
@@ -117,6 +121,8 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: dict[str, Any]) -> None:
     """Restore what `random_states` gave."""
     torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
     inner = states["numpy"]["state"]
     key = inner["key"].numpy().astype(np.uint32)
     np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})

@@ -92,7 +92,7 @@ def evaluation_rows(
         "actions": actions,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
     }
     return [
         dict(identity)
@@ -105,6 +105,14 @@ def evaluation_rows(
         | shared
         for judged in judges
     ]
+
+
+def _program() -> list[str]:
+    """How this one was called: by its own name, or as a module."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification is None:
+        return [Path(sys.argv[0]).name]
+    return ["python", "-m", specification.name.removesuffix(".__main__")]
 
 
 def _metrics(evaluation: Evaluation, judge: str) -> Row:
