@@ -41,11 +41,11 @@ class Arguments:
     """T, decoding steps."""
     num_samples: int = 1000
     """Images of a trial."""
-    remask_slopes: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    remask_slopes: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     """lambda: tau_2 = lambda (T - t) / T."""
     guidance_slopes: tuple[float, ...] = (0.5, 1.0, 2.0)
     """k: w = k (t + 1) / T."""
-    sampling_temperatures: tuple[float, ...] = (0.8, 1.0, 1.2)
+    sampling_temperatures: tuple[float, ...] = (0.6, 0.8, 1.0)
     """tau_1, at all steps."""
     seed: int = 1000
     """Far from nat-eval's usual ones: the best is not chosen on the samples it is judged by."""

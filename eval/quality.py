@@ -40,7 +40,7 @@ class Arguments:
     """lambda of the grid."""
     guidance_slopes: tuple[float, ...] = (0.5, 1.0)
     """k of the grid."""
-    sampling_temperatures: tuple[float, ...] = (1.0, 1.2)
+    sampling_temperatures: tuple[float, ...] = (0.8, 1.0)
     """tau_1 of the grid, at all steps."""
     seed: int = 0
     batch_size: int = 128
