@@ -77,7 +77,6 @@ def demo(arguments: Arguments) -> None:
     started = time.perf_counter()
     table, pictures = run.run(evaluation)
     evaluation_seconds = time.perf_counter() - started
-    pictures = [*pictures, *sorted((run_folder / "samples").glob("*.png"))[-1:]]
     report = arguments.out / "report.md"
     write_text(report, _report(arguments, table, pictures, training_seconds))
     print(f"\n{table}\n")

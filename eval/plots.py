@@ -7,21 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.evaluate import SEED_STRIDE
+from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, shortened, write
 from nat_env.bundle import Bundle, balanced_conditions
-from nat_env.files import written_aside
 from nat_env.generate import StepRecord, generate
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid
 from nat_env.schedules import COLUMNS
 
-DPI = 100
-_COLOURS = ("#7a7a7a", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207")
 _TITLES = (
     "re-mask ratio m\nshare of tokens still masked",
     "sampling temperature $\\tau_1$\nfreedom in drawing tokens",
@@ -69,8 +66,8 @@ def save_sample_grids(
     height, width, _ = sheets[0].shape
     left, top, gap, bottom = 110, 104, 28, 12
     total = (left + len(sheets) * (width + gap), top + height + bottom)
-    figure = _figure(*total)
-    _heading(
+    figure = new_figure(*total)
+    heading(
         figure,
         f"{bundle.name}: samples after T = {num_steps} decoding steps",
         "Same class and same random numbers at the same place of each grid; not chosen by hand.",
@@ -78,15 +75,15 @@ def save_sample_grids(
     )
     for index, (name, sheet) in enumerate(zip(policies, sheets, strict=True)):
         x = left + index * (width + gap)
-        axes = _pixel_axes(figure, x, top, width, height)
+        axes = pixel_axes(figure, x, top, width, height)
         axes.imshow(sheet, interpolation="nearest")
         caption = (captions or {}).get(name, "")
-        _text(figure, x, top - 24, _shortened(name, width // 9), size=11, weight="bold")
-        _text(figure, x, top - 8, caption, size=10)
+        write(figure, x, top - 24, shortened(name, width // 9), size=11, weight="bold")
+        write(figure, x, top - 8, caption, size=10)
     for row in range(shown):
         y = top + round((row + 0.5) * height / shown)
-        _text(figure, left - 8, y, bundle.class_names[row], size=10, ha="right", va="center")
-    _save(figure, path)
+        write(figure, left - 8, y, bundle.class_names[row], size=10, ha="right", va="center")
+    save(figure, path)
 
 
 def save_quantities(
@@ -100,9 +97,9 @@ def save_quantities(
             `actions` in a row of results.json.
         bundle: its name.
     """
-    figure = _figure(1120, 440)
+    figure = new_figure(1120, 440)
     figure.subplots_adjust(left=0.05, right=0.98, top=0.70, bottom=0.24, wspace=0.26)
-    _heading(
+    heading(
         figure,
         f"{bundle}: what each policy does at each decoding step",
         "Line: mean over samples. Band: ± one standard deviation over samples; "
@@ -114,7 +111,7 @@ def save_quantities(
     for column, (axes, title) in enumerate(zip(panels, _TITLES, strict=True)):
         for index, values in enumerate(actions.values()):
             quantity = values[COLUMNS[column]]
-            _draw_quantity(axes, COLUMNS[column], quantity, _COLOURS[index % len(_COLOURS)], index)
+            _draw_quantity(axes, COLUMNS[column], quantity, COLOURS[index % len(COLOURS)], index)
         axes.set_title(title, fontsize=9.5, loc="left")
         axes.set_xlabel("decoding step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -122,9 +119,9 @@ def save_quantities(
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     handles, _ = panels[0].get_legend_handles_labels()
-    names = [_shortened(name, 60) for name in actions]
+    names = [shortened(name, 60) for name in actions]
     figure.legend(handles, names, loc="lower center", ncols=min(3, len(names)), frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def save_steps(
@@ -164,11 +161,11 @@ def save_steps(
     size = bundle.real_images.shape[-1] * scale
     left, top, gap, below = 110, 130, 14, 36
     width = max(left + len(steps) * (size + gap), 720)
-    figure = _figure(width, top + len(chosen) * (size + below) + 8)
-    _heading(
+    figure = new_figure(width, top + len(chosen) * (size + below) + 8)
+    heading(
         figure,
         f"{bundle.name}: T = {num_steps} decoding steps, one by one",
-        f"Policy: {_shortened(name, 70)}.\n"
+        f"Policy: {shortened(name, 70)}.\n"
         "m: share of the tokens that the policy leaves masked (blue) for the next step.\n"
         f"Rows: from the sample with the least re-masking to that with the most, of {candidates}.",
         left,
@@ -178,19 +175,19 @@ def save_steps(
         frames = canvas(bundle.tokenizer, ids, final, bundle.nat.mask_id, scale)
         counts = (ids == bundle.nat.mask_id).sum(dim=1).tolist()
         x = left + position * (size + gap)
-        _text(figure, x, top - 8, f"after step {step + 1}", size=10, weight="bold")
+        write(figure, x, top - 8, f"after step {step + 1}", size=10, weight="bold")
         for row, (frame, count) in enumerate(zip(frames, counts, strict=True)):
             y = top + row * (size + below)
-            _pixel_axes(figure, x, y, size, size).imshow(frame, interpolation="nearest")
+            pixel_axes(figure, x, y, size, size).imshow(frame, interpolation="nearest")
             below_frame = f"m = {ratios[chosen[row], step]:.2f} ({count} of {bundle.num_tokens})"
             if step == num_steps - 1:
                 below_frame = "all revealed"
-            _text(figure, x, y + size + 15, below_frame, size=9)
+            write(figure, x, y + size + 15, below_frame, size=9)
     for row, index in enumerate(chosen.tolist()):
         y = top + row * (size + below) + size // 2
         label = bundle.class_names[int(labels[index])]
-        _text(figure, left - 8, y, label, size=10, ha="right", va="center")
-    _save(figure, path)
+        write(figure, left - 8, y, label, size=10, ha="right", va="center")
+    save(figure, path)
 
 
 def _draw_quantity(
@@ -211,37 +208,3 @@ def _spread(values: Tensor, count: int) -> Tensor:
     """Indices of the smallest, the largest, and values evenly between by rank."""
     ranks = torch.linspace(0, len(values) - 1, count).round().long()
     return values.argsort(stable=True)[ranks]
-
-
-def _figure(width: int, height: int) -> Figure:
-    """A white figure of so many pixels: no pyplot, and so no global state."""
-    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-
-
-def _pixel_axes(figure: Figure, x: int, y: int, width: int, height: int) -> Axes:
-    """Axes without frame at pixels from the top left: one pixel of a picture is one of the file."""
-    across, down = figure.get_size_inches() * DPI
-    rectangle = (x / across, 1 - (y + height) / down, width / across, height / down)
-    axes = figure.add_axes(rectangle)
-    axes.set_axis_off()
-    return axes
-
-
-def _text(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    width, height = figure.get_size_inches() * DPI
-    figure.text(x / width, 1 - y / height, text, fontsize=size, **style)
-
-
-def _heading(figure: Figure, title: str, explanation: str, left: int) -> None:
-    _text(figure, left, 28, title, size=14, weight="bold")
-    _text(figure, left, 36, explanation, size=10, va="top", color="#444444")
-
-
-def _shortened(name: str, length: int) -> str:
-    """The end of a long name: that is what tells run folders apart."""
-    return name if len(name) <= length else "..." + name[3 - length :]
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with written_aside(path) as aside:
-        figure.savefig(aside, format="png")

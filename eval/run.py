@@ -1,5 +1,6 @@
 """Command nat-eval: the Frechet distances of decoding policies, with pictures."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,10 @@ import torch
 import tyro
 
 from agents.policy import LearnedPolicy
-from eval import plots
+from eval import curves, plots
 from eval.evaluate import Reference, check_numbers, evaluate, floors, reference
 from eval.judges import bundle_judge, efficientnet_lite0
-from eval.policies import chosen_bundle, named_policy, policy_fingerprint
+from eval.policies import chosen_bundle, named_policy, policy_fingerprint, run_of
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
@@ -131,7 +132,9 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
         table += f"\n\n{metrics_table(rows)}"
     write_text(arguments.out / TABLE, table + "\n")
     shown = {name: by_seed[seeds[0]] for name, by_seed in policies.items()}
-    pictures = _draw(arguments, bundle, shown, rows) if arguments.pictures else []
+    pictures = []
+    if arguments.pictures:
+        pictures = _draw(arguments, bundle, shown, rows) + _curves(arguments, bundle, shown, rows)
     return table, pictures
 
 
@@ -281,6 +284,27 @@ def _draw(
             path = arguments.out / f"steps_{tag}_{_slug(name)}.png"
             plots.save_steps(path, bundle, name, policy, num_steps, seed)
             pictures.append(path)
+    return pictures
+
+
+def _curves(
+    arguments: Arguments, bundle: Bundle, policies: dict[str, DecodingPolicy], rows: list[Row]
+) -> list[Path]:
+    """The trainings of learned policies (those of the first seed), and precision and recall."""
+    tag, seed = f"T{arguments.num_steps}", arguments.seeds[0]
+    pictures = []
+    for name, given in zip(policies, dict.fromkeys(arguments.policies), strict=True):
+        run_folder = run_of(for_seed(split_name(given)[1], seed))
+        if run_folder and (run_folder[0] / RESULTS).is_file():  # the training has ended
+            training = json.loads((run_folder[0] / RESULTS).read_text())
+            about = f"{name}, seed {seed} ({training['judge']}, N = {training['num_samples']})"
+            path = arguments.out / f"training_{tag}_{_slug(name)}.png"
+            curves.save_training(path, training["history"], run_folder[0] / "samples", about)
+            pictures.append(path)
+    if arguments.metrics:
+        path = arguments.out / f"precision_recall_{tag}.png"
+        curves.save_precision_recall(path, rows, bundle.name)
+        pictures.append(path)
     return pictures
 
 
