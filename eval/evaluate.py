@@ -93,9 +93,11 @@ def evaluate(
         shuffle_features: the policy sees the features of other samples of the batch.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number out of its range, or no more samples than a judge has features.
     """
     check_numbers(num_samples, seed, batch_size)
+    for judged in judges:
+        check_rank(judged, num_samples)
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
     conditions = balanced_conditions(num_samples, bundle.num_classes)
@@ -158,6 +160,20 @@ def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
         raise ValueError(f"seed: got {seed}, allowed are 0 .. {SEED_LIMIT - 1}")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+
+
+def check_rank(judged: Reference, num_samples: int) -> None:
+    """Check that the covariance of so many samples has full rank.
+
+    Raises:
+        ValueError: there are not more samples than features.
+    """
+    size = judged.statistics.mean.size
+    if num_samples <= size:
+        raise ValueError(
+            f"num_samples: got {num_samples}, allowed is > {size}, the number of features of the "
+            f"judge {judged.judge.name}; draw more samples, or leave that judge out"
+        )
 
 
 def reference(

@@ -11,7 +11,7 @@ import tyro
 
 from agents.policy import LearnedPolicy
 from eval import curves, plots
-from eval.evaluate import Reference, check_numbers, evaluate, floors, reference
+from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors, reference
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.policies import chosen_bundle, named_policy, policy_fingerprint, run_of
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
@@ -181,9 +181,12 @@ def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:
         resolution = arguments.second_judge_resolution
         judges.append(efficientnet_lite0(resolution, device=arguments.device))
     cache = arguments.out / "references"
-    return [
+    references = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
     ]
+    for judged in references:
+        check_rank(judged, arguments.num_samples)
+    return references
 
 
 def _evaluated(

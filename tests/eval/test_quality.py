@@ -16,7 +16,7 @@ def arguments(tmp_path) -> Arguments:
         bundle="digits",
         num_steps=(1, 2),
         num_samples=40,
-        grid_samples=20,
+        grid_samples=36,
         remask_slopes=(1.0,),
         guidance_slopes=(0.0, 1.0),
         sampling_temperatures=(1.0,),

@@ -27,7 +27,7 @@ def arguments(tmp_path, make_run) -> Arguments:
         policies=("heuristic", str(make_run())),
         out=tmp_path / "out",
         num_steps=2,
-        num_samples=30,
+        num_samples=40,
         seeds=(0, 1),
         batch_size=16,
         threads=1,
@@ -73,7 +73,7 @@ def test_results_hold_every_seed_of_every_policy(arguments, digits):
         digits,
         ScheduledPolicy(heuristic_schedule(2)),
         2,
-        30,
+        40,
         1,
         [reference(digits, bundle_judge(digits))],
         batch_size=16,
@@ -114,7 +114,7 @@ def test_the_table_gives_mean_and_spread_over_seeds(arguments):
     for policy in arguments.policies:
         distances = [r["frechet_distance"] for r in stored(arguments) if r["policy"] == policy]
         means.append(np.mean(distances))
-        assert by_name[policy][1:3] == ["2", "digits-judge, N = 30"]
+        assert by_name[policy][1:3] == ["2", "digits-judge, N = 40"]
         assert by_name[policy][3] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
     assert by_name["heuristic"][4] == ""
     change = float(by_name[arguments.policies[1]][4].removesuffix(" %"))
@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_written(arguments, tmp_path):
 
 
 def test_the_grid_saves_its_best_schedule(tmp_path, evaluations, capsys, monkeypatch):
-    options = ["--bundle", "digits", "--num-steps", "2", "--num-samples", "30", "--threads", "1"]
+    options = ["--bundle", "digits", "--num-steps", "2", "--num-samples", "40", "--threads", "1"]
     options += ["--dtype", "float32", "--out", str(tmp_path), "--remask-slopes", "1"]
     options += ["--guidance-slopes", "0", "2", "--sampling-temperatures", "0.8", "1.0"]
     monkeypatch.setattr(sys, "argv", ["grid", *options])
@@ -281,3 +281,13 @@ def test_policies_take_a_name_and_the_last_of_a_run(arguments, make_run):
     assert one["policy_fingerprint"] != two["policy_fingerprint"]
     with pytest.raises(ValueError, match="two are named 'one'"):
         run(replace(arguments, policies=(f"one={folder}", "one=heuristic")))
+
+
+def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, monkeypatch):
+    with pytest.raises(ValueError, match=r"^num_samples: got 32, allowed is > 32, .* digits-judge"):
+        run(replace(arguments, num_samples=32))
+    assert not evaluations and not (arguments.out / "results.json").exists()
+    with pytest.raises(SystemExit, match="num_samples: got 20"):
+        options = ["--bundle", "digits", "--num-samples", "20", "--threads", "1"]
+        monkeypatch.setattr(sys, "argv", ["grid", *options, "--out", str(arguments.out)])
+        eval.grid.main()
