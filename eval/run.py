@@ -12,6 +12,7 @@ import tyro
 from agents.policy import LearnedPolicy
 from eval import curves, plots
 from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors, reference
+from eval.inception import inception_v3
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.policies import chosen_bundle, named_policy, policy_fingerprint, run_of
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
@@ -51,6 +52,9 @@ class Arguments:
     sampling, on CPUs."""
     second_judge_resolution: int = 112
     """Pixels that it resizes images to; 224 is its own, and 4 to 5 times slower."""
+    inception: Path | None = None
+    """Also judge by InceptionV3 with the FID's published weights, read from this file. Needs more
+    than 2048 samples."""
     shuffle_features: bool = False
     """Also evaluate the learned policies with the features shuffled among the samples of a batch:
     what they lose is what they gained by adapting."""
@@ -180,6 +184,8 @@ def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     if arguments.second_judge:
         resolution = arguments.second_judge_resolution
         judges.append(efficientnet_lite0(resolution, device=arguments.device))
+    if arguments.inception is not None:
+        judges.append(inception_v3(arguments.inception, device=arguments.device))
     cache = arguments.out / "references"
     references = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges

@@ -291,3 +291,14 @@ def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, mo
         options = ["--bundle", "digits", "--num-samples", "20", "--threads", "1"]
         monkeypatch.setattr(sys, "argv", ["grid", *options, "--out", str(arguments.out)])
         eval.grid.main()
+
+
+def test_inception_judges_from_its_weights_file(arguments, tmp_path, monkeypatch):
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
+    with pytest.raises(ValueError, match="absent"):
+        run(replace(one, inception=tmp_path / "absent.pth"))
+    assert not (one.out / "results.json").exists()
+    judge = Judge("inception-v3", lambda images: images.flatten(1)[:, :3])
+    monkeypatch.setattr(eval.run, "inception_v3", lambda path, device: judge)
+    run(replace(one, inception=tmp_path / "weights.pth"))
+    assert [row["judge"] for row in stored(one)] == ["digits-judge", "inception-v3"]
