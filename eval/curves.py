@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, write
@@ -96,7 +97,9 @@ def _picture(row: Mapping[str, float]) -> str:
     return f"round_{int(row['round']):05d}.png"
 
 
-def _rectangle(figure: Any, x: int, y: int, width: int, height: int) -> tuple[float, ...]:
+def _rectangle(
+    figure: Figure, x: int, y: int, width: int, height: int
+) -> tuple[float, float, float, float]:
     """Pixels from the top left as matplotlib's shares from the bottom left."""
     across, down = figure.get_size_inches() * figure.dpi
     return x / across, 1 - (y + height) / down, width / across, height / down
