@@ -41,7 +41,7 @@ class Arguments:
     """T, decoding steps."""
     num_samples: int = 1000
     """Images of a trial."""
-    remask_slopes: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    remask_slopes: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     """lambda: tau_2 = lambda (T - t) / T."""
     guidance_slopes: tuple[float, ...] = (0.5, 1.0, 2.0)
     """k: w = k (t + 1) / T."""
