@@ -9,6 +9,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from agents.checkpoint import CONFIG as TRAINING_CONFIG
 from agents.cma_es import CmaEsConfig, cma_es
 from agents.finite_differences import (
     FiniteDifferencesConfig,
@@ -123,10 +124,11 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
     stored = _claim(arguments, bundle)
     trials: list[dict[str, Any]] = []
     best, lowest = None, float("inf")
-    budget = arguments.images // arguments.num_samples
+    # A smaller budget than was spent loses nothing of what was found.
+    budget = max(arguments.images // arguments.num_samples, len(stored))
     for index in tqdm(range(budget), desc="nat-search", unit="score", disable=None):
         if index < len(stored):
-            value = float(stored[index]["value"])
+            value = stored[index]["value"]
             objective.skip()
         else:
             value = objective(Schedule(proposal.table))
@@ -194,18 +196,25 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
 def _claim(arguments: Arguments, bundle: Bundle) -> list[dict[str, Any]]:
     """The trials that the folder holds of this search."""
     identity, path = _identity(arguments, bundle), arguments.out / CONFIG
+    if not path.is_file():
+        for name in (TRIALS, SCHEDULE, TRAINING_CONFIG):
+            if (arguments.out / name).exists():
+                raise ValueError(
+                    f"out: {str(arguments.out)!r} has a {name} of something else; "
+                    "choose another folder"
+                )
+        write_json(path, identity)
+        return []
     try:
-        if not path.is_file():
-            write_json(path, identity)
-            return []
-        if json.loads(path.read_text()) != identity:
-            raise ValueError(
-                f"out: {str(arguments.out)!r} holds another search; choose another folder"
-            )
+        found = json.loads(path.read_text())
         trials = arguments.out / TRIALS
-        return list(json.loads(trials.read_text())) if trials.is_file() else []
-    except (json.JSONDecodeError, TypeError) as error:
+        rows = json.loads(trials.read_text()) if trials.is_file() else []
+        stored = [row | {"value": float(row["value"])} for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"out: {str(arguments.out)!r} is damaged ({error!r})") from error
+    if found != identity:
+        raise ValueError(f"out: {str(arguments.out)!r} holds another search; choose another folder")
+    return stored
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def test_tables_stay_allowed():
     for function in (quadratic, lambda t: -quadratic(t)):
         for proposal in drive(finite_differences(3, config), function, 40):
             Schedule(proposal.table)
-    for proposal in drive(cma_es(3, CmaEsConfig(scales=(5.0,) * 4), 0), quadratic, 40):
+    for proposal in drive(cma_es(3, CmaEsConfig(scales=(5.0, 5.0, 5.0, 5.0)), 0), quadratic, 40):
         Schedule(proposal.table)
         assert proposal.table[2, 0] == 0
 
@@ -236,9 +236,55 @@ def test_a_folder_belongs_to_one_search(tmp_path):
     for change in ({"num_samples": 10}, {"seed": 1}, {"method": "cma"}, {"num_steps": 3}):
         with pytest.raises(ValueError, match="holds another search"):
             search(dataclasses.replace(short, **change))
-    (tmp_path / "trials.json").write_text("[")
-    with pytest.raises(ValueError, match="is damaged"):
+    for text in ("[", '{"a": 1}', "[1]", '[{"images": 20}]', '[{"value": null}]'):
+        (tmp_path / "trials.json").write_text(text)
+        with pytest.raises(ValueError, match=r"^out: .* is damaged"):
+            search(short)
+        assert (tmp_path / "trials.json").read_text() == text
+    (tmp_path / "trials.json").write_text('[{"value": 1.0}]')
+    with pytest.raises(ValueError, match="is of another search"):
         search(short)
+
+
+@pytest.mark.parametrize("name", ["trials.json", "schedule.json", "config.json"])
+def test_files_of_something_else_are_not_touched(tmp_path, generated, name):
+    (tmp_path / name).write_text("[]")
+    with pytest.raises(ValueError, match=rf"^out: .* has a {name} of something else"):
+        search(dataclasses.replace(SMALL, out=tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == [name] and not generated
+    assert (tmp_path / name).read_text() == "[]"
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, generated):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot write"):
+        search(dataclasses.replace(SMALL, out=tmp_path / "file"))
+    assert not generated
+
+
+def test_a_smaller_budget_loses_nothing(tmp_path):
+    found = search(dataclasses.replace(SMALL, out=tmp_path))
+    assert found.value < found.trials[0]["value"]
+    stored = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    again = search(dataclasses.replace(SMALL, out=tmp_path, images=20))
+    assert (again.value, again.images) == (found.value, found.images)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == stored
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    options = ["cma", "--bundle", "digits", "--num-steps", "2", "--images", "60"]
+    options += ["--num-samples", "20", "--threads", "1", "--dtype", "float32"]
+    monkeypatch.setattr("sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a")])
+    main()
+    trials = json.loads((tmp_path / "a" / "trials.json").read_text())
+    assert [t["images"] for t in trials] == [20, 40, 60]
+    lowest = min(t["value"] for t in trials)
+    assert f"{lowest:.3f} at best, after 60 images" in capsys.readouterr().out
+    monkeypatch.setattr(
+        "sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a"), "--seed", "1"]
+    )
+    with pytest.raises(SystemExit, match="nat-search: out: .* holds another search"):
+        main()
 
 
 def test_the_variance_command(tmp_path, monkeypatch, capsys):
