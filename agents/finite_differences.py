@@ -40,6 +40,10 @@ class FiniteDifferencesConfig:
                 f"steps, learning_rates: got {self.steps}, {self.learning_rates}, allowed are "
                 "steps > 0 and rates >= 0; a rate of 0 leaves a quantity as it is"
             )
+        if self.steps[0] > 0.5:
+            raise ValueError(
+                f"steps: got {self.steps[0]} for m, allowed is <= 0.5: m stays in [0, 1]"
+            )
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm: got {self.clip_norm}, allowed is > 0 or None")
         if not 0 <= self.momentum < 1:

@@ -66,6 +66,17 @@ def test_gradient_descent_by_hand():
     assert sum(probes) == 4 and not any(probes[1:11])
 
 
+def test_where_m_cannot_rise_its_difference_is_taken_backwards(tmp_path):
+    Schedule(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])).save(tmp_path / "s.json")
+    config = FiniteDifferencesConfig(
+        str(tmp_path / "s.json"), learning_rates=(0.1, 0.0, 0.0, 0.0), steps=(0.5, 0.1, 0.1, 0.1)
+    )
+    found = drive(finite_differences(2, config), lambda t: 2 * float(t[0, 0]), 4)
+    # Slope 2 at a rate of 0.1: 1, its probe half a step lower, 0.8, and again.
+    values = [float(p.table[0, 0]) for p in found]
+    assert values == pytest.approx([1.0, 0.5, 0.8, 0.3])
+
+
 def test_momentum_and_clipping_by_hand():
     config = FiniteDifferencesConfig(learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5)
     slope = drive(finite_differences(1, config), lambda t: 3 * float(t[0, 1]), 5)
@@ -311,6 +322,7 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
         (lambda: dataclasses.replace(SMALL, threads=0), "threads"),
         (lambda: initial_schedule("x", 2), "initialisation"),
         (lambda: FiniteDifferencesConfig(steps=(0.0, 1.0, 1.0, 1.0)), "steps"),
+        (lambda: FiniteDifferencesConfig(steps=(0.6, 0.1, 0.1, 0.1)), "steps"),
         (lambda: FiniteDifferencesConfig(clip_norm=0.0), "clip_norm"),
         (lambda: FiniteDifferencesConfig(momentum=1.0), "momentum"),
         (lambda: CmaEsConfig(scales=(0.0, 1.0, 1.0, 1.0)), "scales"),
