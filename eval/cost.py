@@ -33,7 +33,7 @@ class Arguments:
     """Count multiply-adds and time of sampling: transformer, policy, tokenizer, and the rest."""
 
     policy: str = "heuristic"
-    """heuristic, a schedule's json file, or a run folder."""
+    """heuristic, a schedule's file, or a run folder."""
     bundle: str | None = None
     """A bundle's name or folder; by default that of the run, or else fashion."""
     num_steps: int = 4

@@ -16,8 +16,8 @@ from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 
 ALLOWED = (
-    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's json file, "
-    "a run folder, or its best.safetensors or last.safetensors"
+    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's file (json, "
+    "or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors"
 )
 
 _HEURISTIC = re.compile(r"heuristic(?:\((.*)\))?")
@@ -27,7 +27,7 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
     """A policy from the text that names it on a command line.
 
     Args:
-        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a json file written by `Schedule.save`, the
+        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a file that `Schedule.load` takes, the
             folder of a run, whose best policy is taken, or `best.safetensors` or `last.safetensors`
             in it.
         bundle: what the policy is for.

@@ -26,7 +26,7 @@ class Arguments:
     out: Path
     """A file ending in .png for one grid, or a folder for one PNG per image."""
     policy: str = "heuristic"
-    """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's json file, or a
+    """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file, or a
     run folder of nat-train."""
     bundle: str | None = None
     """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""

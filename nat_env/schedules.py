@@ -67,7 +67,8 @@ class Schedule:
 def _autonat_table(path: Path) -> Tensor:
     """The [T, 4] table of a strategy file: lists of T numbers, m and tau_2 of T - 1.
 
-    Where the authors' sampler and ours differ in what they make of it: see `decode_step`.
+    The authors' sampler clamps the number of masked tokens to [1, masked before - 1] and tau_1 to
+    1e-4 and more; `decode_step` masks min(masked before, floor(N m)), and takes 0.
     """
     import yaml
 

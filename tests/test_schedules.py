@@ -163,9 +163,12 @@ def test_autonats_strategy_files_load(tmp_path):
     expected = [[0.9, 2.9, 2.5, 0.0001], [0.4, 1.1, 1.5, 0.9], [0.0, 0.7, 0.0, 1.2]]
     torch.testing.assert_close(schedule.table, torch.tensor(expected))
     assert schedule.name == "L-T3_strategy"
-    for text in ("manual_ratios: [0.9]", "a: [", "- 1", "manual_ratios: !!python/name:os.system"):
+    made = tmp_path / "made by the file"
+    command = f"manual_ratios: !!python/object/apply:os.mkdir ['{made}']"
+    for text in ("manual_ratios: [0.9]", "a: [", "- 1", command):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"^path: .* is no strategy of AutoNAT"):
             Schedule.load(path)
+    assert not made.exists(), "the file's code was run"
     with pytest.raises(ValueError, match="is no strategy"):
         Schedule.load(tmp_path / "absent.yaml")

@@ -51,6 +51,18 @@ def test_a_schedules_file(digits, tmp_path):
     assert torch.equal(all_steps(policy, 5)[:, 3], table)
 
 
+def test_a_strategy_file_of_autonats_authors(digits, tmp_path):
+    path = tmp_path / "strategy.yaml"
+    path.write_text(
+        "manual_ratios: [0.6]\nmanual_temp: [2.0]\n"
+        "manual_samp_temp: [1.5, 0.7]\nmanual_cfg: [0.1, 1.2]\n"
+    )
+    assert own_num_steps(str(path)) == 2
+    policy = named_policy(str(path), digits, num_steps=2)[1]
+    expected = torch.tensor([[0.6, 1.5, 2.0, 0.1], [0.0, 0.7, 0.0, 1.2]])
+    assert torch.equal(all_steps(policy, 2)[:, 3], expected)
+
+
 def test_a_run_folder(digits, make_run):
     run = make_run(num_steps=3)
     name, policy = named_policy(f"{run}/", digits, num_steps=3)
