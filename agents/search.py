@@ -149,6 +149,8 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
 def variance(arguments: Arguments) -> dict[str, float]:
     """Variance of the gradient at the start, with common random numbers and without.
 
+    Also written to variance.json, with the images that it took.
+
     Raises:
         ValueError: an unknown bundle, or a number out of its range.
     """
@@ -157,6 +159,7 @@ def variance(arguments: Arguments) -> dict[str, float]:
     schedule = initial_schedule(config.initialisation, arguments.num_steps)
     require_writable_folder(arguments.out)
     result: dict[str, float] = {}
+    images = 0
     for name, common in (("common", True), ("independent", False)):
         objective = Objective(
             bundle,
@@ -167,7 +170,8 @@ def variance(arguments: Arguments) -> dict[str, float]:
             arguments.batch_size,
         )
         result[name] = gradient_variance(objective, schedule, config, arguments.repeats)
-    about = _identity(arguments, bundle) | {"repeats": arguments.repeats}
+        images += objective.images
+    about = _identity(arguments, bundle) | {"repeats": arguments.repeats, "images": images}
     write_json(arguments.out / "variance.json", about | {"variance": result})
     return result
 

@@ -294,7 +294,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a"), "--seed", "1"]
     )
-    with pytest.raises(SystemExit, match="nat-search: out: .* holds another search"):
+    with pytest.raises(SystemExit, match=r"nat-search: out: .* holds another search"):
         main()
 
 
@@ -305,6 +305,7 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
     main()
     stored = json.loads((tmp_path / "variance.json").read_text())
     assert f"{stored['variance']['common']:.3g} with common" in capsys.readouterr().out
+    assert stored["images"] == 2 * 2 * 3 * 20  # ways, repeats, scores of a gradient, samples
     again = variance(
         dataclasses.replace(
             SMALL, method="variance", out=tmp_path, num_steps=1, repeats=2, num_samples=20,
