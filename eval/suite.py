@@ -7,6 +7,7 @@ one bundle, with its own folder for each T and seed.
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -212,9 +213,13 @@ def suite(arguments: Arguments) -> str:
             progress=arguments.progress,
         )
         table, pictures = run.run(evaluation)
-        rows = Results(evaluation.out / run.RESULTS).rows
         links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
-        rows = [row for row in rows if row["num_samples"] == arguments.num_samples]
+        asked = {"num_samples": arguments.num_samples, "bundle": arguments.bundle}
+        rows = [
+            row
+            for row in Results(evaluation.out / run.RESULTS).rows
+            if asked.items() <= row.items() and row["seed"] in arguments.seeds
+        ]
         claims = orderings(rows)
         parts += [f"## T = {num_steps}", table, *claims, *links]
     report = "\n\n".join(parts)
@@ -253,9 +258,19 @@ def _folder(arguments: Arguments, method: str, num_steps: int, seed: int | str) 
 
 
 def _prepare(arguments: Arguments, name: str, num_steps: int, seed: int) -> None:
-    """One trial, unless it is done with this budget."""
+    """One trial, unless it is done.
+
+    Raises:
+        ValueError: it is done with another budget.
+    """
     folder = _folder(arguments, name, num_steps, seed)
     if (folder / DONE).is_file():
+        images = json.loads((folder / DONE).read_text())["images"]
+        if images != arguments.images:
+            raise ValueError(
+                f"out: {folder} was made with {images} images, now {arguments.images} are asked "
+                "for; choose another folder"
+            )
         return
     if arguments.progress:
         print(f"T = {num_steps}, seed {seed}: {name}", flush=True)

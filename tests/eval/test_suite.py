@@ -67,6 +67,8 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     assert suite(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
         suite(replace(arguments, seeds=(0, 1, 2)))
+    with pytest.raises(ValueError, match="was made with 256 images, now 288 are asked for"):
+        suite(replace(arguments, images=288))
 
 
 def test_orderings_are_by_means_under_each_judge():
