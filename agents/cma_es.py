@@ -55,12 +55,11 @@ def cma_es(num_steps: int, config: CmaEsConfig, seed: int) -> Proposals:
         "randn": random.randn,
         "seed": np.nan,  # leaves numpy's global generator alone
         "verbose": -9,
-        "popsize": config.population,
         # Scores are noisy and the budget decides: it never stops by itself.
         "tolfun": 0, "tolx": 0, "tolfunhist": 0, "tolstagnation": np.inf, "tolflatfitness": np.inf,
     }  # fmt: skip
-    if config.population is None:
-        del options["popsize"]
+    if config.population is not None:
+        options["popsize"] = config.population
     yield Proposal(start, candidate=True)
     strategy = cma.CMAEvolutionStrategy(np.zeros(len(rows)), 1.0, options)
     while True:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from agents.checkpoint import CONFIG as TRAINING_CONFIG
 from agents.cma_es import CmaEsConfig, cma_es
+from agents.computation import Computation
 from agents.finite_differences import (
     FiniteDifferencesConfig,
     finite_differences,
@@ -29,7 +30,7 @@ SCHEDULE = "schedule.json"
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Computation):
     """Search for a decoding schedule that all samples share.
 
     Writes trials.json after every score and the best schedule as schedule.json, which nat-eval and
@@ -60,14 +61,6 @@ class Arguments:
     repeats: int = 5
     """Gradients of `variance`, each way."""
     seed: int = 0
-    batch_size: int = 128
-    """Samples decoded at once."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the transformer."""
-    device: str = "cpu"
-    """A torch device."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -75,15 +68,13 @@ class Arguments:
         Raises:
             ValueError: one is out of its range.
         """
+        super().__post_init__()
         if self.num_steps < 1:
             raise ValueError(f"num_steps: got {self.num_steps}, allowed is T >= 1")
         if self.images < self.num_samples:
             raise ValueError(
                 f"images: got {self.images}, allowed is at least num_samples = {self.num_samples}"
             )
-        for name in ("batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
 
     def proposals(self) -> Proposals:
         """The tables to score, by the method."""

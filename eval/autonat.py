@@ -17,10 +17,9 @@ from eval.evaluate import check_numbers
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_json
 from nat_env.policies import ScheduledPolicy
-from nat_env.schedules import Schedule
 from pretrain.config import PRESETS
 from pretrain.data import digits, fashion_mnist
-from pretrain.strategy import MaskRatio, ProxyObjective, greedy_search
+from pretrain.strategy import MaskRatio, Proxies, ProxyObjective, greedy_search
 from pretrain.tokenizer import encode_all
 
 HISTORY = "alternation.json"
@@ -94,27 +93,28 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
     ids = encode_all(bundle.tokenizer, data.train_images)
     preset = PRESETS[arguments.bundle].transformer
     training = replace(preset, loop=replace(preset.loop, epochs=arguments.epochs))
-
-    def proxies(turn: int, schedule: Schedule) -> ProxyObjective:
-        return ProxyObjective(
-            bundle, ids, data.train_labels, training, ScheduledPolicy(schedule),
-            arguments.num_steps, arguments.evaluation_samples,
-            arguments.out / f"turn{turn}" / "training", arguments.out / "proxies", arguments.seed,
-        )  # fmt: skip
+    models = arguments.out / "proxies"
+    proxies = Proxies(bundle, ids, data.train_labels, training, models, arguments.seed)
 
     mask_ratio, initialisation = arguments.start, "heuristic"
     rows: list[dict[str, Any]] = []
     images = 0
     for turn in range(arguments.turns):
         folder = arguments.out / f"turn{turn}"
-        model = proxies(turn, Schedule(torch.ones(1, 4))).trained(mask_ratio.name)
+        model = proxies.trained(mask_ratio.name)
         found = search.search(_search(arguments, folder / "generation", initialisation), model)
         initialisation = str(folder / "generation" / search.SCHEDULE)
         schedule = found.best
-        objective = proxies(turn, schedule)
+        objective = ProxyObjective(
+            proxies,
+            ScheduledPolicy(schedule),
+            arguments.num_steps,
+            arguments.evaluation_samples,
+            folder / "training",
+        )
         mask_ratio, value = greedy_search(objective, mask_ratio)
         images += found.images + len(objective.trials) * arguments.evaluation_samples
-        trained = len([p for p in (arguments.out / "proxies").iterdir() if p.is_dir()])
+        trained = len([path for path in models.iterdir() if path.is_dir()])
         rows.append(
             {
                 "turn": turn + 1,

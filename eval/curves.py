@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, write
@@ -32,7 +31,8 @@ def save_training(
     total = max(left + len(stages) * (width + gap), 700)
     figure = new_figure(total, top + chart + 110 + height)
     heading(figure, "FD and samples over training", about, left)
-    axes = figure.add_axes(_rectangle(figure, left, top, total - left - gap, chart))
+    axes = pixel_axes(figure, left, top, total - left - gap, chart)
+    axes.set_axis_on()
     trajectories = [row["trajectories"] for row in history]
     distances = [row["frechet_distance"] for row in history]
     axes.plot(trajectories, distances, color=COLOURS[1], marker="o", markersize=4)
@@ -95,11 +95,3 @@ def save_precision_recall(path: Path, rows: Sequence[Row], bundle: str) -> None:
 
 def _picture(row: Mapping[str, float]) -> str:
     return f"round_{int(row['round']):05d}.png"
-
-
-def _rectangle(
-    figure: Figure, x: int, y: int, width: int, height: int
-) -> tuple[float, float, float, float]:
-    """Pixels from the top left as matplotlib's shares from the bottom left."""
-    across, down = figure.get_size_inches() * figure.dpi
-    return x / across, 1 - (y + height) / down, width / across, height / down

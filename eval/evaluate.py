@@ -195,14 +195,15 @@ def reference(
         progress: show a bar.
         metrics: hold the features of the real images, for `Evaluation.metrics`.
     """
+    statistics, description = bundle.statistics, f"all {bundle.statistics.count} training images"
     own = judge.name == bundle_judge(bundle).name
-    features = _real_features(bundle, judge, cache, progress) if metrics or not own else None
-    kept = features if metrics else None
-    if own or features is None:
-        count = bundle.statistics.count
-        return Reference(judge, bundle.statistics, f"all {count} training images", kept)
-    statistics = GaussianStatistics.from_features(features)
-    return Reference(judge, statistics, f"{len(features)} training images", kept)
+    if own and not metrics:
+        return Reference(judge, statistics, description)
+    features = _real_features(bundle, judge, cache, progress)
+    if not own:
+        statistics = GaussianStatistics.from_features(features)
+        description = f"{len(features)} training images"
+    return Reference(judge, statistics, description, features if metrics else None)
 
 
 def floors(
@@ -285,7 +286,7 @@ def _real_features(
     bundle: Bundle, judge: Judge, cache: Path | None, progress: bool
 ) -> NDArray[np.float32]:
     """Of the bundle's real images, [n, D]."""
-    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}.safetensors"
+    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_features.safetensors"
     if path is not None and path.is_file():
         return load_state(path)["features"].numpy()
     real = _batches(bundle.real_images, f"{judge.name}, real" if progress else None)

@@ -9,12 +9,13 @@ import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import tyro
 from tqdm import tqdm
 
+from agents.computation import Computation
 from eval.evaluate import check_numbers, evaluate, reference
 from eval.judges import bundle_judge
 from nat_env.bundle import Bundle, load_bundle
@@ -26,7 +27,7 @@ Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Computation):
     """Find the best heuristic schedule on a grid, by FD under the bundle's judge.
 
     Writes trials_T.json after every trial, then the best schedule as best_T.json, which nat-eval
@@ -49,14 +50,6 @@ class Arguments:
     """tau_1, at all steps."""
     seed: int = 1000
     """Far from nat-eval's usual ones: the best is not chosen on the samples it is judged by."""
-    batch_size: int = 128
-    """Samples decoded at once."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
-    device: str = "cpu"
-    """A torch device."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -64,9 +57,8 @@ class Arguments:
         Raises:
             ValueError: a number out of its range, or no value for a parameter of the schedule.
         """
+        super().__post_init__()
         check_numbers(self.num_samples, self.seed, self.batch_size)
-        if self.threads < 1:
-            raise ValueError(f"threads: got {self.threads}, allowed is >= 1")
         for name in ("remask_slopes", "guidance_slopes", "sampling_temperatures"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none, allowed is at least one")

@@ -90,6 +90,27 @@ def run_of(spec: str) -> tuple[Path, str] | None:
     return (path, "best") if path.is_dir() else None
 
 
+def for_seed(spec: str, seed: int) -> str:
+    """The policy that `spec` names for a seed.
+
+    Example:
+        >>> for_seed("runs/a{seed}", 2)
+        'runs/a2'
+    """
+    return spec.replace("{seed}", str(seed))
+
+
+def split_name(spec: str) -> tuple[str | None, str]:
+    """The name that is given to a policy, if one is, and the policy.
+
+    Example:
+        >>> split_name("adaptive=runs/a{seed}"), split_name("heuristic")
+        (('adaptive', 'runs/a{seed}'), (None, 'heuristic'))
+    """
+    name, given, policy = spec.partition("=")
+    return (name, policy) if given and name and "/" not in name else (None, spec)
+
+
 def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashion") -> str:
     """The bundle that policies are evaluated on: the one given, or else that of the runs.
 

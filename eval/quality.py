@@ -5,11 +5,11 @@ python -m eval.quality --bundle fashion --out runs/quality
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 
+from agents.computation import Computation
 from eval import grid, run
 from eval.evaluate import check_numbers
 from eval.tables import Results, markdown_table
@@ -19,7 +19,7 @@ from nat_env.schedules import Schedule
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Computation):
     """Measure a bundle's samples with the papers' schedule and with the best of a small grid.
 
     Writes quality.md, results.json, a picture per T, and the grids' trials. Called again, it
@@ -43,14 +43,6 @@ class Arguments:
     sampling_temperatures: tuple[float, ...] = (0.8, 1.0)
     """tau_1 of the grid, at all steps."""
     seed: int = 0
-    batch_size: int = 128
-    """Samples decoded at once."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the transformer."""
-    device: str = "cpu"
-    """A torch device."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -58,6 +50,7 @@ class Arguments:
         Raises:
             ValueError: no T, or a number out of its range.
         """
+        super().__post_init__()
         check_numbers(self.num_samples, self.seed, self.batch_size)
         if not self.num_steps:
             raise ValueError("num_steps: got none, allowed is at least one")
@@ -74,10 +67,7 @@ class Arguments:
             remask_slopes=self.remask_slopes,
             guidance_slopes=self.guidance_slopes,
             sampling_temperatures=self.sampling_temperatures,
-            batch_size=self.batch_size,
-            threads=self.threads,
-            dtype=self.dtype,
-            device=self.device,
+            **self.computation(),
         )
 
     def evaluation(self, num_steps: int, best: Path) -> run.Arguments:
@@ -89,10 +79,7 @@ class Arguments:
             num_samples=self.num_samples,
             seeds=(self.seed,),
             bundle=self.bundle,
-            batch_size=self.batch_size,
-            threads=self.threads,
-            dtype=self.dtype,
-            device=self.device,
+            **self.computation(),
         )
 
 

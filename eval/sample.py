@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
 from PIL import Image
 from torch import Tensor
 
+from agents.computation import Computation
 from eval.policies import chosen_bundle, named_policy, own_num_steps
 from nat_env.bundle import Bundle, balanced_conditions, load_bundle
 from nat_env.files import require_writable_folder, written_aside
@@ -20,7 +20,7 @@ _OTHER_FORMATS = {".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tif
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Computation):
     """Generate images from a bundle with a schedule or a trained policy."""
 
     out: Path
@@ -40,14 +40,6 @@ class Arguments:
     """Image i is drawn with the random numbers of seed + i."""
     scale: int = 4
     """Pixels in a grid for each pixel of an image; images in a folder are as they are."""
-    batch_size: int = 128
-    """Images decoded at once."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
-    device: str = "cpu"
-    """A torch device."""
 
     def __post_init__(self) -> None:
         """Check the numbers and the file's ending.
@@ -55,7 +47,8 @@ class Arguments:
         Raises:
             ValueError: a number below 1, or a picture format other than PNG.
         """
-        for name in ("count", "scale", "batch_size", "threads"):
+        super().__post_init__()
+        for name in ("count", "scale"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
         if self.out.suffix.lower() in _OTHER_FORMATS:

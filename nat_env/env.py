@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 from nat_env.bundle import Bundle
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.vector_inputs import chosen_conditions
 
 
 class NATDecodeEnv(gym.Env):
@@ -49,7 +50,8 @@ class NATDecodeEnv(gym.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; `options={"condition": label}` chooses the class."""
-        self.vector.chosen_conditions(options or {})  # before the seed changes anything
+        # Checked before the seed changes anything.
+        chosen_conditions(options or {}, 1, self.vector.bundle)
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
         condition = (options or {}).get("condition")

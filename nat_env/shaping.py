@@ -1,6 +1,7 @@
 """Rewards at every step, beside that of the final image."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,7 @@ def known_confidence(env: NATDecodeVectorEnv) -> Tensor:
     return torch.where(known, chosen, 0.0).mean(dim=1)
 
 
-class _AddedReward(VectorWrapper):
+class _AddedReward(VectorWrapper, ABC):
     """Adds to the reward of each step what a subclass makes of the rows' states around it.
 
     What was added stands in `info["shaping"]`; of wrappers around each other, the outermost's.
@@ -70,13 +71,13 @@ class _AddedReward(VectorWrapper):
     def _finished(self) -> np.ndarray:
         return (self.decoder.timesteps == self.decoder.num_steps).cpu().numpy()
 
+    @abstractmethod
     def _value(self) -> np.ndarray:
         """Of the rows' present states, [B] float64, 0 where finished."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
         """What the step earns, [B] float64, by the values before it and the rows at an end."""
-        raise NotImplementedError
 
 
 class PotentialShaping(_AddedReward):

@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
@@ -23,6 +22,12 @@ from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
+from nat_env.vector_inputs import (
+    checked_actions,
+    chosen_conditions,
+    reset_mask,
+    seeded_generators,
+)
 
 
 class NATDecodeVectorEnv(VectorEnv):
@@ -138,9 +143,9 @@ class NATDecodeVectorEnv(VectorEnv):
             ValueError: a mask or labels of the wrong kind.
         """
         options = options or {}
-        mask = self._reset_mask(options)
-        chosen = self.chosen_conditions(options)
-        self._seed(seed, mask)
+        mask = reset_mask(options, self.num_envs, started=self._passes is not None)
+        chosen = chosen_conditions(options, self.num_envs, self.bundle)
+        self.generators = seeded_generators(self.generators, seed, mask)
         rows = torch.from_numpy(np.flatnonzero(mask))
         self._start(rows, None if chosen is None else chosen[rows])
         return self._observation(), {}
@@ -160,7 +165,7 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         if self._passes is None or self.generators is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        checked = torch.from_numpy(self._checked(actions)).to(self.bundle.device)
+        checked = torch.from_numpy(checked_actions(actions, self.num_envs)).to(self.bundle.device)
         finished = self.timesteps == self.num_steps
         if self.autoreset_mode == AutoresetMode.DISABLED and bool(finished.any()):
             raise gym.error.ResetNeeded(
@@ -222,56 +227,6 @@ class NATDecodeVectorEnv(VectorEnv):
             return None
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
-
-    def _reset_mask(self, options: dict[str, Any]) -> np.ndarray:
-        mask = options.get("reset_mask")
-        if mask is None:
-            return np.ones(self.num_envs, bool)
-        if (
-            not isinstance(mask, np.ndarray)
-            or mask.shape != (self.num_envs,)
-            or mask.dtype != np.bool_
-            or not mask.any()
-        ):
-            raise ValueError(
-                f"reset_mask: got {mask!r}, allowed is bool [{self.num_envs}], not all False"
-            )
-        if self._passes is None and not mask.all():
-            raise ValueError("reset_mask: the first reset must start every row")
-        return mask
-
-    def _seed(self, seed: int | Sequence[int | None] | None, mask: np.ndarray) -> None:
-        if isinstance(seed, (int, np.integer)):
-            seed = [int(seed) + i for i in range(self.num_envs)]
-        if seed is not None and len(seed) != self.num_envs:
-            raise ValueError(f"seed: got {len(seed)} seeds for {self.num_envs} environments")
-        fresh = self.generators is None
-        generators = list(self.generators or [])
-        if fresh:
-            generators = [seeding.np_random(None)[0] for _ in range(self.num_envs)]
-        if seed is not None:
-            for row in map(int, np.flatnonzero(mask)):
-                if seed[row] is not None or fresh:
-                    generators[row] = seeding.np_random(seed[row])[0]
-        self.generators = generators
-
-    def chosen_conditions(self, options: dict[str, Any]) -> Tensor | None:
-        """The labels [B] that `options["condition"]` asks for, None where it asks for none.
-
-        Raises:
-            ValueError: neither a label nor one per row, or a label out of range.
-        """
-        if options.get("condition") is None:
-            return None
-        given = np.asarray(options["condition"])
-        if given.dtype.kind not in "iu" or given.shape not in ((), (self.num_envs,)):
-            raise ValueError(
-                f"condition: got {options['condition']!r}, allowed are a label (integer) or "
-                f"{self.num_envs} of them"
-            )
-        labels = torch.from_numpy(given.astype(np.int64)).expand(self.num_envs)
-        self.bundle.check_conditions(labels)
-        return labels
 
     def _start(self, rows: Tensor, labels: Tensor | None) -> None:
         """Put the rows [R] on the all-masked canvas, with labels [R] or labels of their own."""
@@ -345,13 +300,3 @@ class NATDecodeVectorEnv(VectorEnv):
             "final_info": {"action": actions.copy(), "_action": done},
             "_final_info": done,
         }
-
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
-        array = np.asarray(actions, dtype=np.float32)
-        if array.shape != (self.num_envs, 4):
-            raise ValueError(f"actions: got shape {array.shape}, allowed is ({self.num_envs}, 4)")
-        if not np.isfinite(array).all():
-            raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
-        if np.abs(array).max() > 1:
-            raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
-        return array

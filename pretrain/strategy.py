@@ -90,11 +90,8 @@ def greedy_search(
             return best, value(best)
 
 
-class ProxyObjective:
-    """FD of a fixed policy's samples from a model trained briefly under a mask-ratio distribution.
-
-    Every proxy is a folder of its own that resumes, and every trial a row of `trials.json`.
-    """
+class Proxies:
+    """Models of a bundle's architecture, each trained briefly under a mask-ratio distribution."""
 
     def __init__(
         self,
@@ -102,63 +99,26 @@ class ProxyObjective:
         ids: Tensor,
         labels: Tensor,
         training: TransformerTraining,
-        policy: DecodingPolicy,
-        num_steps: int,
-        num_samples: int,
         folder: Path,
-        proxies: Path,
         seed: int = 0,
     ) -> None:
-        """Compare distributions for the transformer of `bundle`.
+        """Train for `bundle`.
 
         Args:
             bundle: tokenizer, judge and the architecture.
             ids: tokens of the training images [n, N].
             labels: their classes [n].
             training: of a proxy; its mask ratio is what varies.
-            policy: the generation strategy, fixed.
-            num_steps: T.
-            num_samples: images of a trial.
-            folder: of the trials: it belongs to one policy beside what `proxies` belongs to.
-            proxies: folder of the trained models, of one bundle, training and seed.
-            seed: of training and samples.
-
-        Raises:
-            ValueError: fewer than 2 samples, or a damaged `trials.json`.
+            folder: of the models, a sub-folder that resumes for each.
+            seed: of all trainings.
         """
-        if num_samples < 2:
-            raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
         self.bundle, self.ids, self.labels = bundle, ids, labels
-        self.training, self.policy = training, policy
-        self.num_steps, self.num_samples, self.seed = num_steps, num_samples, seed
-        self.folder, self.proxies = folder, proxies
-        self.trials: dict[str, float] = {}
-        path = folder / "trials.json"
-        if path.is_file():
-            try:
-                self.trials = {name: float(value) for name, value in json.loads(path.read_text())}
-            except (json.JSONDecodeError, TypeError, ValueError) as error:
-                raise ValueError(f"folder: {path} is damaged ({error!r}); move it away") from error
-
-    def __call__(self, mask_ratio: MaskRatio) -> float:
-        """The FD under the bundle's judge, of a proxy trained now or before."""
-        name = mask_ratio.name
-        if name not in self.trials:
-            images = generate(
-                self.trained(name),
-                self.policy,
-                balanced_conditions(self.num_samples, self.bundle.num_classes),
-                self.num_steps,
-                PROXY_SEED + self.seed * self.num_samples,
-            )
-            self.trials[name] = judge_frechet_distance(self.bundle, images)
-            write_json(self.folder / "trials.json", list(self.trials.items()))
-        return self.trials[name]
+        self.training, self.folder, self.seed = training, folder, seed
 
     def trained(self, mask_ratio: str) -> Bundle:
         """The bundle with a transformer trained under the distribution of that name."""
         nat = self.bundle.nat
-        folder = self.proxies / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
+        folder = self.folder / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
         folder.mkdir(parents=True, exist_ok=True)
         transformer = train_transformer(
             self.ids,
@@ -174,3 +134,59 @@ class ProxyObjective:
         return replace(
             self.bundle, nat=frozen, fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest()
         )
+
+
+class ProxyObjective:
+    """FD of a fixed policy's samples from the proxy of a mask-ratio distribution.
+
+    Every trial is a row of `trials.json`.
+    """
+
+    def __init__(
+        self,
+        proxies: Proxies,
+        policy: DecodingPolicy,
+        num_steps: int,
+        num_samples: int,
+        folder: Path,
+    ) -> None:
+        """Compare distributions.
+
+        Args:
+            proxies: train the models.
+            policy: the generation strategy, fixed.
+            num_steps: T.
+            num_samples: images of a trial.
+            folder: of the trials, which belongs to these proxies and this policy.
+
+        Raises:
+            ValueError: fewer than 2 samples, or a damaged `trials.json`.
+        """
+        if num_samples < 2:
+            raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
+        self.proxies, self.policy = proxies, policy
+        self.num_steps, self.num_samples = num_steps, num_samples
+        self.folder = folder
+        self.trials: dict[str, float] = {}
+        path = folder / "trials.json"
+        if path.is_file():
+            try:
+                self.trials = {name: float(value) for name, value in json.loads(path.read_text())}
+            except (json.JSONDecodeError, TypeError, ValueError) as error:
+                raise ValueError(f"folder: {path} is damaged ({error!r}); move it away") from error
+
+    def __call__(self, mask_ratio: MaskRatio) -> float:
+        """The FD under the bundle's judge, of a proxy trained now or before."""
+        name = mask_ratio.name
+        if name not in self.trials:
+            bundle = self.proxies.trained(name)
+            images = generate(
+                bundle,
+                self.policy,
+                balanced_conditions(self.num_samples, bundle.num_classes),
+                self.num_steps,
+                PROXY_SEED + self.proxies.seed * self.num_samples,
+            )
+            self.trials[name] = judge_frechet_distance(bundle, images)
+            write_json(self.folder / "trials.json", list(self.trials.items()))
+        return self.trials[name]

@@ -10,7 +10,7 @@ from nat_env.bundle import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.loop import LoopConfig
-from pretrain.strategy import MaskRatio, ProxyObjective, greedy_search
+from pretrain.strategy import MaskRatio, Proxies, ProxyObjective, greedy_search
 from pretrain.transformer import TransformerTraining
 
 
@@ -55,24 +55,17 @@ def test_it_walks_down_as_well_and_stays_above_zero():
 
 
 @pytest.fixture
-def proxies(tmp_path):
+def proxies(tmp_path) -> Proxies:
     bundle = load_bundle("digits", dtype="float32")
-    return ProxyObjective(
-        bundle,
-        bundle.real_ids,
-        bundle.real_labels,
-        TransformerTraining(loop=LoopConfig(epochs=0.5, batch_size=64, warmup_steps=2)),
-        ScheduledPolicy(heuristic_schedule(2)),
-        num_steps=2,
-        num_samples=50,
-        folder=tmp_path,
-        proxies=tmp_path / "proxies",
-    )
+    loop = LoopConfig(epochs=0.5, batch_size=64, warmup_steps=2)
+    training = TransformerTraining(loop=loop)
+    folder = tmp_path / "proxies"
+    return Proxies(bundle, bundle.real_ids, bundle.real_labels, training, folder)
 
 
-def arguments_of(proxies):
-    names = ("bundle", "ids", "labels", "training", "policy", "num_steps", "proxies")
-    return {name: getattr(proxies, name) for name in names}
+def objective_of(proxies, folder, num_samples=50):
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    return ProxyObjective(proxies, policy, 2, num_samples, folder)
 
 
 def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_path, monkeypatch):
@@ -85,27 +78,26 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
 
     monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
     before = [p.clone() for p in proxies.bundle.nat.transformer.parameters()]
-    values = [proxies(MaskRatio(r, 2.0)) for r in (1.0, 4.0, 1.0)]
+    objective = objective_of(proxies, tmp_path)
+    values = [objective(MaskRatio(r, 2.0)) for r in (1.0, 4.0, 1.0)]
     assert used == [("beta(2, 2)", "beta_2_2"), ("beta(8, 2)", "beta_8_2")]
     assert values[0] == values[2] != values[1]
-    assert dict(json.loads((tmp_path / "trials.json").read_text())) == proxies.trials
+    assert dict(json.loads((tmp_path / "trials.json").read_text())) == objective.trials
     after = proxies.bundle.nat.transformer.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     prints = {proxies.trained(f"beta({a}, 2)").fingerprint for a in (2, 8)}
     assert len(prints | {proxies.bundle.fingerprint}) == 3
-    used.clear()
 
     (tmp_path / "trials.json").unlink()
-    again = ProxyObjective(**arguments_of(proxies), num_samples=50, folder=tmp_path)
+    again = objective_of(proxies, tmp_path)
     assert again(MaskRatio(4.0, 2.0)) == values[1]  # the trained proxy was kept
 
 
 def test_bad_input(proxies, tmp_path):
     (tmp_path / "trials.json").write_text("{")
-    arguments = arguments_of(proxies)
     with pytest.raises(ValueError, match=r"trials.json is damaged"):
-        ProxyObjective(**arguments, num_samples=50, folder=tmp_path)
+        objective_of(proxies, tmp_path)
     with pytest.raises(ValueError, match="num_samples: got 1"):
-        ProxyObjective(**arguments, num_samples=1, folder=tmp_path)
+        objective_of(proxies, tmp_path, num_samples=1)
     with pytest.raises(ValueError, match="mask_ratio"):
         proxies.trained("x")

@@ -1,0 +1,100 @@
+"""The pictures of an evaluation: which are drawn, and what their files are called."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.policy import LearnedPolicy
+from eval import curves, plots
+from eval.judges import bundle_judge
+from eval.policies import for_seed, run_of
+from eval.tables import Row
+from nat_env.bundle import Bundle
+from nat_env.policies import DecodingPolicy
+
+
+@dataclass(frozen=True)
+class Album:
+    """Where pictures go, and what they are of."""
+
+    folder: Path
+    bundle: Bundle
+    num_steps: int
+    """T."""
+    seed: int
+    """Of the samples that are shown."""
+
+    def path(self, what: str, name: str = "") -> Path:
+        """Of the picture of a policy, or of all."""
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+        return self.folder / ("_".join(filter(None, [what, f"T{self.num_steps}", slug])) + ".png")
+
+
+def draw_policies(
+    album: Album, policies: Mapping[str, DecodingPolicy], rows: Sequence[Row]
+) -> list[Path]:
+    """The first policy beside each other one, the quantities of all, and the learned in steps.
+
+    Args:
+        album: where, and of what.
+        policies: by name, those of the album's seed.
+        rows: of these policies.
+
+    Returns:
+        The pictures' paths.
+    """
+    own = bundle_judge(album.bundle).name
+    captions = {
+        row["policy"]: f"FD {row['frechet_distance']:.2f} ({own}, N = {row['num_samples']})"
+        for row in rows
+        if row["judge"] == own and row["seed"] == album.seed
+    }
+    (first, *others) = policies
+    pictures = []
+    for other in others or [first]:
+        pair = {name: policies[name] for name in dict.fromkeys([first, other])}
+        pictures.append(album.path("samples", other))
+        plots.save_sample_grids(
+            pictures[-1], album.bundle, pair, album.num_steps, album.seed, captions
+        )
+    # The quantities of a policy's first row: they hardly differ between seeds.
+    actions = {name: next(r["actions"] for r in rows if r["policy"] == name) for name in policies}
+    pictures.append(album.path("quantities"))
+    plots.save_quantities(pictures[-1], actions, album.bundle.name)
+    for name, policy in policies.items():
+        if isinstance(policy, LearnedPolicy):
+            pictures.append(album.path("steps", name))
+            plots.save_steps(pictures[-1], album.bundle, name, policy, album.num_steps, album.seed)
+    return pictures
+
+
+def draw_trainings(album: Album, specs: Mapping[str, str]) -> list[Path]:
+    """The trainings behind those policies that are of a run.
+
+    Args:
+        album: where, and of which seed.
+        specs: what names the policies, by the names to print.
+
+    Returns:
+        The pictures' paths.
+    """
+    pictures = []
+    for name, spec in specs.items():
+        run = run_of(for_seed(spec, album.seed))
+        if run and (run[0] / "results.json").is_file():  # the training has ended
+            training = json.loads((run[0] / "results.json").read_text())
+            about = (
+                f"{name}, seed {album.seed} ({training['judge']}, N = {training['num_samples']})"
+            )
+            pictures.append(album.path("training", name))
+            curves.save_training(pictures[-1], training["history"], run[0] / "samples", about)
+    return pictures
+
+
+def draw_precision_recall(album: Album, rows: Sequence[Row]) -> list[Path]:
+    """Precision against recall of all rows; gives the picture's path."""
+    path = album.path("precision_recall")
+    curves.save_precision_recall(path, rows, album.bundle.name)
+    return [path]

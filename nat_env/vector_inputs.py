@@ -1,0 +1,104 @@
+"""What callers hand to the vector environment: actions, seeds and reset options, checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from torch import Tensor
+
+from nat_env.bundle import Bundle
+
+
+def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
+    """Actions as float32 [B, 4].
+
+    Raises:
+        ValueError: another shape, a value that is not finite or outside of [-1, 1].
+    """
+    array = np.asarray(actions, dtype=np.float32)
+    if array.shape != (num_envs, 4):
+        raise ValueError(f"actions: got shape {array.shape}, allowed is ({num_envs}, 4)")
+    if not np.isfinite(array).all():
+        raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
+    if np.abs(array).max() > 1:
+        raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
+    return array
+
+
+def reset_mask(options: dict[str, Any], num_envs: int, started: bool) -> np.ndarray:
+    """The rows to start, bool [B]: those of `options["reset_mask"]`, or all.
+
+    Args:
+        options: of a reset.
+        num_envs: B.
+        started: whether every row has been started before.
+
+    Raises:
+        ValueError: a mask of the wrong kind, or one that leaves out rows never started.
+    """
+    mask = options.get("reset_mask")
+    if mask is None:
+        return np.ones(num_envs, bool)
+    if (
+        not isinstance(mask, np.ndarray)
+        or mask.shape != (num_envs,)
+        or mask.dtype != np.bool_
+        or not mask.any()
+    ):
+        raise ValueError(f"reset_mask: got {mask!r}, allowed is bool [{num_envs}], not all False")
+    if not started and not mask.all():
+        raise ValueError("reset_mask: the first reset must start every row")
+    return mask
+
+
+def chosen_conditions(options: dict[str, Any], num_envs: int, bundle: Bundle) -> Tensor | None:
+    """The labels [B] that `options["condition"]` asks for, None where it asks for none.
+
+    Raises:
+        ValueError: neither a label nor one per row, or a label out of range.
+    """
+    if options.get("condition") is None:
+        return None
+    given = np.asarray(options["condition"])
+    if given.dtype.kind not in "iu" or given.shape not in ((), (num_envs,)):
+        raise ValueError(
+            f"condition: got {options['condition']!r}, allowed are a label (integer) or "
+            f"{num_envs} of them"
+        )
+    labels = torch.from_numpy(given.astype(np.int64)).expand(num_envs)
+    bundle.check_conditions(labels)
+    return labels
+
+
+def seeded_generators(
+    generators: list[np.random.Generator] | None,
+    seed: int | Sequence[int | None] | None,
+    mask: np.ndarray,
+) -> list[np.random.Generator]:
+    """One generator per row, those of the rows in `mask` seeded anew where a seed is given.
+
+    Args:
+        generators: those so far, None before the first reset.
+        seed: row i gets seed + i, or seed[i]; None leaves a generator as it is.
+        mask: bool [B].
+
+    Raises:
+        ValueError: another number of seeds than rows.
+    """
+    num_envs = len(mask)
+    if isinstance(seed, (int, np.integer)):
+        seed = [int(seed) + i for i in range(num_envs)]
+    if seed is not None and len(seed) != num_envs:
+        raise ValueError(f"seed: got {len(seed)} seeds for {num_envs} environments")
+    result = (
+        [seeding.np_random(None)[0] for _ in range(num_envs)]
+        if generators is None
+        else list(generators)
+    )
+    if seed is not None:
+        for row in map(int, np.flatnonzero(mask)):
+            if seed[row] is not None or generators is None:
+                result[row] = seeding.np_random(seed[row])[0]
+    return result
