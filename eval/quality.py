@@ -36,7 +36,7 @@ class Arguments(Computation):
     """N, images of an evaluation."""
     grid_samples: int = 500
     """Images of a trial of the grid."""
-    remask_slopes: tuple[float, ...] = (1.0, 2.0, 4.0)
+    remask_slopes: tuple[float, ...] = (2.0, 4.0, 8.0)
     """lambda of the grid."""
     guidance_slopes: tuple[float, ...] = (0.5, 1.0)
     """k of the grid."""
