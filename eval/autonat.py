@@ -73,6 +73,7 @@ class Arguments:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is > 0")
         if self.tolerance < 0:
             raise ValueError(f"tolerance: got {self.tolerance}, allowed is >= 0")
+        _search(self, self.out, "heuristic")
 
 
 def alternate(arguments: Arguments) -> list[dict[str, Any]]:
@@ -89,24 +90,18 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
     bundle = load_bundle(arguments.bundle)
     require_writable_folder(arguments.out)
     _claim(arguments, bundle)
-    data = digits() if arguments.bundle == "digits" else fashion_mnist(arguments.data)
-    ids = encode_all(bundle.tokenizer, data.train_images)
-    preset = PRESETS[arguments.bundle].transformer
-    training = replace(preset, loop=replace(preset.loop, epochs=arguments.epochs))
-    models = arguments.out / "proxies"
-    proxies = Proxies(bundle, ids, data.train_labels, training, models, arguments.seed)
-
+    models = proxies(arguments, bundle)
     mask_ratio, initialisation = arguments.start, "heuristic"
     rows: list[dict[str, Any]] = []
-    images = 0
+    images, trained = 0, set[str]()
     for turn in range(arguments.turns):
         folder = arguments.out / f"turn{turn}"
-        model = proxies.trained(mask_ratio.name)
+        model = models.trained(mask_ratio.name)
         found = search.search(_search(arguments, folder / "generation", initialisation), model)
         initialisation = str(folder / "generation" / search.SCHEDULE)
         schedule = found.best
         objective = ProxyObjective(
-            proxies,
+            models,
             ScheduledPolicy(schedule),
             arguments.num_steps,
             arguments.evaluation_samples,
@@ -114,14 +109,14 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
         )
         mask_ratio, value = greedy_search(objective, mask_ratio)
         images += found.images + len(objective.trials) * arguments.evaluation_samples
-        trained = len([path for path in models.iterdir() if path.is_dir()])
+        trained |= objective.trials.keys()
         rows.append(
             {
                 "turn": turn + 1,
                 "mask_ratio": mask_ratio.name,
                 "frechet_distance": value,
                 "images": images,
-                "proxy_trainings": trained,
+                "proxy_trainings": len(trained),
                 "schedule": schedule.table.tolist(),
             }
         )
@@ -130,6 +125,20 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
         if turn and abs(value - rows[-2]["frechet_distance"]) <= arguments.tolerance:
             break
     return rows
+
+
+def proxies(arguments: Arguments, bundle: Bundle) -> Proxies:
+    """The models that an alternation trains, in its sub-folder `proxies`.
+
+    Raises:
+        ValueError: the data set is not where it is looked for.
+    """
+    data = digits() if arguments.bundle == "digits" else fashion_mnist(arguments.data)
+    ids = encode_all(bundle.tokenizer, data.train_images)
+    preset = PRESETS[arguments.bundle].transformer
+    training = replace(preset, loop=replace(preset.loop, epochs=arguments.epochs))
+    folder = arguments.out / "proxies"
+    return Proxies(bundle, ids, data.train_labels, training, folder, arguments.seed)
 
 
 def _search(arguments: Arguments, folder: Path, initialisation: str) -> search.Arguments:

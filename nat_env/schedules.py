@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,31 @@ class Schedule:
         """Write as json: a name and one list per column."""
         columns = {c: self.table[:, i].tolist() for i, c in enumerate(COLUMNS)}
         write_json(path, {"name": self.name} | columns)
+
+    def resampled(self, num_steps: int) -> "Schedule":
+        """The same course over another number of steps, linear between its values.
+
+        A step's values stand at its end, (t + 1) / T; at the start everything is masked.
+
+        Args:
+            num_steps: T >= 1.
+
+        Raises:
+            ValueError: T < 1.
+
+        Example:
+            >>> heuristic_schedule(2).resampled(4).table[:, 0]
+            tensor([0.8536, 0.7071, 0.3536, 0.0000])
+        """
+        if num_steps < 1:
+            raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+        ends = np.arange(1, self.num_steps + 1) / self.num_steps
+        new_ends = np.arange(1, num_steps + 1) / num_steps
+        columns = self.table.double().numpy().T  # [4, T]
+        masked = np.interp(new_ends, [0.0, *ends], [1.0, *columns[0, :-1], 0.0])
+        others = [np.interp(new_ends, ends, column) for column in columns[1:]]
+        table = torch.from_numpy(np.stack([masked, *others], axis=1)).float()
+        return Schedule(table, f"{self.name}, {num_steps} steps")
 
     @classmethod
     def load(cls, path: Path) -> "Schedule":

@@ -16,6 +16,7 @@ from nat_env.files import write_json
 from nat_env.frozen import FrozenNAT
 from nat_env.generate import generate
 from nat_env.judging import judge_frechet_distance
+from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
 from pretrain.transformer import TransformerTraining, train_transformer
 
@@ -101,18 +102,22 @@ class Proxies:
         training: TransformerTraining,
         folder: Path,
         seed: int = 0,
+        architecture: UViTConfig | None = None,
     ) -> None:
         """Train for `bundle`.
 
         Args:
-            bundle: tokenizer, judge and the architecture.
+            bundle: tokenizer and judge.
             ids: tokens of the training images [n, N].
             labels: their classes [n].
             training: of a proxy; its mask ratio is what varies.
             folder: of the models, a sub-folder that resumes for each.
             seed: of all trainings.
+            architecture: of the proxies; by default the bundle's.
         """
         self.bundle, self.ids, self.labels = bundle, ids, labels
+        own: UViTConfig = bundle.nat.transformer.config  # type: ignore[assignment]
+        self.architecture = architecture or own
         self.training, self.folder, self.seed = training, folder, seed
 
     def trained(self, mask_ratio: str) -> Bundle:
@@ -123,14 +128,15 @@ class Proxies:
         transformer = train_transformer(
             self.ids,
             self.labels,
-            nat.transformer.config,  # type: ignore[arg-type]
+            self.architecture,
             replace(self.training, mask_ratio=mask_ratio),
             folder,
             self.seed,
         )
         frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
         # Another model is another bundle: nothing that is kept by fingerprint may mix them up.
-        fingerprint = f"{self.bundle.fingerprint}, {mask_ratio}, {self.training}, {self.seed}"
+        made_of = (mask_ratio, self.training, self.architecture, self.seed)
+        fingerprint = f"{self.bundle.fingerprint}, {made_of}"
         return replace(
             self.bundle, nat=frozen, fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest()
         )

@@ -172,3 +172,15 @@ def test_autonats_strategy_files_load(tmp_path):
     assert not made.exists(), "the file's code was run"
     with pytest.raises(ValueError, match="is no strategy"):
         Schedule.load(tmp_path / "absent.yaml")
+
+
+def test_a_resampled_schedule_keeps_its_course():
+    cosine = heuristic_schedule(64)
+    coarse = cosine.resampled(4)
+    torch.testing.assert_close(coarse.table[:, [0, 3]], heuristic_schedule(4).table[:, [0, 3]])
+    # Twice as many steps reveal the same at every second one.
+    twice = Schedule(torch.rand(3, 4)).resampled(6)
+    assert twice.num_steps == 6 and float(twice.table[-1, 0]) == 0
+    torch.testing.assert_close(cosine.resampled(64).table, cosine.table)
+    with pytest.raises(ValueError, match="num_steps: got 0"):
+        cosine.resampled(0)
