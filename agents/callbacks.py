@@ -185,12 +185,12 @@ class RoundCallback(BaseCallback):
                 self.logger.record(f"{name}/step{step}_std", float(rows[:, column].std()))
 
     def _evaluate(self) -> None:
-        """FD of the policy's mean on fixed seeds; keeps the best policy."""
+        """FD of the policy's mean action on fixed seeds; keeps the best policy."""
         started = time.perf_counter()
         bundle = self.decoder.bundle
         policy: Any = self.model.policy
         conditions = balanced_conditions(self.config.eval_samples, bundle.num_classes)
-        learned = LearnedPolicy(policy.actor, self.decoder.action_map)
+        learned = LearnedPolicy(policy.actor, self.decoder.action_map, policy.action_std)
         images = generate(bundle, learned, conditions, self.config.num_steps, EVALUATION_SEED)
         distance = judge_frechet_distance(bundle, images)
         about = {
@@ -207,8 +207,8 @@ class RoundCallback(BaseCallback):
         grid.save(pictures / f"round_{self.rounds:05d}.png")
         if distance < self.best_distance:
             self.best_distance = distance
-            save_policy(self.config.out, "best", policy.actor, about)
-        save_policy(self.config.out, "last", policy.actor, about)
+            save_policy(self.config.out, "best", learned, about)
+        save_policy(self.config.out, "last", learned, about)
         self.logger.record("time/evaluation", time.perf_counter() - started)
         if self._bar is not None:
             self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")

@@ -90,17 +90,24 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPol
     actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive)
     path = folder / f"{which}.safetensors"
     try:
-        actor.load_state_dict(load_state(path)["actor"])
+        state = load_state(path)
+        actor.load_state_dict(state["actor"])
+        action_std = float(state["action_std"])
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
     actor.eval().requires_grad_(False).to(bundle.device)
     residual = residual_schedule(run_residual(folder, config), config.num_steps)
-    return LearnedPolicy(actor, ActionMap(residual))
+    return LearnedPolicy(actor, ActionMap(residual), action_std)
 
 
-def save_policy(folder: Path, which: str, actor: torch.nn.Module, about: dict[str, Any]) -> None:
-    """Write an actor as the run's `best` or `last`, with what is known about it."""
-    save_state(folder / f"{which}.safetensors", {"actor": actor.state_dict(), "about": about})
+def save_policy(folder: Path, which: str, policy: LearnedPolicy, about: dict[str, Any]) -> None:
+    """Write a policy as the run's `best` or `last`, with what is known about it."""
+    state = {
+        "actor": policy.actor.state_dict(),
+        "action_std": policy.action_std,
+        "about": about,
+    }
+    save_state(folder / f"{which}.safetensors", state)
 
 
 def random_states() -> dict[str, Any]:

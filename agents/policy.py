@@ -159,18 +159,30 @@ class AdaNATPolicy(ActorCriticPolicy):
 
 
 class LearnedPolicy:
-    """An actor's mean as a `DecodingPolicy`: what is used after training."""
+    """What is used after training: the mean of m, tau_1, tau_2, w under the trained Gaussian.
 
-    def __init__(self, actor: nn.Module, action_map: ActionMap) -> None:
-        """Follow `actor`, whose outputs are in raw units, through `action_map`."""
+    The paper takes the activations of the Gaussian's mean instead (4.2, at test time). As they are
+    curved, that is another policy than the one which was trained, whose samples can be much worse
+    while the exploration is wide; the two agree for sigma = 0.
+    """
+
+    def __init__(self, actor: nn.Module, action_map: ActionMap, action_std: float) -> None:
+        """Follow `actor`, whose outputs are in raw units, through `action_map`.
+
+        Args:
+            actor: features [B, N, D] and timesteps [B] -> means [B, 4].
+            action_map: from the box to physical values.
+            action_std: sigma in raw units that the actor was last trained with.
+        """
         self.actor = actor
         self.action_map = action_map
+        self.action_std = action_std
 
     @torch.no_grad()
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        mean = self.actor(features, timestep)
-        return self.action_map.physical((mean / RAW_SCALE).clamp(-1, 1), timestep)
+        mean = self.actor(features, timestep) / RAW_SCALE
+        return self.action_map.mean_physical(mean, self.action_std / RAW_SCALE, timestep)
 
 
 class ExploringPolicy:

@@ -80,6 +80,7 @@ class Training:
             policy_kwargs={
                 "grid": bundle.grid,
                 "hidden_size": config.hidden_size,
+                "action_std": config.action_std,
                 "adaptive": config.adaptive,
             },
             seed=config.seed,

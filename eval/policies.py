@@ -157,7 +157,7 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         tensors = [policy.schedule.table]
     elif isinstance(policy, LearnedPolicy):
         residual = policy.action_map.residual
-        tensors = [*policy.actor.state_dict().values()]
+        tensors = [torch.tensor(policy.action_std), *policy.actor.state_dict().values()]
         tensors += [] if residual is None else [residual.table]
     else:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +11,9 @@ from nat_env.schedules import Schedule
 
 RAW_SCALE = 5.0
 """raw = 5 a: the box [-1, 1] covers ratios of 0.007 to 0.993 and temperatures of 0.007 to 5."""
+
+_NODES, _WEIGHTS = (torch.from_numpy(a).float() for a in np.polynomial.hermite_e.hermegauss(9))
+"""Gauss-Hermite quadrature: sum(weights * f(nodes)) / sum(weights) is E f(z), z ~ N(0, 1)."""
 
 _SMALLEST = 1e-4
 """Residual values are kept this far from where the inverse of an activation is infinite."""
@@ -34,6 +38,27 @@ class ActionMap:
         """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         raw = RAW_SCALE * actions + self._offset(timestep, actions)
         return torch.cat([raw[:, :1].sigmoid(), F.softplus(raw[:, 1:])], dim=1)
+
+    def mean_physical(self, actions: Tensor, std: float, timestep: Tensor) -> Tensor:
+        """Mean of `physical` over actions that are Gaussian around those given: [B, 4].
+
+        It is not `physical` of the mean, as the activations are curved: softplus takes noise of
+        deviation 1 in raw units around tau_1 = 0.3 to 0.4 on average.
+
+        Args:
+            actions: means [B, 4].
+            std: of the Gaussian, in units of the box, to which the actions are clipped.
+            timestep: [B].
+
+        Example:
+            >>> ActionMap().mean_physical(torch.full((1, 4), -0.2), 0.2, torch.tensor([0]))
+            tensor([[0.3033, 0.4069, 0.4069, 0.4069]])
+        """
+        nodes, weights = _NODES.to(actions.device), _WEIGHTS.to(actions.device)
+        around = (actions + std * nodes[:, None, None]).clamp(-1, 1)  # [nodes, B, 4]
+        physical = self.physical(around.flatten(0, 1), timestep.repeat(len(nodes)))
+        weighted = physical.view(around.shape) * weights[:, None, None]
+        return weighted.sum(dim=0) / weights.sum()
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""

@@ -99,3 +99,25 @@ def test_what_lies_outside_the_box_is_clipped():
     physical = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, 100.0, 5.5, 1e6], [0.999, 5.1, 6, 0.001]])
     actions = ActionMap().actions(physical, torch.tensor([0, 0, 0]))
     assert actions.tolist() == [[-1.0] * 4, [1.0] * 4, [1.0, 1.0, 1.0, -1.0]]
+
+
+@pytest.mark.parametrize("std", [0.06, 0.2])
+def test_mean_physical_is_the_integral_over_the_gaussian(std):
+    actions, steps = random_actions(60).clamp(-0.4, 0.4), torch.arange(60) % 2
+    noise = np.linspace(-7, 7, 2001)
+    density = np.exp(-(noise**2) / 2)
+    density /= density.sum()
+    expected = np.zeros((60, 4))
+    for z, weight in zip(noise, density, strict=True):
+        moved = (actions + std * float(z)).clamp(-1, 1)
+        expected += weight * ActionMap(TABLE).physical(moved, steps).double().numpy()
+    mean = ActionMap(TABLE).mean_physical(actions, std, steps)
+    assert mean.dtype == torch.float32
+    np.testing.assert_allclose(mean, expected, atol=2e-3)
+    assert (mean - ActionMap(TABLE).physical(actions, steps)).abs().max() > 0.005
+
+
+def test_mean_physical_without_noise_is_physical():
+    actions, steps = random_actions(60), torch.arange(60) % 3
+    mean = ActionMap(TABLE).mean_physical(actions, 0.0, steps)
+    torch.testing.assert_close(mean, ActionMap(TABLE).physical(actions, steps))

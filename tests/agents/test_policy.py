@@ -50,7 +50,7 @@ def test_untrained_policy_is_the_residual_schedule_and_has_value_zero():
     actor = AdaNATNetwork(FEATURE_SIZE, GRID, 4, 16)
     schedule = heuristic_schedule(NUM_STEPS)
     timestep = torch.arange(NUM_STEPS)
-    learned = LearnedPolicy(actor, ActionMap(schedule))
+    learned = LearnedPolicy(actor, ActionMap(schedule), action_std=0.0)
     actions = learned(torch.randn(NUM_STEPS, 15, FEATURE_SIZE), timestep)
     torch.testing.assert_close(actions[:-1], schedule.table[:-1], rtol=1e-4, atol=1e-4)
 
@@ -97,6 +97,21 @@ def test_exploration_has_the_scheduled_standard_deviation():
     physical = ExploringPolicy(policy, ActionMap())(features, obs["timestep"][:, 0])
     logit = physical[:, 0].logit()
     assert logit.std().item() == pytest.approx(0.3, rel=0.06)
+
+
+def test_the_learned_policy_is_the_mean_of_what_was_explored():
+    policy, obs = make_policy(std=1.0), observations(size=1)
+    features = obs["features"].view(1, 15, FEATURE_SIZE)
+    timestep = obs["timestep"][:, 0]
+    learned = LearnedPolicy(policy.actor, ActionMap(), 1.0)(features, timestep)
+    torch.manual_seed(3)
+    explored = ExploringPolicy(policy, ActionMap())(
+        features.expand(40_000, -1, -1), timestep.expand(40_000)
+    )
+    error = explored.std(dim=0) / 200
+    assert bool(((learned[0] - explored.mean(dim=0)).abs() < 4 * error).all())
+    of_the_mean = ActionMap().physical(policy.actor(features, timestep) / RAW_SCALE, timestep)
+    assert bool(((of_the_mean[0] - explored.mean(dim=0)).abs() > 4 * error).all())
 
 
 def test_deterministic_prediction_is_the_mean():

@@ -101,6 +101,7 @@ def test_run_folder_holds_what_it_says(tmp_path):
     last = load_policy(tmp_path, bundle, "last")
     expected = training.model.policy.actor(features, timestep)
     torch.testing.assert_close(last.actor(features, timestep), expected)
+    assert last.action_std == SMALL.final_action_std != SMALL.action_std
     best = min(results["history"], key=lambda h: h["frechet_distance"])
     assert load_state(tmp_path / "best.safetensors")["about"] == best
     assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
@@ -146,6 +147,7 @@ def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
     policy = load_policy(tmp_path / "whole", bundle)
     policy.actor.head.weight.data.zero_()
     policy.actor.head.bias.data.zero_()
+    policy.action_std = 0.0
     zero = policy(torch.zeros(2, bundle.num_tokens, bundle.feature_size), torch.tensor([0, 1]))
     torch.testing.assert_close(zero, schedule.table, atol=1e-3, rtol=1e-3)
     _, resumed = run(tmp_path / "whole", resume=True, **shorter)  # nothing is left to do

@@ -9,6 +9,8 @@ import torch
 from agents.checkpoint import save_policy, save_run_config
 from agents.config import TrainConfig
 from agents.network import AdaNATNetwork
+from agents.policy import LearnedPolicy
+from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle, load_bundle
 
 
@@ -32,7 +34,7 @@ def make_run(tmp_path: Path, digits: Bundle) -> Callable[..., Path]:
             actor = AdaNATNetwork(digits.feature_size, digits.grid, 4, config.hidden_size)
             torch.nn.init.normal_(actor.head.weight, std=0.5)
         save_run_config(folder, config, digits)
-        save_policy(folder, "best", actor, {})
+        save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 0.3), {})
         return folder
 
     return make
