@@ -1,7 +1,6 @@
 """What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
+from agents.algorithms import learner_state, live_policy
 from agents.checkpoint import STATE, random_states, save_policy
 from agents.config import TrainConfig
-from agents.policy import ExploringPolicy, LearnedPolicy
+from agents.policy import ExploringPolicy
 from nat_env.bundle import balanced_conditions
 from nat_env.files import save_state
 from nat_env.generate import generate
@@ -66,6 +66,8 @@ class RoundCallback(BaseCallback):
         self.seconds = 0.0
         """Of training so far, evaluations included, interruptions not."""
         self._pending = False
+        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+        """Actions [num_envs, 4] and rewards [num_envs] of the rollout, step by step."""
         self._bar: tqdm | None = None
         self._clock = self._counted = time.perf_counter()
 
@@ -114,18 +116,21 @@ class RoundCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
+        self._steps = []
         self._clock = time.perf_counter()
 
     def _on_step(self) -> bool:
+        # Learners of one population evaluate policies without telling what they do.
+        if "rewards" in self.locals:
+            actions = self.locals.get("clipped_actions", self.locals["actions"])
+            self._steps.append((actions, self.locals["rewards"]))
         return True
 
     def _on_rollout_end(self) -> None:
         self._record_time("rollout")
-        self._record_quantities()
-        steps = self.model.rollout_buffer.rewards  # type: ignore[attr-defined]
-        rewards = steps[self.config.num_steps - 1 :: self.config.num_steps]  # of final images
-        self.logger.record("reward/mean", float(rewards.mean()))
-        self.logger.record("reward/std", float(rewards.std()))
+        if self._steps:
+            self._record_quantities()
+            self._record_rewards()
         if self.adversary is not None:
             self.logger.record("reward/original_mean", self.adversary.original_mean)
         if not self.config.fresh_samples:
@@ -172,25 +177,30 @@ class RoundCallback(BaseCallback):
         seed = FRESH_SEED + self.config.seed * SEED_STRIDE + self.rounds * count
         return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
 
+    def _record_rewards(self) -> None:
+        """Mean and spread of the rewards of final images."""
+        num_steps = self.config.num_steps
+        rewards = np.stack([rewards for _, rewards in self._steps[num_steps - 1 :: num_steps]])
+        self.logger.record("reward/mean", float(rewards.mean()))
+        self.logger.record("reward/std", float(rewards.std()))
+
     def _record_quantities(self) -> None:
         """Mean and spread of m, tau_1, tau_2, w at every step of the rollout."""
-        buffer: Any = self.model.rollout_buffer  # type: ignore[attr-defined]
-        timesteps = torch.from_numpy(buffer.observations["timestep"]).flatten()
-        actions = torch.from_numpy(buffer.actions).flatten(0, 1).clamp(-1, 1)
-        physical = self.decoder.action_map.physical(actions, timesteps)
-        for step in range(self.config.num_steps):
-            rows = physical[timesteps == step]
+        num_steps = self.config.num_steps
+        for step in range(num_steps):
+            actions = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
+            timesteps = torch.full((len(actions),), step)
+            physical = self.decoder.action_map.physical(torch.from_numpy(actions), timesteps)
             for column, name in enumerate(COLUMNS):
-                self.logger.record(f"{name}/step{step}_mean", float(rows[:, column].mean()))
-                self.logger.record(f"{name}/step{step}_std", float(rows[:, column].std()))
+                self.logger.record(f"{name}/step{step}_mean", float(physical[:, column].mean()))
+                self.logger.record(f"{name}/step{step}_std", float(physical[:, column].std()))
 
     def _evaluate(self) -> None:
         """FD of the policy's mean action on fixed seeds; keeps the best policy."""
         started = time.perf_counter()
         bundle = self.decoder.bundle
-        policy: Any = self.model.policy
         conditions = balanced_conditions(self.config.eval_samples, bundle.num_classes)
-        learned = LearnedPolicy(policy.actor, self.decoder.action_map, policy.action_std)
+        learned = live_policy(self.config, self.model, self.decoder.action_map)
         images = generate(bundle, learned, conditions, self.config.num_steps, EVALUATION_SEED)
         distance = judge_frechet_distance(bundle, images)
         about = {
@@ -218,12 +228,8 @@ class RoundCallback(BaseCallback):
     def _save(self) -> None:
         now = time.perf_counter()
         self.seconds, self._counted = self.seconds + now - self._counted, now
-        policy: Any = self.model.policy
         state = {
-            "num_timesteps": self.model.num_timesteps,
-            "updates": self.model._n_updates,
-            "policy": policy.state_dict(),
-            "optimizer": policy.optimizer.state_dict(),
+            "learner": learner_state(self.model),
             "reward": self._reward_state(),
             "environment": self.decoder.state_dict(),
             "callback": self.state_dict(),
@@ -235,13 +241,3 @@ class RoundCallback(BaseCallback):
         now = time.perf_counter()
         self.logger.record(f"time/{phase}", now - self._clock)
         self._clock = now
-
-
-def linear(start: float, end: float) -> Callable[[float], float]:
-    """A stable-baselines3 schedule: from `start` to `end` as the remaining share goes 1 .. 0.
-
-    Example:
-        >>> linear(1.0, 0.0)(0.25)
-        0.25
-    """
-    return lambda remaining: end + (start - end) * remaining

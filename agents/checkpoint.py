@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.algorithms import TrainedPolicy, untrained_policy
 from agents.config import TrainConfig
-from agents.network import AdaNATNetwork
-from agents.policy import LearnedPolicy
 from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle
 from nat_env.files import load_state, save_state, write_json
@@ -71,7 +70,7 @@ def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
         )
 
 
-def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPolicy:
+def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPolicy:
     """The policy of a run.
 
     Args:
@@ -87,26 +86,19 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> LearnedPol
     config = load_run_config(folder)
     if _read_config(folder)["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive)
+    residual = residual_schedule(run_residual(folder, config), config.num_steps)
+    policy = untrained_policy(config, bundle, ActionMap(residual))
     path = folder / f"{which}.safetensors"
     try:
-        state = load_state(path)
-        actor.load_state_dict(state["actor"])
-        action_std = float(state["action_std"])
+        policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
-    actor.eval().requires_grad_(False).to(bundle.device)
-    residual = residual_schedule(run_residual(folder, config), config.num_steps)
-    return LearnedPolicy(actor, ActionMap(residual), action_std)
+    return policy
 
 
-def save_policy(folder: Path, which: str, policy: LearnedPolicy, about: dict[str, Any]) -> None:
+def save_policy(folder: Path, which: str, policy: TrainedPolicy, about: dict[str, Any]) -> None:
     """Write a policy as the run's `best` or `last`, with what is known about it."""
-    state = {
-        "actor": policy.actor.state_dict(),
-        "action_std": policy.action_std,
-        "about": about,
-    }
+    state = {"policy": policy.state_dict(), "about": about}
     save_state(folder / f"{which}.safetensors", state)
 
 

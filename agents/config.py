@@ -1,10 +1,21 @@
 """What a training is made of, and the presets of `nat-train`."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nat_env.rewards.adversarial import DiscriminatorConfig
+
+
+def linear(start: float, end: float) -> Callable[[float], float]:
+    """A stable-baselines3 schedule: from `start` to `end` as the remaining share goes 1 .. 0.
+
+    Example:
+        >>> linear(1.0, 0.0)(0.25)
+        0.25
+    """
+    return lambda remaining: end + (start - end) * remaining
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,11 @@ class TrainConfig:
     """Episodes between two policy updates."""
     num_envs: int = 256
     """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`."""
+    algo: str = "ppo"
+    """Learner, see `agents.algorithms.ALGORITHMS`. All but `ppo` see one pooled vector, and take
+    their own defaults for what the options below say of PPO."""
+    algo_options: dict[str, int | float | str] = field(default_factory=dict)
+    """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
     adaptive: bool = True

@@ -178,6 +178,16 @@ class LearnedPolicy:
         self.action_map = action_map
         self.action_std = action_std
 
+    def state_dict(self) -> dict[str, Any]:
+        """The actor's weights and its deviation."""
+        return {"actor": self.actor.state_dict(), "action_std": self.action_std}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.actor.load_state_dict(state["actor"])
+        self.actor.eval().requires_grad_(False)
+        self.action_std = float(state["action_std"])
+
     @torch.no_grad()
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""

@@ -10,9 +10,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.buffers import EpisodeRolloutBuffer
 from agents.policy import AdaNATPolicy
+from agents.warmup import WaitsForReward
 
 
-class PPO(stable_baselines3.PPO):
+class PPO(WaitsForReward, stable_baselines3.PPO):
     """PPO with a scheduled standard deviation and a policy that waits for its reward model.
 
     Rollouts are whole episodes, gamma = lambda = 1, advantages are normalised returns minus
@@ -60,10 +61,9 @@ class PPO(stable_baselines3.PPO):
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
 
     def train(self) -> None:
-        """One update from the rollout buffer; none during the warm-up."""
-        if self.num_timesteps > self.warmup_timesteps:
-            super().train()
-            self.logger.record("train/std", self.policy.action_std)
+        """One update from the rollout buffer, unless the policy rests."""
+        super().train()
+        self.logger.record("train/std", self.policy.action_std)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "action_std"]

@@ -8,7 +8,8 @@ import torch
 import tyro
 from stable_baselines3.common.logger import configure
 
-from agents.callbacks import SEED_STRIDE, TRAINING_SEED, RoundCallback, linear
+from agents.algorithms import algorithm_of, load_learner_state, make_learner
+from agents.callbacks import SEED_STRIDE, TRAINING_SEED, RoundCallback
 from agents.checkpoint import (
     CONFIG,
     STATE,
@@ -18,8 +19,6 @@ from agents.checkpoint import (
     save_run_config,
 )
 from agents.config import PRESETS, TrainConfig
-from agents.policy import AdaNATPolicy
-from agents.ppo import PPO
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
@@ -57,35 +56,14 @@ class Training:
             config.num_envs,
             bundle,
             config.num_steps,
+            observation=algorithm_of(config).observation,
             residual=residual,
             reward_fn=_fixed_reward(config),
         )
         if config.reward == "adversarial":
             self.env = _with_discriminator(config, self.decoder)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
-        per_env = config.trajectories_per_round // config.num_envs
-        self.model = PPO(
-            AdaNATPolicy,
-            adapter,
-            action_std=lambda left: config.action_std if left > 0.5 else config.final_action_std,
-            warmup_timesteps=config.policy_rests_for * config.num_steps,
-            learning_rate=linear(config.learning_rate, config.final_learning_rate),
-            n_steps=per_env * config.num_steps,
-            batch_size=config.batch_size,
-            n_epochs=config.epochs,
-            clip_range=config.clip_range,
-            ent_coef=config.entropy_coefficient,
-            vf_coef=config.value_coefficient,
-            max_grad_norm=config.max_grad_norm,
-            policy_kwargs={
-                "grid": bundle.grid,
-                "hidden_size": config.hidden_size,
-                "action_std": config.action_std,
-                "adaptive": config.adaptive,
-            },
-            seed=config.seed,
-            device=config.device,
-        )
+        self.model = make_learner(config, adapter, bundle)
         adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
         if not config.resume:  # only now have all the options been accepted
             save_run_config(config.out, config, bundle)
@@ -104,7 +82,8 @@ class Training:
         """Train to the end; gives and writes the results (`results.json`)."""
         left = self.total_timesteps - self.model.num_timesteps
         if left > 0:
-            self.model.learn(left, self.callback, reset_num_timesteps=False)
+            # log_interval: what belongs to a round is written by the callback, at its end
+            self.model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         self.model.logger.close()
         results = {
             "bundle": self.config.bundle,
@@ -119,13 +98,13 @@ class Training:
 
     def _restore(self, state: dict[str, Any]) -> None:
         model = self.model
-        model.num_timesteps = int(state["num_timesteps"])
-        model._n_updates = int(state["updates"])
-        model.policy.load_state_dict(state["policy"])
-        model.policy.optimizer.load_state_dict(state["optimizer"])
+        load_learner_state(model, state["learner"])
         self.callback.load_reward_state(state["reward"])
+        adapter = model.get_env()
+        assert adapter is not None
+        adapter.reset()  # the first reset takes the seed: a later one would start all over
         model._last_obs = self.decoder.load_state_dict(state["environment"])
-        model._last_episode_starts = np.ones(self.config.num_envs, bool)
+        model._last_episode_starts = np.ones(self.config.num_envs, bool)  # type: ignore[attr-defined]
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.policy import LearnedPolicy
+from agents.algorithms import TrainedPolicy
 from eval import curves, plots
 from eval.judges import bundle_judge
 from eval.policies import for_seed, run_of
@@ -64,7 +64,7 @@ def draw_policies(
     pictures.append(album.path("quantities"))
     plots.save_quantities(pictures[-1], actions, album.bundle.name)
     for name, policy in policies.items():
-        if isinstance(policy, LearnedPolicy):
+        if isinstance(policy, TrainedPolicy):
             pictures.append(album.path("steps", name))
             plots.save_steps(pictures[-1], album.bundle, name, policy, album.num_steps, album.seed)
     return pictures

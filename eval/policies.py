@@ -2,15 +2,16 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.algorithms import TrainedPolicy
 from agents.checkpoint import load_policy, load_run_config
-from agents.policy import LearnedPolicy
 from nat_env.bundle import Bundle, bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
@@ -155,19 +156,27 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
     """
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
-    elif isinstance(policy, LearnedPolicy):
+    elif isinstance(policy, TrainedPolicy):
         residual = policy.action_map.residual
-        tensors = [torch.tensor(policy.action_std), *policy.actor.state_dict().values()]
+        tensors = [*_tensors(policy.state_dict())]
         tensors += [] if residual is None else [residual.table]
     else:
         raise ValueError(
-            f"policy: got a {type(policy).__name__}, allowed are ScheduledPolicy, LearnedPolicy"
+            f"policy: got a {type(policy).__name__}, allowed are schedules and trained policies"
         )
     digest = hashlib.sha256(type(policy).__name__.encode())
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _tensors(state: Mapping[str, Any]) -> Iterator[Tensor]:
+    for value in state.values():
+        if isinstance(value, Mapping):
+            yield from _tensors(value)
+        else:
+            yield torch.as_tensor(value)
 
 
 def _heuristic(spec: str, arguments: str | None, num_steps: int) -> Schedule:

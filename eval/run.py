@@ -7,8 +7,8 @@ from typing import Annotated
 import torch
 import tyro
 
+from agents.algorithms import TrainedPolicy
 from agents.computation import Computation
-from agents.policy import LearnedPolicy
 from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors, reference
 from eval.inception import inception_v3
 from eval.judges import bundle_judge, efficientnet_lite0
@@ -107,7 +107,7 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
     every = [for_seed(split_name(s)[1], seed) for s in arguments.policies for seed in seeds]
     bundle = load_bundle(chosen_bundle(every, arguments.bundle), arguments.dtype, arguments.device)
     contestants = _contestants(arguments, seeds, bundle)
-    learned = [c for c in contestants if isinstance(c.by_seed[seeds[0]], LearnedPolicy)]
+    learned = [c for c in contestants if isinstance(c.by_seed[seeds[0]], TrainedPolicy)]
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)

@@ -39,7 +39,7 @@ class ActionMap:
         raw = RAW_SCALE * actions + self._offset(timestep, actions)
         return torch.cat([raw[:, :1].sigmoid(), F.softplus(raw[:, 1:])], dim=1)
 
-    def mean_physical(self, actions: Tensor, std: float, timestep: Tensor) -> Tensor:
+    def mean_physical(self, actions: Tensor, std: float | Tensor, timestep: Tensor) -> Tensor:
         """Mean of `physical` over actions that are Gaussian around those given: [B, 4].
 
         It is not `physical` of the mean, as the activations are curved: softplus takes noise of
@@ -47,7 +47,8 @@ class ActionMap:
 
         Args:
             actions: means [B, 4].
-            std: of the Gaussian, in units of the box, to which the actions are clipped.
+            std: of the Gaussian, a number or [B, 4], in units of the box, to which the actions
+                are clipped.
             timestep: [B].
 
         Example:

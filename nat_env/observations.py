@@ -63,17 +63,24 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
 
 
 def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
-    """One flat vector [D + 2]: mean feature, share of masked tokens, t / T."""
+    """One flat vector [D + 1], see `pooled`."""
     bound = _layer_norm_bound(bundle)
-    space = spaces.Box(-bound, bound, (bundle.feature_size + 2,), np.float32)
+    space = spaces.Box(-bound, bound, (bundle.feature_size + 1,), np.float32)
 
     def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
-        unfinished = (timesteps < num_steps)[:, None]
-        mean = torch.where(unfinished, features.mean(dim=1), 0.0)
-        masked = (ids == bundle.nat.mask_id).float().mean(dim=1, keepdim=True)
-        return torch.cat([mean, masked, timesteps[:, None] / num_steps], dim=1).cpu().numpy()
+        return pooled(features, timesteps, num_steps).cpu().numpy()
 
     return ObservationForm(space, observe)
+
+
+def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:
+    """Features [B, N, D] and timesteps [B] -> their mean over the tokens and t / T: [B, D + 1].
+
+    Of finished rows the mean is 0.
+    """
+    unfinished = (timesteps < num_steps)[:, None]
+    mean = torch.where(unfinished, features.float().mean(dim=1), 0.0)
+    return torch.cat([mean, timesteps[:, None] / num_steps], dim=1)
 
 
 def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:

@@ -143,7 +143,7 @@ def test_observations_show_the_state(bundle, form):
             np.testing.assert_allclose(observation["features"], expected, atol=2e-5)
         elif form == "pooled":
             time = np.full(3, step / NUM_STEPS, np.float32)
-            expected = np.column_stack([features.mean(axis=1), masked, time])
+            expected = np.column_stack([features.mean(axis=1), time])
             np.testing.assert_allclose(observation, expected, atol=2e-5)
         else:
             np.testing.assert_array_equal(observation["ids"], env.ids.numpy())

@@ -120,6 +120,7 @@ class AdversarialRewardModel:
             return logits.sigmoid()
         return F.softplus(logits) if self.config.reward_form == "softplus" else logits
 
+    @torch.enable_grad()  # whatever its caller does
     def update(self, images: Tensor, conditions: Tensor) -> dict[str, float]:
         """One gradient step on Eq. 14 with a batch of generated images and as many real ones.
 

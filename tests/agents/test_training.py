@@ -42,7 +42,7 @@ def run(out, **changes):
 
 def state_of(folder):
     state = load_state(folder / "state.safetensors")
-    return {k: state[k] for k in ("policy", "optimizer", "reward", "environment", "random")}
+    return {k: state[k] for k in ("learner", "reward", "environment", "random")}
 
 
 def assert_same(left, right):

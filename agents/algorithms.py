@@ -1,0 +1,285 @@
+"""Learners by name: this library's PPO, and others of stable-baselines3 and sb3-contrib.
+
+A new one is an entry of `ALGORITHMS`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sb3_contrib
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from agents.config import TrainConfig, linear
+from agents.network import AdaNATNetwork
+from agents.policy import AdaNATPolicy, LearnedPolicy
+from agents.ppo import PPO
+from agents.predicted import PredictedPolicy
+from agents.warmup import ARS, WaitsForReward, waiting
+from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.bundle import Bundle
+from nat_env.observations import ObservationForm
+
+TrainedPolicy = LearnedPolicy | PredictedPolicy
+"""What a training gives."""
+
+BUFFER_ROUNDS = 10
+"""Rounds that a replay buffer holds: older rewards are those of another discriminator."""
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A learner, the observations that it takes, and its options for a training."""
+
+    about: str
+    learner: type[BaseAlgorithm]
+    policy: str | type[BasePolicy]
+    options: Callable[[TrainConfig], dict[str, Any]]
+    """Of the learner's constructor; `TrainConfig.algo_options` come after them."""
+    observation: str = "pooled"
+
+
+def algorithm_of(config: TrainConfig) -> Algorithm:
+    """The entry of `ALGORITHMS` that `config` names.
+
+    Raises:
+        ValueError: there is none, or the configuration asks of it what only `ppo` does.
+    """
+    if config.algo not in ALGORITHMS:
+        raise ValueError(f"algo: got {config.algo!r}, allowed are {list(ALGORITHMS)}")
+    for name, default in (("adaptive", True), ("fresh_samples", False)):
+        if config.algo != "ppo" and getattr(config, name) != default:
+            raise ValueError(f"{name}: got {not default}, allowed with {config.algo} is {default}")
+    return ALGORITHMS[config.algo]
+
+
+def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgorithm:
+    """The learner that `config` names, on `env`, whose policy starts at the residual schedule.
+
+    Raises:
+        ValueError: an option that it does not have, or one that does not fit.
+    """
+    algorithm = algorithm_of(config)
+    options = algorithm.options(config)
+    if algorithm.policy is AdaNATPolicy:
+        options["policy_kwargs"]["grid"] = bundle.grid
+    options |= config.algo_options
+    learner: Any = algorithm.learner
+    try:
+        model = learner(algorithm.policy, env, seed=config.seed, device=config.device, **options)
+    except TypeError as error:
+        raise ValueError(f"algo_options: got {dict(config.algo_options)} ({error})") from None
+    assert isinstance(model, WaitsForReward)
+    model.warmup_timesteps = config.policy_rests_for * config.num_steps
+    if isinstance(model, OffPolicyAlgorithm):
+        _start_at_zero(model, config.action_std / RAW_SCALE)
+    return model
+
+
+def live_policy(config: TrainConfig, model: BaseAlgorithm, action_map: ActionMap) -> TrainedPolicy:
+    """What `model` has learned so far, as it is used after training."""
+    if isinstance(model.policy, AdaNATPolicy):
+        return LearnedPolicy(model.policy.actor, action_map, model.policy.action_std)
+    return PredictedPolicy(model.policy, action_map, config.num_steps)
+
+
+def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap) -> TrainedPolicy:
+    """A policy to load what a training of `config` has saved.
+
+    Raises:
+        ValueError: see `algorithm_of`.
+    """
+    algorithm = algorithm_of(config)
+    if algorithm.policy is AdaNATPolicy:
+        actor = AdaNATNetwork(
+            bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive
+        )
+        return LearnedPolicy(actor.to(bundle.device), action_map, config.action_std)
+    assert isinstance(algorithm.policy, str)
+    space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
+    box = spaces.Box(-1, 1, (4,), np.float32)
+    of_policy: dict[str, Any] = algorithm.options(config).get("policy_kwargs", {})
+    policy_class = algorithm.learner.policy_aliases[algorithm.policy]
+    rate = () if algorithm.learner is ARS else (lambda _: 0.0,)
+    policy = policy_class(space, box, *rate, **of_policy).to(bundle.device)
+    return PredictedPolicy(policy, action_map, config.num_steps)
+
+
+def learner_state(model: BaseAlgorithm) -> dict[str, Any]:
+    """All that `model` needs to go on: networks, optimizers, other variables, replay buffer."""
+    state: dict[str, Any] = {
+        "timesteps": model.num_timesteps,
+        "updates": int(getattr(model, "_n_updates", 0)),
+        "parameters": model.get_parameters(),
+        "variables": {name: getattr(model, name).detach() for name in _variables(model)},
+    }
+    if isinstance(model, OffPolicyAlgorithm):
+        buffer = model.replay_buffer
+        assert buffer is not None
+        arrays = {name: torch.from_numpy(getattr(buffer, name)) for name in _BUFFER}
+        state["replay"] = arrays | {"position": buffer.pos, "full": buffer.full}
+    return state
+
+
+def load_learner_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
+    """Restore what `learner_state` gave."""
+    model.num_timesteps = int(state["timesteps"])
+    model._n_updates = int(state["updates"])
+    model.set_parameters(dict(state["parameters"]), device=model.device)
+    for name in _variables(model):
+        getattr(model, name).data.copy_(state["variables"][name])
+    if isinstance(model, OffPolicyAlgorithm):
+        buffer = model.replay_buffer
+        assert buffer is not None
+        for name in _BUFFER:
+            getattr(buffer, name)[:] = state["replay"][name].numpy()
+        buffer.pos, buffer.full = int(state["replay"]["position"]), bool(state["replay"]["full"])
+
+
+_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+def _variables(model: BaseAlgorithm) -> list[str]:
+    return model._get_torch_save_params()[1]
+
+
+def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:
+    """Let an actor begin with the action 0, the residual schedule, and explore with `std`."""
+    actor: Any = model.actor  # type: ignore[attr-defined]
+    heads = [actor.mu if isinstance(actor.mu, nn.Linear) else actor.mu[-2]]
+    if hasattr(actor, "log_std"):
+        heads.append(actor.log_std)
+    for head in heads:
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    if hasattr(actor, "log_std"):
+        nn.init.constant_(actor.log_std.bias, math.log(std))
+    if hasattr(model, "actor_target"):
+        model.actor_target.load_state_dict(actor.state_dict())  # type: ignore[attr-defined]
+
+
+def _steps(config: TrainConfig) -> int:
+    """Of each environment in a round: whole episodes."""
+    return config.trajectories_per_round // config.num_envs * config.num_steps
+
+
+def _adanat(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "action_std": lambda left: config.action_std if left > 0.5 else config.final_action_std,
+        "learning_rate": linear(config.learning_rate, config.final_learning_rate),
+        "n_steps": _steps(config),
+        "batch_size": config.batch_size,
+        "n_epochs": config.epochs,
+        "clip_range": config.clip_range,
+        "ent_coef": config.entropy_coefficient,
+        "vf_coef": config.value_coefficient,
+        "max_grad_norm": config.max_grad_norm,
+        "policy_kwargs": {
+            "hidden_size": config.hidden_size,
+            "action_std": config.action_std,
+            "adaptive": config.adaptive,
+        },
+    }
+
+
+def _on_policy(config: TrainConfig) -> dict[str, Any]:
+    """A rollout of whole episodes and no discount; all else is the library's default."""
+    return {
+        "n_steps": _steps(config),
+        "gamma": 1.0,
+        "gae_lambda": 1.0,
+        "policy_kwargs": {
+            "net_arch": [config.hidden_size] * 2,
+            "log_std_init": math.log(config.action_std / RAW_SCALE),
+        },
+    }
+
+
+def _with_batches(config: TrainConfig) -> dict[str, Any]:
+    return _on_policy(config) | {"batch_size": config.batch_size}
+
+
+def _recurrent(config: TrainConfig) -> dict[str, Any]:
+    options = _with_batches(config)
+    options["policy_kwargs"] |= {"net_arch": [], "lstm_hidden_size": config.hidden_size}
+    return options
+
+
+def _off_policy(config: TrainConfig) -> dict[str, Any]:
+    """After each round as many gradient steps as PPO takes."""
+    transitions = config.trajectories_per_round * config.num_steps
+    return {
+        "train_freq": (_steps(config), "step"),
+        "gradient_steps": max(1, config.epochs * transitions // config.batch_size),
+        "batch_size": config.batch_size,
+        "buffer_size": BUFFER_ROUNDS * transitions,
+        "learning_starts": 0,
+        "gamma": 1.0,
+        "policy_kwargs": {"net_arch": [config.hidden_size] * 2},
+    }
+
+
+def _td3(config: TrainConfig) -> dict[str, Any]:
+    noise = np.full(4, config.action_std / RAW_SCALE)
+    return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros(4), noise)}
+
+
+def _ars(config: TrainConfig) -> dict[str, Any]:
+    """A round evaluates each of 2 n_delta candidates on `num_envs` episodes.
+
+    Raises:
+        ValueError: a round has no two batches of episodes.
+    """
+    candidates = config.trajectories_per_round // config.num_envs
+    if candidates < 2 or candidates % 2:
+        raise ValueError(
+            f"num_envs: got {config.num_envs}, allowed with ars are those that fit an even number "
+            f"of times in trajectories_per_round = {config.trajectories_per_round}: each candidate "
+            "policy decodes num_envs images"
+        )
+    return {
+        "n_delta": candidates // 2,
+        "n_eval_episodes": config.num_envs,
+        "delta_std": 0.01,
+        "learning_rate": 0.01,
+    }
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm("AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, "features"),
+    "stock-ppo": Algorithm(
+        "PPO as it comes", waiting(stable_baselines3.PPO), "MlpPolicy", _with_batches
+    ),
+    "a2c": Algorithm("A2C", waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy),
+    "trpo": Algorithm(
+        "trust-region policy optimisation", waiting(sb3_contrib.TRPO), "MlpPolicy", _with_batches
+    ),
+    "recurrent-ppo": Algorithm(
+        "PPO with an LSTM", waiting(sb3_contrib.RecurrentPPO), "MlpLstmPolicy", _recurrent
+    ),
+    "sac": Algorithm(
+        "soft actor-critic", waiting(stable_baselines3.SAC), "MlpPolicy", _off_policy
+    ),
+    "td3": Algorithm(
+        "twin delayed deterministic policy gradient",
+        waiting(stable_baselines3.TD3), "MlpPolicy", _td3,
+    ),
+    "tqc": Algorithm(
+        "truncated quantile critics", waiting(sb3_contrib.TQC), "MlpPolicy", _off_policy
+    ),
+    "crossq": Algorithm(
+        "CrossQ: batch normalisation, no target networks",
+        waiting(sb3_contrib.CrossQ), "MlpPolicy", _off_policy,
+    ),
+    "ars": Algorithm("augmented random search, a linear policy", ARS, "LinearPolicy", _ars),
+}  # fmt: skip

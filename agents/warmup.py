@@ -1,0 +1,58 @@
+"""Learners whose policy rests while their reward model learns."""
+
+from typing import Any
+
+import sb3_contrib
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+
+class WaitsForReward(BaseAlgorithm):
+    """Mixed into a learner: no update before `warmup_timesteps`.
+
+    An untrained discriminator's normalised reward is noise at full amplitude.
+    """
+
+    warmup_timesteps = 0
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the policy rests."""
+        return self.num_timesteps <= self.warmup_timesteps
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """The learner's update, if it is time for one."""
+        if not self.warming_up:
+            super().train(*args, **kwargs)  # type: ignore[misc]
+
+
+def waiting(learner: type[BaseAlgorithm]) -> type[BaseAlgorithm]:
+    """`learner` with `WaitsForReward`."""
+    return type(learner.__name__, (WaitsForReward, learner), {})
+
+
+class ARS(WaitsForReward, sb3_contrib.ARS):
+    """Augmented random search that counts every step once.
+
+    It has no `train`: during the warm-up its steps are undone.
+    """
+
+    def _trigger_callback(self, _locals: Any, _globals: Any, callback: Any, n_envs: int) -> None:
+        # It is called for each environment, and counts all of them each time.
+        super()._trigger_callback(_locals, _globals, callback, n_envs=1)
+
+    def _do_one_update(self, callback: BaseCallback, async_eval: Any) -> None:
+        # A round is over, and its state saved, before the next one draws its directions.
+        callback.on_rollout_start()
+        before = self.weights
+        super()._do_one_update(callback, async_eval)
+        if self.warming_up:
+            self.weights = before
+            self.policy.load_from_vector(before.cpu())  # type: ignore[attr-defined, union-attr]
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """As sb3-contrib's, which leaves the vector that the search goes on from as it was."""
+        super().set_parameters(*args, **kwargs)
+        vector = [p.detach().flatten() for p in self.policy.parameters()]
+        self.weights = torch.cat(vector).to(self.device)

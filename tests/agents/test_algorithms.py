@@ -1,0 +1,176 @@
+"""Every learner by name: it learns, stops and goes on, and what it has learned is loaded again."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.algorithms import ALGORITHMS, learner_state, make_learner
+from agents.callbacks import RoundCallback
+from agents.checkpoint import load_policy
+from agents.config import TrainConfig
+from agents.predicted import PredictedPolicy
+from agents.train import Training
+from agents.vec_env import GymnasiumVecEnv
+from eval.policies import named_policy, policy_fingerprint
+from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.bundle import load_bundle
+from nat_env.files import load_state
+from nat_env.observations import pooled
+from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.schedules import heuristic_schedule
+from nat_env.vector_env import NATDecodeVectorEnv
+
+SMALL = TrainConfig(
+    Path(),
+    bundle="digits",
+    num_steps=2,
+    trajectories=32 * 4,
+    trajectories_per_round=32,
+    num_envs=16,
+    hidden_size=16,
+    batch_size=32,
+    epochs=2,
+    discriminator=DiscriminatorConfig(widths=(8, 16), batch_size=16),
+    discriminator_updates=2,
+    warmup_rounds=1,
+    eval_every=2,
+    eval_samples=100,
+    threads=1,
+)
+OTHERS = [name for name in ALGORITHMS if name != "ppo"]
+
+
+def training(out: Path, algo: str, **changes) -> Training:
+    config = dataclasses.replace(SMALL, out=out, algo=algo, **changes)
+    return Training(config, progress=False)
+
+
+def flat(state, path=""):
+    """A nested state as a dict from path to number or list of numbers."""
+    if isinstance(state, dict | list):
+        items = state.items() if isinstance(state, dict) else enumerate(state)
+        return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
+    return {path: state.tolist() if isinstance(state, torch.Tensor) else state}
+
+
+@pytest.mark.parametrize("algo", OTHERS)
+def test_a_learner_learns_stops_and_goes_on(algo, tmp_path, monkeypatch):
+    whole = training(tmp_path / "whole", algo)
+    before = {k: v.clone() for k, v in whole.model.policy.state_dict().items()}
+    results = whole.run()
+    after = whole.model.policy.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+    ends = []
+    original = RoundCallback._on_rollout_end
+
+    def stop_in_round_three(self):
+        ends.append(1)
+        if len(ends) == 3:
+            raise KeyboardInterrupt
+        original(self)
+
+    monkeypatch.setattr(RoundCallback, "_on_rollout_end", stop_in_round_three)
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "broken", algo).run()
+    monkeypatch.undo()
+    torch.manual_seed(99)  # what another process would have
+    np.random.seed(99)
+    assert training(tmp_path / "broken", algo, resume=True).run() == results
+    states = [load_state(tmp_path / name / "state.safetensors") for name in ("broken", "whole")]
+    assert flat(states[0]["learner"]) == flat(states[1]["learner"])
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in (".zip", ".pkl", ".pt", ".pth")]
+
+    bundle = load_bundle("digits")
+    _, loaded = named_policy(str(tmp_path / "whole" / "last.safetensors"), bundle, 2)
+    assert isinstance(loaded, PredictedPolicy)
+    features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
+    live = PredictedPolicy(whole.model.policy, loaded.action_map, 2)
+    for step in (0, 1):
+        timestep = torch.full((5,), step)
+        torch.testing.assert_close(loaded(features, timestep), live(features, timestep))
+    best = load_policy(tmp_path / "broken", bundle, "last")
+    assert policy_fingerprint(best) == policy_fingerprint(loaded)
+
+
+@pytest.mark.parametrize("algo", OTHERS)
+def test_nothing_is_learned_during_the_warm_up(algo, tmp_path):
+    run = training(tmp_path, algo, trajectories=32 * 2, warmup_rounds=1)
+    seen = []
+    original = run.callback._on_rollout_start
+
+    def weights():
+        return torch.cat([p.detach().flatten().clone() for p in run.model.policy.parameters()])
+
+    def look():
+        seen.append(weights())
+        original()
+
+    run.callback._on_rollout_start = look
+    run.run()
+    assert torch.equal(seen[0], seen[-1]) and not torch.equal(seen[0], weights())
+
+
+@pytest.mark.parametrize("algo", ["a2c", "sac", "td3", "ars"])
+def test_learning_starts_at_the_residual_schedule_and_explores_as_told(algo):
+    config = dataclasses.replace(SMALL, algo=algo, action_std=0.4)
+    bundle = load_bundle("digits")
+    env = NATDecodeVectorEnv(16, bundle, 2, observation="pooled", residual="heuristic")
+    model = make_learner(config, GymnasiumVecEnv(env), bundle)
+    features = torch.randn(6, bundle.num_tokens, bundle.feature_size)
+    timestep = torch.tensor([0, 1, 0, 1, 0, 1])
+    observation = pooled(features, timestep, 2)
+    action, _ = model.predict(observation.numpy(), deterministic=True)
+    np.testing.assert_allclose(action, 0, atol=0.02)
+    if algo in ("a2c", "sac"):
+        torch.manual_seed(0)
+        many = observation[:1].expand(4000, -1).numpy()
+        explored = model.predict(many, deterministic=False)[0] * RAW_SCALE
+        assert explored.std(axis=0) == pytest.approx(0.4, rel=0.1)
+    policy = PredictedPolicy(model.policy, ActionMap(heuristic_schedule(2)), 2)
+    found = policy(features, timestep)
+    expected = heuristic_schedule(2).table[timestep]
+    # The mean of the quantities under the exploration is close to the schedule, not equal.
+    torch.testing.assert_close(found[:, 1:], expected[:, 1:], atol=0.06, rtol=0.05)
+
+
+def test_a_recurrent_policy_remembers_within_an_episode_only(tmp_path):
+    run = training(tmp_path, "recurrent-ppo")
+    policy = PredictedPolicy(run.model.policy, run.decoder.action_map, 2)
+    torch.nn.init.normal_(run.model.policy.action_net.weight)
+    bundle = run.decoder.bundle
+    one, other = torch.randn(2, 3, bundle.num_tokens, bundle.feature_size)
+    first, second = torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
+    after_one = (policy(one, first), policy(one, second))[1]
+    after_other = (policy(other, first), policy(one, second))[1]
+    assert not torch.allclose(after_one, after_other)
+    again = (policy(one, first), policy(one, second))[1]
+    torch.testing.assert_close(again, after_one)
+
+
+def test_the_replay_buffer_is_part_of_the_state(tmp_path):
+    run = training(tmp_path, "sac")
+    run.run()
+    replay = learner_state(run.model)["replay"]
+    assert int(replay["position"]) == 4 * 4  # rounds, steps of each environment in a round
+    filled = replay["rewards"][:16]
+    assert bool((filled[1::2] != 0).all()) and not bool(filled[::2].any())  # of final images only
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algo": "dqn"}, "^algo: got 'dqn', allowed are"),
+        ({"algo": "sac", "adaptive": False}, "^adaptive: got False, allowed with sac is True"),
+        ({"algo": "a2c", "fresh_samples": True}, "^fresh_samples: got True"),
+        ({"algo": "ars", "num_envs": 32}, "^num_envs: got 32"),
+        ({"algo": "a2c", "algo_options": {"nonesuch": 1}}, "^algo_options: .*nonesuch"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Training(dataclasses.replace(SMALL, out=tmp_path / "run", **changes), progress=False)
+    assert not (tmp_path / "run" / "config.json").exists()
