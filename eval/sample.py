@@ -14,7 +14,10 @@ from eval.policies import chosen_bundle, named_policy, own_num_steps
 from nat_env.bundle import Bundle, balanced_conditions, load_bundle
 from nat_env.files import require_writable_folder, written_aside
 from nat_env.generate import generate
-from nat_env.render import image_grid, to_rgb
+from nat_env.render import canvas, frame_grid, image_grid, to_rgb
+
+FRAME_MILLISECONDS = 500
+"""Of an animation; the last picture stands four times as long."""
 
 _OTHER_FORMATS = {".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp"}
 
@@ -36,6 +39,8 @@ class Arguments(Computation):
     """Names or numbers of the classes; all of them by default."""
     count: int = 16
     """Images altogether, as even among the classes as can be, class by class."""
+    gif: Path | None = None
+    """Also write here how they are decoded, step by step, masked tokens covered."""
     seed: int = 0
     """Image i is drawn with the random numbers of seed + i."""
     scale: int = 4
@@ -53,6 +58,8 @@ class Arguments(Computation):
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
         if self.out.suffix.lower() in _OTHER_FORMATS:
             raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
+        if self.gif is not None and self.gif.suffix.lower() != ".gif":
+            raise ValueError(f"gif: got {str(self.gif)!r}, allowed is a .gif file")
 
 
 def run(arguments: Arguments) -> list[Path]:
@@ -74,12 +81,22 @@ def run(arguments: Arguments) -> list[Path]:
     labels = sample_labels(bundle, arguments.classes, arguments.count)
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
-    images = generate(bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size)
-    if grid:
-        columns = _columns(len(labels), len(labels.unique()))
-        _save(image_grid(images, columns, arguments.scale), arguments.out)
-        return [arguments.out]
+    columns = _columns(len(labels), len(labels.unique()))
+    steps: list[list[Tensor]] = [[] for _ in range(num_steps)]
+    if arguments.gif is not None:
+        require_writable_folder(arguments.gif.parent)
+    images = generate(
+        bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size,
+        lambda record: steps[record.timestep].append(record.ids),
+    )  # fmt: skip
     paths = []
+    if arguments.gif is not None:
+        ids = torch.stack([torch.cat(batches) for batches in steps])  # [T, B, N]
+        _save_animation(bundle, ids, columns, arguments.scale, arguments.gif)
+        paths.append(arguments.gif)
+    if grid:
+        _save(image_grid(images, columns, arguments.scale), arguments.out)
+        return [arguments.out, *paths]
     digits = max(4, len(str(len(labels) - 1)))
     for index, (frame, label) in enumerate(zip(to_rgb(images), labels.tolist(), strict=True)):
         name = "".join(c if c.isalnum() else "-" for c in bundle.class_names[label])
@@ -110,6 +127,21 @@ def _columns(count: int, num_classes: int) -> int:
     return max(1, round(count**0.5))
 
 
+def _save_animation(bundle: Bundle, ids: Tensor, columns: int, scale: int, path: Path) -> None:
+    """The canvas before the first step and after each of ids [T, B, N]."""
+    mask_id = bundle.nat.mask_id
+    canvases = [torch.full_like(ids[0], mask_id), *ids]
+    first, *others = [
+        frame_grid(canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale), columns)
+        for shown in canvases
+    ]
+    durations = [FRAME_MILLISECONDS] * len(others) + [4 * FRAME_MILLISECONDS]
+    with written_aside(path) as aside:
+        first.save(
+            aside, format="GIF", save_all=True, append_images=others, duration=durations, loop=0
+        )
+
+
 def _save(image: Image.Image, path: Path) -> None:
     with written_aside(path) as aside:
         image.save(aside, format="PNG")
@@ -125,7 +157,9 @@ def main() -> None:
         raise SystemExit(f"nat-sample: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("nat-sample: interrupted") from None
-    print(paths[0] if len(paths) == 1 else f"{len(paths)} images in {arguments.out}")
+    print(
+        f"{len(paths)} files in {arguments.out}" if len(paths) > 2 else "\n".join(map(str, paths))
+    )
 
 
 if __name__ == "__main__":

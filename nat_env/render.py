@@ -44,7 +44,11 @@ def to_rgb(images: Tensor) -> np.ndarray:
 
 def image_grid(images: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
     """Images [B, C, H, W] in [0, 1] row by row on a white sheet."""
-    frames = to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2)
+    return frame_grid(to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2), columns, gap)
+
+
+def frame_grid(frames: np.ndarray, columns: int, gap: int = 2) -> Image.Image:
+    """Frames [B, H, W, 3] uint8 row by row on a white sheet."""
     count, height, width, _ = frames.shape
     rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)

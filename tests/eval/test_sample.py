@@ -13,7 +13,7 @@ from agents.checkpoint import load_policy
 from eval.sample import Arguments, run, sample_labels
 from nat_env.generate import generate
 from nat_env.policies import ScheduledPolicy
-from nat_env.render import image_grid, to_rgb
+from nat_env.render import MASK_COLOUR, image_grid, to_rgb
 from nat_env.schedules import heuristic_schedule
 
 
@@ -56,6 +56,24 @@ def test_a_grid_has_a_row_per_class(arguments, images, tmp_path):
     path = tmp_path / "new" / "grid.png"
     assert run(replace(arguments, out=path, scale=3, batch_size=4)) == [path]
     np.testing.assert_array_equal(pixels_of(path), np.asarray(image_grid(images, 3, scale=3)))
+
+
+def test_an_animation_uncovers_the_images(arguments, images, tmp_path):
+    grid, gif = tmp_path / "grid.png", tmp_path / "new" / "steps.gif"
+    assert run(replace(arguments, out=grid, gif=gif, scale=2, batch_size=4)) == [grid, gif]
+    with Image.open(gif) as animation:
+        assert animation.n_frames == 3  # before the first step, after each of two
+        frames = []
+        for index in range(3):
+            animation.seek(index)
+            frames.append(np.asarray(animation.convert("RGB")).astype(int))
+    shown = np.asarray(image_grid(images, 3, scale=2)).astype(int)
+    covered = [(abs(frame - MASK_COLOUR).max(axis=2) < 12).mean() for frame in frames]
+    inside = 1 - (shown.min(axis=2) == 255).mean()
+    assert covered[0] > 0.9 * inside > covered[1] > covered[2] == 0
+    assert abs(frames[2] - shown).mean() < 3  # a palette of 256 colours
+    with pytest.raises(ValueError, match="gif: got"):
+        replace(arguments, gif=tmp_path / "steps.mp4")
 
 
 def test_a_run_brings_its_bundle_and_steps(arguments, digits, make_run):
