@@ -123,9 +123,4 @@ class AdversarialReward(VectorWrapper):
                 raise ValueError("images: none given, and no episode has ended since last update")
             images, conditions = torch.cat(self._images), torch.cat(self._conditions)
         self._images, self._conditions = [], []
-        results = []
-        for _ in range(num_updates):
-            size = min(self.model.config.batch_size, len(images))
-            chosen = torch.randperm(len(images), generator=self.model.generator)[:size]
-            results.append(self.model.update(images[chosen], conditions[chosen]))
-        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+        return self.model.update(images, conditions, num_updates)

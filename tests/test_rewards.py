@@ -12,6 +12,7 @@ from PIL import Image
 from nat_env import NATDecodeVectorEnv, load_bundle
 from nat_env.files import load_state, save_state
 from nat_env.reals import discriminator_reals
+from nat_env.rewards import adversarial
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.discriminator import FeatureDiscriminator
 from nat_env.rewards.pretrained import JudgeLogLikelihood
@@ -423,18 +424,15 @@ def test_rewards_of_a_rollout_come_from_one_discriminator(bundle):
 class Recorder:
     """Stands in for the model and keeps what it learns from."""
 
-    config = DiscriminatorConfig(batch_size=16)
-
     def __init__(self):
-        self.generator = torch.Generator().manual_seed(0)
-        self.batches = []
+        self.given = []
 
     def __call__(self, images, conditions):
         return torch.full((len(images),), 0.25)
 
-    def update(self, images, conditions):
-        self.batches.append((images, conditions))
-        return {"loss": float(len(self.batches))}
+    def update(self, images, conditions, num_updates):
+        self.given.append((images, conditions))
+        return {"loss": float(num_updates)}
 
 
 def test_update_learns_from_what_was_decoded_since_the_last(bundle):
@@ -454,13 +452,12 @@ def test_update_learns_from_what_was_decoded_since_the_last(bundle):
             (tuple(i.flatten().tolist()), int(c))
             for i, c in zip(torch.cat(images), torch.cat(labels), strict=True)
         }
-        recorder.batches.clear()
-        assert env.update(3) == {"loss": 2.0}  # the mean of 1, 2, 3
-        assert len(recorder.batches) == 3
-        for batch in recorder.batches:
-            assert len(batch[0]) == 3 * episodes  # fewer than a batch: each once
-            shown = {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(*batch, strict=True)}
-            assert shown == everything
+        recorder.given.clear()
+        assert env.update(3) == {"loss": 3.0}
+        (given,) = recorder.given
+        assert len(given[0]) == 3 * episodes
+        shown = {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(*given, strict=True)}
+        assert shown == everything
 
 
 def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
@@ -474,19 +471,39 @@ def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
             images.append(env.unwrapped.final_images)
     env.update(1)
     newest = torch.cat(images)[-7:]
-    shown = sorted(i.flatten().tolist() for i in recorder.batches[0][0])
+    shown = sorted(i.flatten().tolist() for i in recorder.given[0][0])
     assert shown == sorted(i.flatten().tolist() for i in newest)
     with pytest.raises(ValueError, match=r"^capacity: "):
         AdversarialReward(make_env(bundle), recorder, capacity=0)
 
 
-def test_update_takes_batches_of_the_models_size():
-    recorder = Recorder()
-    env = AdversarialReward(make_env(load_bundle("digits", "float32"), 2), recorder)
+@pytest.mark.parametrize("trunk", ["scratch", "features"])
+@pytest.mark.parametrize("limit", [0, 2**29])
+def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, monkeypatch):
+    """Against steps one by one, the frozen features computed anew in each."""
+    monkeypatch.setattr(adversarial, "EMBEDDINGS_LIMIT", limit)
+    config = DiscriminatorConfig(trunk=trunk, widths=(8, 16), batch_size=16)
+    reals, real_labels = stub_images(64, True, 1)
+    frozen = None if trunk == "scratch" else ClassifierTrunk(bundle.features)
+    model, twin = (
+        AdversarialRewardModel(reals, real_labels, 10, config, trunk=frozen) for _ in range(2)
+    )
     images, labels = stub_images(50, False)
-    env.update(4, images, labels)
-    assert [len(i) for i, _ in recorder.batches] == [16] * 4
-    assert len({str(i) for i, _ in recorder.batches}) == 4
+    result = model.update(images, labels, num_updates=4)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(4):
+        fake = torch.randperm(50, generator=generator)[:16]
+        real = torch.randint(64, (16,), generator=generator)
+        on_fake = twin.discriminator(images[fake], labels[fake])
+        on_real = twin.discriminator(reals[real], real_labels[real])
+        loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        twin.optimizer.zero_grad()
+        loss.backward()
+        twin.optimizer.step()
+        losses.append(loss.item())
+    assert result["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    torch.testing.assert_close(model(images, labels), twin(images, labels), rtol=1e-4, atol=1e-5)
 
 
 def test_update_with_nothing_to_learn_from_is_refused(bundle):
@@ -514,7 +531,7 @@ def test_fresh_samples_take_the_place_of_the_buffer(bundle):
     play(env)
     images, labels = stub_images(8, False)
     env.update(1, images, labels)
-    shown, shown_labels = recorder.batches[0]
+    shown, shown_labels = recorder.given[0]
     order = [int((images == image).flatten(1).all(dim=1).nonzero()) for image in shown]
     assert sorted(order) == list(range(8))
     assert torch.equal(shown_labels, labels[order])

@@ -1,8 +1,11 @@
 """The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +17,9 @@ from nat_env.rewards.trunks import Trunk
 REWARD_FORMS = ("sigmoid", "logit", "softplus")
 LOSSES = ("bce", "hinge")
 TRUNKS = ("features", "scratch", "efficientnet", "transformer")
+
+EMBEDDINGS_LIMIT = 2**29
+"""Bytes that what a frozen trunk says of all real images may take; above, it is asked each time."""
 
 
 @dataclass(frozen=True)
@@ -121,31 +127,53 @@ class AdversarialRewardModel:
         return F.softplus(logits) if self.config.reward_form == "softplus" else logits
 
     @torch.enable_grad()  # whatever its caller does
-    def update(self, images: Tensor, conditions: Tensor) -> dict[str, float]:
-        """One gradient step on Eq. 14 with a batch of generated images and as many real ones.
+    def update(self, images: Tensor, conditions: Tensor, num_updates: int = 1) -> dict[str, float]:
+        """Gradient steps on Eq. 14, each with a batch of generated images and as many real ones.
+
+        What the frozen part of the discriminator sees is computed once for each image.
 
         Args:
-            images: generated [B, C, H, W] in [0, 1].
-            conditions: their labels [B].
+            images: generated [n, C, H, W] in [0, 1]; a step draws `batch_size` of them, or takes
+                all if they are fewer.
+            conditions: their labels [n].
+            num_updates: gradient steps.
 
         Returns:
-            `loss`, `accuracy_real`, `accuracy_fake`.
+            Means over the steps of `loss`, `accuracy_real`, `accuracy_fake`.
         """
-        chosen = torch.randint(len(self.real_images), (len(images),), generator=self.generator)
-        real = self.real_images[chosen].to(images.device)
-        real = real.float() / 255 if real.dtype == torch.uint8 else real
-        labels = self.real_labels[chosen].to(images.device)
         conditions = conditions.to(images.device)
-        if self.config.augment:
-            real, images = augment(real, self.generator), augment(images, self.generator)
-        real.requires_grad_(self.config.r1 > 0)
-        on_real = self.discriminator(real, labels)
-        on_fake = self.discriminator(images, conditions)
+        embedded = None if self.config.augment else self.discriminator.embed(images)
+        results = []
+        for _ in range(num_updates):
+            size = min(self.config.batch_size, len(images))
+            chosen = torch.randperm(len(images), generator=self.generator)[:size]
+            reals = torch.randint(len(self.real_images), (size,), generator=self.generator)
+            results.append(
+                self._step(
+                    *self._real_batch(reals, images.device),
+                    [part[chosen] for part in embedded]
+                    if embedded is not None
+                    else self.discriminator.embed(augment(images[chosen], self.generator)),
+                    conditions[chosen],
+                )
+            )
+        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+
+    def _step(
+        self,
+        real: Tensor | None,
+        real_embedding: Sequence[Tensor],
+        labels: Tensor,
+        fake_embedding: Sequence[Tensor],
+        conditions: Tensor,
+    ) -> dict[str, float]:
+        on_real = self.discriminator.logits(real_embedding, labels)
+        on_fake = self.discriminator.logits(fake_embedding, conditions)
         if self.config.loss == "bce":
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         else:
             loss = F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean()
-        if self.config.r1:
+        if real is not None:
             (slope,) = torch.autograd.grad(on_real.mean(dim=1).sum(), real, create_graph=True)
             loss = loss + self.config.r1 / 2 * slope.square().sum(dim=(1, 2, 3)).mean()
         self.optimizer.zero_grad()
@@ -156,6 +184,39 @@ class AdversarialRewardModel:
             "accuracy_real": (on_real.mean(dim=1) > 0).float().mean().item(),
             "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean().item(),
         }
+
+    def _real_batch(
+        self, chosen: Tensor, device: torch.device
+    ) -> tuple[Tensor | None, Sequence[Tensor], Tensor]:
+        """Real images [B, C, H, W] if R1 asks for their gradient, their embedding and labels."""
+        labels = self.real_labels[chosen].to(device)
+        if self._real_embeddings is not None:
+            return None, [part[chosen].to(device) for part in self._real_embeddings], labels
+        real = self._reals(chosen, device)
+        if self.config.augment:
+            real = augment(real, self.generator)
+        if not self.config.r1:
+            return None, self.discriminator.embed(real), labels
+        real.requires_grad_()
+        return real, self.discriminator.embed(real), labels
+
+    @cached_property
+    def _real_embeddings(self) -> list[Tensor] | None:
+        """Of all real images; None where they change from step to step, or are too large."""
+        if self.config.augment or self.config.r1:
+            return None
+        device = next(self.discriminator.parameters()).device
+        one = self.discriminator.embed(self._reals(torch.tensor([0]), device))
+        size = sum(part.numel() * part.element_size() for part in one) * len(self.real_images)
+        if size > EMBEDDINGS_LIMIT:
+            return None
+        indices = torch.arange(len(self.real_images)).split(256)
+        pieces = [self.discriminator.embed(self._reals(i, device)) for i in indices]
+        return [torch.cat([part.cpu() for part in parts]) for parts in zip(*pieces, strict=True)]
+
+    def _reals(self, chosen: Tensor, device: torch.device) -> Tensor:
+        real = self.real_images[chosen].to(device)
+        return real.float() / 255 if real.dtype == torch.uint8 else real
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later `load_state_dict` needs to go on as if never stopped."""

@@ -5,6 +5,8 @@ spectral norm: the policy never sees a gradient of the discriminator, so nothing
 one, and without it the same number of updates tells more of the images apart.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -47,9 +49,18 @@ class ScratchDiscriminator(nn.Module):
         self.trunk = nn.Sequential(*layers)
         self.head = ProjectionHead(before, num_classes)
 
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """What of the images [B, C, H, W] no training changes: the images."""
+        return [images]
+
+    def logits(self, embedding: Sequence[Tensor], conditions: Tensor) -> Tensor:
+        """Embedding and labels [B] -> logits [B, positions]."""
+        (images,) = embedding
+        return self.head(self.trunk(images * 2 - 1), conditions)
+
     def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, positions]."""
-        return self.head(self.trunk(images * 2 - 1), conditions)
+        return self.logits(self.embed(images), conditions)
 
 
 class FeatureDiscriminator(nn.Module):
@@ -66,15 +77,22 @@ class FeatureDiscriminator(nn.Module):
         self.branches = nn.ModuleList(_branch(size, width) for size in sizes)
         self.heads = nn.ModuleList(ProjectionHead(width, num_classes) for _ in sizes)
 
-    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, stages], one mean a stage."""
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """What of the images [B, C, H, W] no training changes: the trunk's feature maps."""
         with torch.set_grad_enabled(images.requires_grad):  # for R1 alone
-            stages = self._frozen[0].stages(images)
+            return list(self._frozen[0].stages(images))
+
+    def logits(self, embedding: Sequence[Tensor], conditions: Tensor) -> Tensor:
+        """Embedding and labels [B] -> logits [B, stages], one mean a stage."""
         logits = [
             head(branch(stage), conditions).mean(dim=1)
-            for stage, branch, head in zip(stages, self.branches, self.heads, strict=True)
+            for stage, branch, head in zip(embedding, self.branches, self.heads, strict=True)
         ]
         return torch.stack(logits, dim=1)
+
+    def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, stages]."""
+        return self.logits(self.embed(images), conditions)
 
 
 def _branch(size: int, width: int) -> nn.Sequential:
