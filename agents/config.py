@@ -86,7 +86,7 @@ class TrainConfig:
     warmup_rounds: int = 5
     """Rounds in which only the discriminator learns: an untrained one's normalised reward is
     noise at full amplitude."""
-    eval_every: int = 15
+    eval_every: int = 20
     """Rounds between evaluations."""
     eval_samples: int = 1000
     """Images of an evaluation; their seeds are never used by nat-eval."""
