@@ -76,6 +76,14 @@ def test_imports_follow_the_arrows(package):
     assert not wrong
 
 
+def test_the_examples_need_the_environment_alone():
+    files = sorted((ROOT / "notebooks").glob("*.py"))
+    assert files
+    for file in files:
+        found = imported_modules(file.read_text("utf-8"))
+        assert found & (PACKAGES | LEARNING_LIBRARIES) == {"nat_env"}, file
+
+
 @pytest.mark.parametrize(
     ("package", "line", "caught"),
     [

@@ -1,4 +1,7 @@
-"""torchrl's own wrapper around the vector environment, unmodified."""
+"""torchrl's own wrapper around the vector environment, unmodified, and the example that uses it."""
+
+import importlib.util
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -82,3 +85,30 @@ def test_a_rollout_stops_at_the_end():
     rollout = GymWrapper(make("pooled")).rollout(100)
     assert rollout.batch_size == (NUM_ENVS, NUM_STEPS)
     assert rollout["next", "done"][:, -1].all()
+
+
+def greyness(images, conditions):
+    """1 for an image of mid-grey, 0 for one of black and white: hot sampling blurs the digits."""
+    return (4 * images * (1 - images)).mean(dim=(1, 2, 3))
+
+
+def test_the_example_improves_a_reward():
+    path = Path(__file__).parents[1] / "notebooks" / "torchrl_ppo.py"
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    example = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(example)
+    args = example.Args(num_steps=2, num_updates=30)
+    env = example.make_env(args, greyness)
+    torch.manual_seed(0)
+    actor = example.make_actor(*env.observation_spec["observation"].shape[1:])
+    hot = torch.tensor([[-1.0, 1.0, 0.0, -1.0]]).repeat(2, args.num_envs, 1)
+
+    def mean_return(policy):
+        env.set_seed(10_000)
+        with torch.no_grad():
+            return float(env.rollout(2, policy)["next", "reward"].sum(dim=1).mean())
+
+    start, best = mean_return(actor), mean_return(Fixed(hot.numpy()))
+    assert best > start * 1.15
+    example.train(env, actor, args)
+    assert mean_return(actor) > start + 0.4 * (best - start)
