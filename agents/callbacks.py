@@ -11,20 +11,19 @@ from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
 from agents.algorithms import learner_state, live_policy
+from agents.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.checkpoint import STATE, random_states, save_policy
 from agents.config import TrainConfig
+from agents.evaluation import evaluate
 from agents.policy import ExploringPolicy
+from agents.report import write_report
 from nat_env.bundle import balanced_conditions
 from nat_env.files import save_state
 from nat_env.generate import generate
-from nat_env.judging import judge_frechet_distance
 from nat_env.render import image_grid
 from nat_env.schedules import COLUMNS
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
-
-EVALUATION_SEED = 2**40
-"""nat-eval's seeds stay below: the best checkpoint is not chosen on the samples it is judged by."""
 
 TRAINING_SEED = 2**41
 """Seeds of the training environments start here: sub-environment i of the training with seed s
@@ -110,9 +109,8 @@ class RoundCallback(BaseCallback):
             disable=None if self.progress else True,
         )
         if not self.history:
-            self._evaluate()
-            self._save()
-            self.logger.dump(self.num_timesteps)
+            self.logger.record("hyperparameters", hyperparameters(self.config))
+            self._conclude(evaluate=True)
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
@@ -151,12 +149,20 @@ class RoundCallback(BaseCallback):
             self._update_discriminator(*self._fresh_samples())
         self.rounds += 1
         last = self.rounds == self.config.rounds
-        if self.rounds % self.config.eval_every == 0 or last:
-            self._evaluate()
-        self._save()
-        self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
+        self._conclude(self.rounds % self.config.eval_every == 0 or last)
         if self._bar is not None:
             self._bar.update()
+
+    def _conclude(self, evaluate: bool) -> None:
+        if evaluate:
+            self._evaluate()
+        self._save()
+        if evaluate:  # after its seconds have been counted
+            judge = self.decoder.bundle.judge_name
+            write_report(self.config, judge, self.history, self.seconds)
+        if self.rounds == 1:  # now all that is recorded has been
+            write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
+        self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
 
     def _update_discriminator(self, *samples: torch.Tensor) -> None:
         if self.adversary is None:
@@ -198,32 +204,37 @@ class RoundCallback(BaseCallback):
     def _evaluate(self) -> None:
         """FD of the policy's mean action on fixed seeds; keeps the best policy."""
         started = time.perf_counter()
-        bundle = self.decoder.bundle
-        conditions = balanced_conditions(self.config.eval_samples, bundle.num_classes)
-        learned = live_policy(self.config, self.model, self.decoder.action_map)
-        images = generate(bundle, learned, conditions, self.config.num_steps, EVALUATION_SEED)
-        distance = judge_frechet_distance(bundle, images)
-        about = {
+        bundle, config = self.decoder.bundle, self.config
+        learned = live_policy(config, self.model, self.decoder.action_map)
+        evaluation = evaluate(bundle, learned, config.num_steps, config.eval_samples)
+        distance = evaluation.frechet_distance
+        found = {
             "round": self.rounds,
             "trajectories": self.rounds * self.config.trajectories_per_round,
             "frechet_distance": distance,
         }
-        self.history.append(about)
-        grid = image_grid(images[: 10 * bundle.num_classes], columns=bundle.num_classes)
+        self.history.append(found)
+        about = found | {
+            "judge": bundle.judge_name,
+            "num_samples": config.eval_samples,
+            "actions": evaluation.actions,
+        }
+        grid = image_grid(evaluation.images[: 10 * bundle.num_classes], columns=bundle.num_classes)
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
-        pictures = Path(self.config.out) / "samples"
+        pictures = config.out / "samples"
         pictures.mkdir(exist_ok=True)
         grid.save(pictures / f"round_{self.rounds:05d}.png")
         if distance < self.best_distance:
             self.best_distance = distance
-            save_policy(self.config.out, "best", learned, about)
-        save_policy(self.config.out, "last", learned, about)
+            save_policy(config.out, "best", learned, about)
+        save_policy(config.out, "last", learned, about)
+        self.logger.record("eval/best_frechet_distance", self.best_distance)
         self.logger.record("time/evaluation", time.perf_counter() - started)
         if self._bar is not None:
             self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
             if self._bar.disable and self.progress:  # no terminal: a line now and then
-                print(f"round {self.rounds} of {self.config.rounds}: FD {distance:.2f}", flush=True)
+                print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
 
     def _save(self) -> None:
         now = time.perf_counter()

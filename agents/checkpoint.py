@@ -52,6 +52,15 @@ def load_run_config(folder: Path) -> TrainConfig:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
 
 
+def run_fingerprint(folder: Path) -> str:
+    """Of the bundle of the run in `folder`.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    return _read_config(folder)["fingerprint"]
+
+
 def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     """Check that the run in `folder` can go on with this configuration and bundle.
 
@@ -84,7 +93,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if which not in ("best", "last"):
         raise ValueError(f"which: got {which!r}, allowed are 'best', 'last'")
     config = load_run_config(folder)
-    if _read_config(folder)["fingerprint"] != bundle.fingerprint:
+    if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps)
     policy = untrained_policy(config, bundle, ActionMap(residual))
@@ -100,6 +109,15 @@ def save_policy(folder: Path, which: str, policy: TrainedPolicy, about: dict[str
     """Write a policy as the run's `best` or `last`, with what is known about it."""
     state = {"policy": policy.state_dict(), "about": about}
     save_state(folder / f"{which}.safetensors", state)
+
+
+def load_about(folder: Path, which: str = "best") -> dict[str, Any]:
+    """What is known about a run's policy: its round, FD under which judge, actions at each step.
+
+    Raises:
+        ValueError: the run has no such policy yet.
+    """
+    return load_state(folder / f"{which}.safetensors")["about"]
 
 
 def random_states() -> dict[str, Any]:

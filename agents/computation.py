@@ -1,7 +1,11 @@
 """What all commands that decode have in common: how they compute, not what."""
 
+import os
+import platform
 from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +34,13 @@ class Computation:
     def computation(self) -> dict[str, Any]:
         """These options alone, for another command that this one calls."""
         return {field.name: getattr(self, field.name) for field in fields(Computation)}
+
+
+def machine() -> dict[str, Any]:
+    """What seconds depend on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

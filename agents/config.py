@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 from nat_env.rewards.adversarial import DiscriminatorConfig
 
 
@@ -35,8 +37,9 @@ class TrainConfig:
     num_envs: int = 256
     """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`."""
     algo: str = "ppo"
-    """Learner, see `agents.algorithms.ALGORITHMS`. All but `ppo` see one pooled vector, and take
-    their own defaults for what the options below say of PPO."""
+    """Learner: ppo (AdaNAT's), stock-ppo, a2c, trpo, recurrent-ppo, sac, td3, tqc, crossq or ars.
+    All but ppo see one pooled vector, and take their own defaults for what the options below say
+    of PPO."""
     algo_options: dict[str, int | float | str] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
@@ -54,10 +57,13 @@ class TrainConfig:
     batch_size: int = 256
     """Transitions of a gradient step."""
     clip_range: float = 0.2
+    """PPO's: probability ratios count within 1 - it and 1 + it."""
     value_coefficient: float = 0.5
+    """Weight of the critic's loss beside the actor's."""
     entropy_coefficient: float = 0.0
     """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
     max_grad_norm: float = 0.5
+    """The gradient is shortened to this length."""
     action_std: float = 1.0
     """sigma of Eq. 9 in raw units, at the start. The paper's 0.6 is for 4,096 trajectories a round;
     the fewer there are, the wider they have to explore for the reward to rise above its noise."""
@@ -66,6 +72,7 @@ class TrainConfig:
     discriminator: DiscriminatorConfig = field(
         default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,))
     )
+    """Used by the reward `adversarial` alone."""
     discriminator_updates: int = 30
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
@@ -91,10 +98,16 @@ class TrainConfig:
     eval_samples: int = 1000
     """Images of an evaluation; their seeds are never used by nat-eval."""
     seed: int = 0
+    """Of weights, conditions and random numbers; trainings of two seeds share none."""
     dtype: str = "auto"
+    """Of the transformer: float32, bfloat16, or auto: bfloat16 where the hardware multiplies it
+    fast."""
     device: str = "cpu"
+    """A torch device."""
     threads: int = 2
     """Torch threads; one when another program is busy beside it."""
+    wandb: str | None = None
+    """Also send what TensorBoard is given to this project of Weights & Biases (extra `wandb`)."""
     resume: bool = False
     """Go on with the run in `out`."""
 
@@ -166,7 +179,7 @@ class TrainConfig:
     def as_json(self) -> dict[str, Any]:
         """What identifies the run: everything but where it is and how it was called."""
         values = asdict(self)
-        for name in ("out", "resume", "threads"):
+        for name in ("out", "resume", "threads", "wandb"):
             del values[name]
         return values
 
@@ -174,12 +187,12 @@ class TrainConfig:
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "fashion": (
         "The shipped Fashion-MNIST bundle, minutes on two cores; or one of your own by --bundle.",
-        TrainConfig(Path()),
+        TrainConfig(tyro.MISSING),
     ),
     "digits": (
         "The shipped 8x8 digits, under two minutes: for tests and first steps.",
         TrainConfig(
-            Path(),
+            tyro.MISSING,
             bundle="digits",
             trajectories=20_480,
             hidden_size=64,
@@ -189,7 +202,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "paper": (
         "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle.",
         TrainConfig(
-            Path(),
+            tyro.MISSING,
             num_steps=8,
             trajectories=4096 * 1000,
             trajectories_per_round=4096,

@@ -19,6 +19,7 @@ from agents.checkpoint import (
     save_run_config,
 )
 from agents.config import PRESETS, TrainConfig
+from agents.tracking import start_tracking, wandb_module
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
@@ -38,8 +39,10 @@ class Training:
 
         Raises:
             ValueError: an unknown bundle, a folder that cannot be written, a folder that holds a
-                run already (without `resume`), or one of another bundle or configuration (with).
+                run already (without `resume`), one of another bundle or configuration (with), or
+                `wandb` without its package.
         """
+        wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.resume:
             check_same_run(config.out, config, bundle)
@@ -67,6 +70,7 @@ class Training:
         adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
         if not config.resume:  # only now have all the options been accepted
             save_run_config(config.out, config, bundle)
+        self.tracker = start_tracking(wandb, config) if wandb else None
         self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
         self.callback = RoundCallback(config, self.env, progress)
         if state is not None:
@@ -85,10 +89,12 @@ class Training:
             # log_interval: what belongs to a round is written by the callback, at its end
             self.model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
         self.model.logger.close()
+        if self.tracker is not None:
+            self.tracker.finish()
         results = {
             "bundle": self.config.bundle,
             "num_steps": self.config.num_steps,
-            "judge": f"{self.decoder.bundle.name}-judge",
+            "judge": self.decoder.bundle.judge_name,
             "num_samples": self.config.eval_samples,
             "best_frechet_distance": self.callback.best_distance,
             "history": self.callback.history,

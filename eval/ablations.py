@@ -16,11 +16,11 @@ import tyro
 
 from agents import search
 from agents.cma_es import CmaEsConfig, cma_points, moved_table
+from agents.computation import machine
 from agents.finite_differences import FiniteDifferencesConfig, free_entries
 from eval import autonat
 from eval.evaluate import Reference, check_numbers, evaluate, reference
 from eval.judges import bundle_judge
-from eval.tables import machine
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_json, write_text
 from nat_env.policies import ScheduledPolicy

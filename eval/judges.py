@@ -100,8 +100,8 @@ class JudgedBundle(Protocol):
     """What `bundle_judge` needs of a bundle."""
 
     @property
-    def name(self) -> str:
-        """The bundle's name."""
+    def judge_name(self) -> str:
+        """Printed beside every number that it gives."""
         ...
 
     @property
@@ -111,8 +111,8 @@ class JudgedBundle(Protocol):
 
 
 def bundle_judge(bundle: JudgedBundle) -> Judge:
-    """Wrap the judge that a bundle carries; its name is the bundle's with ``-judge`` added.
+    """Wrap the judge that a bundle carries, under the name that the bundle gives it.
 
     It sees images as they are, so they belong on the device of the bundle's judge.
     """
-    return Judge(f"{bundle.name}-judge", bundle.judge.features)
+    return Judge(bundle.judge_name, bundle.judge.features)

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from agents.algorithms import TrainedPolicy
 from agents.checkpoint import load_policy, load_run_config
+from agents.hub import HUB, shared_folder
 from nat_env.bundle import Bundle, bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 
 ALLOWED = (
     "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's file (json, "
-    "or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors"
+    "or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors, or what "
+    "nat-share wrote: a folder or hub:user/name"
 )
 
 _HEURISTIC = re.compile(r"heuristic(?:\((.*)\))?")
@@ -30,7 +32,7 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
     Args:
         spec: `heuristic`, `heuristic(lambda, k, tau1)`, a file that `Schedule.load` takes, the
             folder of a run, whose best policy is taken, or `best.safetensors` or `last.safetensors`
-            in it.
+            in it, or a shared policy: its folder or `hub:user/name`.
         bundle: what the policy is for.
         num_steps: T >= 1.
 
@@ -85,6 +87,8 @@ def run_of(spec: str) -> tuple[Path, str] | None:
         >>> run_of("runs/a/last.safetensors")
         (PosixPath('runs/a'), 'last')
     """
+    if spec.startswith(HUB):
+        return shared_folder(spec), "best"
     path = Path(spec)
     if path.name in ("best.safetensors", "last.safetensors"):
         return path.parent, path.stem

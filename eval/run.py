@@ -34,9 +34,9 @@ class Arguments(Computation):
     policies: tuple[str, ...]
     """Any of: heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file
     (json, or AutoNAT's yaml), a run folder of nat-train (its best policy) or last.safetensors in
-    one. The first is what the others are compared with. {seed} in a path stands for each of the
-    seeds: runs/a{seed} is a training of its own for each of them. 'name=policy' gives it a name in
-    tables and pictures."""
+    one, what nat-share wrote: a folder or hub:user/name. The first is what the others are compared
+    with. {seed} in a path stands for each of the seeds: runs/a{seed} is a training of its own for
+    each of them. 'name=policy' gives it a name in tables and pictures."""
     out: Path
     """Folder for results.json, table.md, pictures, and the second judge's statistics."""
     num_steps: int = 4

@@ -30,7 +30,7 @@ class Arguments(Computation):
     """A file ending in .png for one grid, or a folder for one PNG per image."""
     policy: str = "heuristic"
     """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file, or a
-    run folder of nat-train."""
+    run folder of nat-train, or what nat-share wrote: a folder or hub:user/name."""
     bundle: str | None = None
     """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""
     num_steps: int | None = None

@@ -21,11 +21,12 @@ import tyro
 
 from agents import search
 from agents.checkpoint import CONFIG
+from agents.computation import machine
 from agents.config import PRESETS, TrainConfig
 from agents.train import Training
 from eval import run
 from eval.evaluate import check_numbers
-from eval.tables import Results, Row, machine
+from eval.tables import Results, Row
 from nat_env.files import require_writable_folder, write_json, write_text
 
 DONE = "done.json"

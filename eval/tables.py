@@ -1,8 +1,6 @@
 """Evaluations as rows: results.json, which a stopped command goes on from, and Markdown tables."""
 
 import json
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from agents.computation import machine
 from eval.evaluate import Evaluation, Reference
 from nat_env.files import write_json
 from nat_env.schedules import COLUMNS
@@ -117,16 +115,6 @@ def _program() -> list[str]:
 
 def _metrics(evaluation: Evaluation, judge: str) -> Row:
     return asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
-
-
-def machine() -> Row:
-    """What seconds depend on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:

@@ -57,6 +57,11 @@ class Bundle:
         return TokenizerConfig.load(self.tokenizer_folder).grid
 
     @property
+    def judge_name(self) -> str:
+        """What stands beside every distance that the judge measured."""
+        return f"{self.name}-judge"
+
+    @property
     def num_classes(self) -> int:
         """Labels are 0 .. num_classes - 1."""
         return len(self.class_names)

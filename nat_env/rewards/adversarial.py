@@ -36,6 +36,7 @@ class DiscriminatorConfig:
     widths: tuple[int, ...] = (32, 64, 128)
     """From scratch: of each convolution, which halves the resolution. Else the last is a head's."""
     learning_rate: float = 5e-4
+    """Of Adam."""
     batch_size: int = 128
     """Real and as many generated images of one update."""
     loss: str = "bce"

@@ -17,7 +17,7 @@ from nat_env.models.efficientnet import EfficientNetLite0
 
 @dataclass(frozen=True)
 class StubBundle:
-    name: str
+    judge_name: str
     judge: Judge
 
 
@@ -82,7 +82,7 @@ def test_batch_size_is_checked():
 
 
 def test_bundle_judge_is_the_bundles(mean_judge):
-    judge = bundle_judge(StubBundle("fashion", mean_judge))
+    judge = bundle_judge(StubBundle("fashion-judge", mean_judge))
     images = random_images(2, 1)
     assert judge.name == "fashion-judge"
     assert torch.equal(judge.features(images), mean_judge.features(images))
