@@ -8,7 +8,15 @@ import torch
 
 import eval.evaluate
 from agents.checkpoint import load_policy
-from eval.evaluate import SEED_LIMIT, SEED_STRIDE, evaluate, floors, reference
+from eval.evaluate import (
+    SEED_LIMIT,
+    SEED_STRIDE,
+    Reference,
+    check_rank,
+    evaluate,
+    floors,
+    reference,
+)
 from eval.judges import Judge, bundle_judge
 from eval.metrics import sample_metrics
 from eval.policies import ShuffledPolicy
@@ -183,3 +191,10 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
         expected = sample_metrics(network(real).numpy(), network(images).numpy(), subset_size=70)
         for field, value in asdict(expected).items():
             assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field
+
+
+def test_a_judge_needs_more_real_images_than_features(pixels):
+    check_rank(Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), 5), ""), 100)
+    few = Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), 4), "")
+    with pytest.raises(ValueError, match=r"^judge: pixels has 4 features, .* 4 real images"):
+        check_rank(few, 100)
