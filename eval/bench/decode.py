@@ -1,38 +1,23 @@
 """Images per second of decoding, where the time goes, and the authors' loop beside it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import product
 from typing import Annotated, Any, Literal
-from unittest.mock import patch
 
 import torch
 import tyro
 
-from eval.bench import peer
 from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
+from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
 from eval.bench.memory import peak_memory
 from eval.bench.report import Row, Section
-from eval.bench.subjects import PAPER_SMALL, subject, untrained_network
-from eval.policies import named_policy
+from eval.bench.subjects import PAPER_SMALL, subject
 from eval.timing import Phases, Spread, interleaved
-from nat_env.bundle import balanced_conditions
-from nat_env.generate import generate
 from nat_env.models.uvit import UViTConfig
-from nat_env.policies import DecodingPolicy
 
-PHASES = ("nat", "sampling", "policy", "tokenizer")
-AUTHORS = "authors' loop"
 CEILING_REPEATS = 10
-
-Around = Callable[[str, Callable[..., Any]], Callable[..., Any]]
-"""Gives a function back with something done around its calls, by the name of its phase."""
-
-# By its full name: `nat_env.generate` is the function that the package exports.
-_generation: Any = import_module("nat_env.generate")
 
 
 @dataclass(frozen=True)
@@ -53,89 +38,6 @@ class DecodeOptions:
     large_num_steps: int = 8
     """T of the U-ViT with random weights at the papers' size S."""
     large_batch_size: int = 16
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is decoded, and how."""
-
-    sizes: str | UViTConfig
-    """See `subject`."""
-    num_steps: int
-    batch_size: int
-    policy: str = "untrained"
-    hidden_size: int = 128
-    """Of the untrained policy network; 512 in the paper."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A loop with its models: this library's, or the authors'."""
-
-    setting: Setting
-    dtype: str
-    authors: bool = False
-
-    @property
-    def name(self) -> str:
-        """To print."""
-        return f"{AUTHORS if self.authors else 'nat_env'}, {self.dtype}"
-
-
-def loop(contestant: Contestant) -> Callable[[Around], None]:
-    """Load what `contestant` needs.
-
-    Returns:
-        Decodes one batch, with what it is given around the functions that make up the `PHASES`.
-
-    Raises:
-        ValueError: an unknown bundle or policy.
-    """
-    setting = contestant.setting
-    models: Any = subject(setting.sizes, contestant.dtype)
-    nat, tokenizer, num_steps = models.nat, models.tokenizer, setting.num_steps
-    policy = _policy(setting, models)
-    conditions = balanced_conditions(setting.batch_size, models.num_classes)
-
-    def ours(around: Around) -> None:
-        with _watched(models, around):
-            generate(models, around("policy", policy), conditions, num_steps, 0, len(conditions))
-
-    def theirs(around: Around) -> None:
-        with patch.object(peer, "authors_step", around("sampling", peer.authors_step)):
-            peer.authors_generate(
-                around("nat", nat.transformer),
-                around("policy", policy),
-                around("tokenizer", tokenizer.decode),
-                conditions,
-                num_steps,
-                nat.num_tokens,
-                nat.mask_id,
-                nat.null_condition,
-            )
-
-    return theirs if contestant.authors else ours
-
-
-@contextmanager
-def _watched(models: Any, around: Around) -> Iterator[None]:
-    """`around` at the functions that `generate` calls, for a while."""
-    watched = [
-        ("nat", models.nat, "passes"),
-        ("sampling", _generation, "decode_step"),
-        ("sampling", _generation, "draw_uniforms"),
-        ("tokenizer", models.tokenizer, "decode"),
-    ]
-    with ExitStack() as stack:
-        for phase, owner, name in watched:
-            stack.enter_context(patch.object(owner, name, around(phase, getattr(owner, name))))
-        yield
-
-
-def _policy(setting: Setting, models: Any) -> DecodingPolicy:
-    if setting.policy == "untrained":
-        return untrained_network(models, setting.num_steps, setting.hidden_size)
-    return named_policy(setting.policy, models, setting.num_steps)[1]
 
 
 def run(options: DecodeOptions, repeats: int) -> list[Section]:
@@ -256,9 +158,3 @@ def _only(row: Row, shares: bool) -> Row:
     """What names the row, with its shares or with all else."""
     names = ("bundle", "T", "batch", "loop")
     return {k: v for k, v in row.items() if k in names or k.endswith("_share") == shares}
-
-
-def prepared(contestant: Contestant) -> Callable[[], None]:
-    """A batch to decode, with its models loaded; for `peak_memory`."""
-    decode = loop(contestant)
-    return lambda: decode(lambda name, function: function)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from eval.bench import decode, environment
-from eval.bench.decode import Contestant, Setting
+from eval.bench import environment, loops
 from eval.bench.environment import EnvOptions
+from eval.bench.loops import Contestant, Setting
 from eval.bench.memory import peak_memory
 from eval.bench.report import Row, Section
 from eval.bench.subjects import square_grid
@@ -93,7 +93,7 @@ def run(options: ScaleOptions, repeats: int) -> list[Section]:
             for n in options.num_envs
         }
     } | {
-        axis: {n: Work(decode.prepared, Contestant(s, options.dtype)) for n, s in settings.items()}
+        axis: {n: Work(loops.prepared, Contestant(s, options.dtype)) for n, s in settings.items()}
         for axis, settings in decoded.items()
     }
     rows = [row for axis, sizes in works.items() for row in _rows(axis, sizes, repeats)]

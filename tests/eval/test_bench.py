@@ -8,8 +8,9 @@ import torch
 
 import eval.timing
 from eval.bench.arithmetic import MultiplyAdds
-from eval.bench.decode import PHASES, Contestant, Setting, compared, loop, nat_products
+from eval.bench.decode import compared, nat_products
 from eval.bench.growth import ScaleOptions, exponents, growth_exponent
+from eval.bench.loops import PHASES, Contestant, Setting, loop
 from eval.bench.machine import cpu_name
 from eval.bench.memory import peak_memory
 from eval.bench.peer import authors_generate, authors_step
