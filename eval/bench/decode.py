@@ -1,0 +1,160 @@
+"""Images per second of decoding, where the time goes, and the authors' loop beside it."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
+from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
+from eval.bench.memory import peak_memory
+from eval.bench.report import Row, Section
+from eval.bench.subjects import PAPER_SMALL, subject
+from eval.timing import Phases, Spread, interleaved
+from nat_env.models.uvit import UViTConfig
+
+CEILING_REPEATS = 10
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """Options of the part `decode`."""
+
+    bundles: tuple[str, ...] = ("fashion", "digits")
+    """Shipped names or folders."""
+    num_steps: tuple[int, ...] = (4, 8)
+    """Values of T."""
+    batch_sizes: tuple[int, ...] = (16, 128)
+    dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    """Of the transformer, in this library's loop; the authors' loop is in float32."""
+    policy: str = "untrained"
+    """A policy network before its training, which does what the heuristic does, or whatever
+    nat-eval takes for a policy."""
+    large: Annotated[UViTConfig | None, tyro.conf.Suppress] = PAPER_SMALL
+    large_num_steps: int = 8
+    """T of the U-ViT with random weights at the papers' size S."""
+    large_batch_size: int = 16
+
+
+def run(options: DecodeOptions, repeats: int) -> list[Section]:
+    """Measure.
+
+    Raises:
+        ValueError: an unknown bundle or policy, or a number that is not allowed.
+    """
+    settings = [
+        Setting(*chosen, options.policy)
+        for chosen in product(options.bundles, options.num_steps, options.batch_sizes)
+    ]
+    rows = [row for setting in settings for row in compared(setting, options.dtypes, repeats)]
+    if options.large is not None:
+        steps, batch_size = options.large_num_steps, options.large_batch_size
+        setting = Setting(options.large, steps, batch_size, hidden_size=512)
+        rows += compared(setting, options.dtypes, repeats, memory=True)
+    return [
+        Section(
+            "Decoding",
+            [_only(row, shares=False) for row in rows],
+            "The loops by turns. `authors' loop`: AdaNAT's as described, 2 T + 1 separate passes, "
+            "same weights and policy, float32. Ratio: images per second against it, repeat by "
+            "repeat. This library keeps the pass on the all-masked canvas from batch to batch. "
+            "Peak: resident memory in a process of its own.",
+        ),
+        Section(
+            "Where the decoding time goes",
+            [_only(row, shares=True) for row in rows],
+            "Medians. Sampling: the transition and its random numbers. Of ceiling: what the "
+            "matrix products of the NAT take at the best speed of their shapes, one by one, "
+            "against what the NAT takes.",
+        ),
+    ]
+
+
+def compared(
+    setting: Setting, dtypes: tuple[str, ...], repeats: int, memory: bool = False
+) -> list[Row]:
+    """This library's loop in each dtype and the authors' loop, a row each."""
+    ours = [Contestant(setting, dtype) for dtype in dtypes]
+    contestants = [*ours, Contestant(setting, "float32", authors=True)]
+    loops = {c.name: loop(c) for c in contestants}
+    kept: dict[str, list[Phases]] = {name: [] for name in loops}
+
+    def timed(name: str) -> Callable[[], None]:
+        def decode() -> None:
+            kept[name].append(Phases())
+            loops[name](kept[name][-1].timed)
+
+        return decode
+
+    seconds = interleaved({name: timed(name) for name in loops}, repeats)
+    authors = seconds[contestants[-1].name]
+    return [
+        _row(c, loops[c.name], seconds[c.name], authors, kept[c.name][-repeats:], memory)
+        for c in contestants
+    ]
+
+
+def _row(
+    contestant: Contestant,
+    decode: Callable[[Around], None],
+    seconds: list[float],
+    authors: list[float],
+    phases: list[Phases],
+    memory: bool,
+) -> Row:
+    setting = contestant.setting
+    count = MultiplyAdds()
+    decode(count.counted)
+    total = sum(count.counts.values())
+    row: Row = {
+        "bundle": subject(setting.sizes, contestant.dtype).name,
+        "T": setting.num_steps,
+        "batch": setting.batch_size,
+        "loop": contestant.name,
+        "images_per_second": Spread.of([setting.batch_size / s for s in seconds]),
+        "ratio": Spread.of([theirs / s for theirs, s in zip(authors, seconds, strict=True)]),
+        "million_multiply_adds_per_image": total / setting.batch_size / 1e6,
+    }
+    if memory:
+        row["peak_mb"] = peak_memory(prepared, contestant).peak
+    row |= _shares(seconds, phases)
+    row["policy_multiply_adds_share"] = count.counts["policy"] / total
+    nat_seconds = Spread.of([p.seconds["nat"] for p in phases]).median
+    dtype = getattr(torch, contestant.dtype)
+    row["of_ceiling_share"] = ceiling_seconds(nat_products(decode), dtype, CEILING_REPEATS) / (
+        nat_seconds
+    )
+    return row
+
+
+def _shares(seconds: list[float], phases: list[Phases]) -> Mapping[str, float]:
+    """Medians over the repeats of each phase's part of the whole, and of what is left."""
+    parts = [[p.seconds[name] / s for name in PHASES] for p, s in zip(phases, seconds, strict=True)]
+    columns = zip(*[[*p, 1 - sum(p)] for p in parts], strict=True)
+    names = [f"{name}_share" for name in (*PHASES, "rest")]
+    return {n: Spread.of(values).median for n, values in zip(names, columns, strict=True)}
+
+
+def nat_products(decode: Callable[[Around], None]) -> Counter[Product]:
+    """The matrix products of the NAT in one batch."""
+    recorder = ProductRecorder()
+
+    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with recorder:
+                return function(*args, **kwargs)
+
+        return wrapped if name == "nat" else function
+
+    decode(recorded)
+    return recorder.products
+
+
+def _only(row: Row, shares: bool) -> Row:
+    """What names the row, with its shares or with all else."""
+    names = ("bundle", "T", "batch", "loop")
+    return {k: v for k, v in row.items() if k in names or k.endswith("_share") == shares}

@@ -1,0 +1,219 @@
+import functools
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import eval.timing
+from eval.bench.arithmetic import MultiplyAdds
+from eval.bench.decode import compared, nat_products
+from eval.bench.growth import ScaleOptions, exponents, growth_exponent
+from eval.bench.loops import PHASES, Contestant, Setting, loop
+from eval.bench.machine import cpu_name
+from eval.bench.memory import peak_memory
+from eval.bench.peer import authors_generate, authors_step
+from eval.bench.run import Arguments
+from eval.bench.subjects import RandomBundle, untrained_network
+from eval.bench.training import LEARNERS, Rounds, TrainOptions, configuration
+from eval.timing import Phases, Spread, interleaved
+from nat_env.decoding import decode_step
+from nat_env.models.uvit import NATOutput, UViTConfig
+from nat_env.schedules import heuristic_schedule
+
+TINY = UViTConfig(codebook_size=6, num_tokens=4, num_classes=3, hidden_size=8, depth=3, num_heads=2)
+ROW = 3 * (12 * 8**2 * 5 + 2 * 5**2 * 8) + 2 * 8**2 * 5 + (8**2 + 8 * 6) * 4
+"""Multiply-adds of a pass of TINY on one row: three blocks (linear layers and attention on 4 tokens
+and the class token), one long skip, head."""
+
+POLICY = sum(
+    [
+        4 * 8 + 8 * 8,  # timestep
+        8 * 16 + 8 * 32 + 8 * 16,  # modulations
+        8 * 9 + 8 * 2,  # depth-wise and point-wise convolution to the one cell of 2 x 2 tokens
+        2 * 16 + 16 * 8 + 8 * 4,
+    ]
+)
+"""Of a policy network 8 wide."""
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_without_noise_the_authors_step_is_that_of_the_library(last):
+    generator = torch.Generator().manual_seed(0)
+    batch, num_tokens, codes = 64, 16, 9
+    logits, null_logits = torch.randn(2, batch, num_tokens, codes, generator=generator)
+    uniforms = torch.rand(batch, num_tokens, 2, generator=generator)
+    ids = torch.randint(codes, (batch, num_tokens), generator=generator)
+    share = torch.rand(batch, 1, generator=generator)  # from few to nearly all masked
+    ids[torch.rand(ids.shape, generator=generator) < share] = codes
+    actions = torch.rand(batch, 4, generator=generator)
+    actions[:, 1] = 1e-6  # tau_1: the arg max
+    actions[:, 2] = 0.0  # tau_2: no Gumbel noise
+    sampled, remasked = authors_step(ids, logits, null_logits, actions, codes)
+    at_end = torch.full((batch,), last)
+    ours = decode_step(ids, logits, null_logits, actions, uniforms, at_end, codes)
+    assert torch.equal(ours, sampled if last else remasked)
+    counts = (ours == codes).sum(dim=1)
+    assert last or len(set(counts.tolist())) > 5  # the actions matter
+
+
+def test_the_authors_loop_makes_2t_plus_1_passes_of_which_the_last_is_for_nothing():
+    calls = []
+
+    def transformer(ids, condition):
+        calls.append((condition.tolist(), int((ids == 5).sum())))
+        return NATOutput(torch.zeros(2, 4, 5), torch.zeros(2, 4, 1))
+
+    def policy(features, timestep):
+        return torch.tensor([[0.5, 1.0, 1.0, 0.0]]).expand(2, 4)
+
+    ids = authors_generate(transformer, policy, lambda ids: ids, torch.tensor([0, 1]), 3, 4, 5, 9)
+    kinds = [condition for condition, _ in calls]
+    assert kinds == [[0, 1], [9, 9], [0, 1], [9, 9], [0, 1], [9, 9], [0, 1]]
+    assert [masked for _, masked in calls] == [8, 8, 4, 4, 4, 4, 4]  # m = 1 / 2 to the end
+    assert int(ids.max()) < 5  # what is decoded is filled nevertheless
+
+
+@pytest.mark.parametrize(("authors", "passes"), [(False, 2 * 2), (True, 2 * 3 + 1)])
+def test_multiply_adds_are_those_counted_by_hand(authors, passes):
+    contestant = Contestant(Setting(TINY, 3, 2, hidden_size=8), "float32", authors)
+    decode = loop(contestant)
+    decode(lambda name, function: function)  # keeps the first pass
+    count = MultiplyAdds()
+    decode(count.counted)
+    assert count.counts["nat"] == 2 * passes * ROW
+    assert count.counts["policy"] == 2 * 3 * POLICY
+    products = nat_products(decode)
+    assert sum(n * np.prod(shape) for shape, n in products.items()) == count.counts["nat"]
+
+
+def test_phases_of_decoding_are_parts_of_the_whole(digits):
+    passes, decode = digits.nat.passes, digits.tokenizer.decode
+    ours, theirs = compared(Setting("digits", 2, 4), ("float32",), repeats=1)
+    for row in (ours, theirs):
+        shares = [row[f"{name}_share"] for name in (*PHASES, "rest")]
+        assert all(share > 0 for share in shares)
+        assert sum(shares) == pytest.approx(1)
+    assert theirs["ratio"] == Spread(1, 1, 1)
+    speed = ours["images_per_second"].median / theirs["images_per_second"].median
+    assert ours["ratio"].median == pytest.approx(speed)
+    assert (digits.nat.passes, digits.tokenizer.decode) == (passes, decode)
+
+
+def test_a_phase_in_another_is_not_counted_twice(monkeypatch):
+    now = 0.0
+
+    def takes(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(eval.timing.time, "perf_counter", lambda: now)
+    phases = Phases()
+    inner = phases.timed("inner", takes)
+
+    def outer():
+        inner(2)
+        takes(3)
+        inner(4)
+
+    timed = phases.timed("outer", outer)
+    timed()
+    timed()
+    assert phases.seconds == {"inner": 12, "outer": 6}
+
+
+def test_contestants_go_by_turns_and_warm_up_first(monkeypatch):
+    now, calls = 0.0, []
+
+    def contestant(name, seconds):
+        def call():
+            nonlocal now
+            calls.append(name)
+            now += seconds * len(calls)
+
+        return call
+
+    monkeypatch.setattr(eval.timing.time, "perf_counter", lambda: now)
+    seconds = interleaved({"a": contestant("a", 1), "b": contestant("b", 10)}, repeats=2)
+    assert calls == ["a", "b"] * 3
+    assert seconds == {"a": [3, 5], "b": [40, 60]}
+    assert Spread.of(seconds["b"]) == Spread(50, 40, 60)
+
+
+def test_exponents_are_those_that_the_numbers_grow_with():
+    rows = [
+        {"axis": axis, "size": n, "seconds": Spread.of([0.3 * n**power]), "memory_mb": 7.0}
+        for axis, power in (("tokens", 1.5), ("steps", 1.0))
+        for n in (16, 64, 100, 1024)
+    ]
+    tokens, steps = exponents(rows)
+    assert tokens["time_exponent"] == pytest.approx(1.5)
+    assert steps["time_exponent"] == pytest.approx(1.0)
+    assert tokens["memory_exponent"] == pytest.approx(0.0)
+    # A straight line through points off it: slope of log values 0, 1, 1 over log sizes 0, 1, 2.
+    assert growth_exponent(np.exp([0, 1, 2]), np.exp([0, 1, 1])) == pytest.approx(0.5)
+
+
+def test_peak_memory_is_that_of_the_work_alone():
+    ballast = torch.ones(2**26)  # 256 MB of this process's own
+    memory = peak_memory(functools.partial, torch.ones, 25 * 2**20)
+    assert 100 <= memory.rise < 150
+    assert memory.peak == pytest.approx(memory.before + memory.rise)
+    del ballast
+
+
+def test_the_untrained_network_is_the_heuristic():
+    models = RandomBundle(TINY, "float32")
+    policy = untrained_network(models, 4, hidden_size=8)
+    features = models.nat.first_passes(torch.zeros(4, dtype=torch.int64)).features
+    actions = policy(features, torch.arange(4))
+    torch.testing.assert_close(actions, heuristic_schedule(4).table, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner, tmp_path):
+    config = configuration(TrainOptions("digits", trajectories_per_round=8))
+    config = replace(config, out=tmp_path / "run", dtype="float32", discriminator_updates=2)
+    rounds = Rounds(learner, config)
+    before = {k: v.clone() for k, v in rounds.model.policy.state_dict().items()}
+    heads = {k: v.clone() for k, v in rounds.env.model.discriminator.state_dict().items()}
+    phases = Phases()
+    started = time.perf_counter()
+    rounds.run(phases)
+    elapsed = time.perf_counter() - started
+    assert set(phases.seconds) == {"rollout", "policy", "discriminator"}
+    assert 0 < sum(phases.seconds.values()) <= elapsed
+    assert rounds.model.num_timesteps == 8 * config.num_steps
+    assert rounds.model._n_updates == config.epochs
+    after = rounds.model.policy.state_dict()
+    assert any(not torch.equal(v, after[k]) for k, v in before.items())
+    judged = rounds.env.model.discriminator.state_dict()
+    assert any(not torch.equal(v, judged[k]) for k, v in heads.items())
+
+
+def test_the_processors_name_is_read(tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: Some CPU: fast\nmodel name\t: other\n")
+    assert cpu_name(path) == "Some CPU: fast"
+    assert cpu_name(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda out: Arguments(out, parts=()), "parts"),
+        (lambda out: Arguments(out, repeats=0), "repeats"),
+        (lambda out: Arguments(out, threads=0), "threads"),
+        (lambda out: ScaleOptions(num_envs=(4,)), "num_envs"),
+        (lambda out: ScaleOptions(num_tokens=(49, 50)), "num_tokens"),
+        (lambda out: ScaleOptions(num_steps=(4, 0)), "num_steps"),
+        (lambda out: configuration(TrainOptions("none")), "preset"),
+        (lambda out: growth_exponent([2, 2], [1, 1]), "sizes"),
+        (lambda out: growth_exponent([1, 2], [0, 1]), "values"),
+        (lambda out: interleaved({}, 0), "repeats"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(make, name, tmp_path):
+    with pytest.raises(ValueError, match=name):
+        make(tmp_path)
