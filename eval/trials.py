@@ -163,17 +163,21 @@ class Group:
                     continue
                 if arguments.progress:
                     print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
-                folder = self._folder(name, seed)
+                folder = self.folder(name, seed)
                 started = time.perf_counter()
                 method.prepare(Trial(arguments, self.num_steps, seed, folder))
                 seconds = time.perf_counter() - started
                 done = {"seconds_since_last_start": seconds, "machine": machine()}
                 write_json(folder / DONE, self._identity | done)
 
+    def folder(self, name: str, seed: int | str) -> Path:
+        """Of a trial."""
+        return self.out / name / str(seed)
+
     def evaluation(self) -> run.Arguments:
         """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
         specs = [
-            f"{name}={self._folder(name, '{seed}') / method.policy}"
+            f"{name}={self.folder(name, '{seed}') / method.policy}"
             for name, method in self.methods.items()
         ]
         arguments = self.arguments
@@ -197,16 +201,13 @@ class Group:
             "images": arguments.budget, "num_steps": self.num_steps, "bundle": arguments.bundle
         }  # fmt: skip
 
-    def _folder(self, name: str, seed: int | str) -> Path:
-        return self.out / name / str(seed)
-
     def _is_done(self, name: str, seed: int) -> bool:
         """Whether a trial is.
 
         Raises:
             ValueError: it is, with something else than is asked for.
         """
-        path = self._folder(name, seed) / DONE
+        path = self.folder(name, seed) / DONE
         if not path.is_file():
             return False
         found = json.loads(path.read_text())
