@@ -5,7 +5,7 @@ A new one is an entry of `ALGORITHMS`.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
+from agents import spaces as tuning
 from agents.config import TrainConfig, linear
 from agents.network import AdaNATNetwork
 from agents.policy import AdaNATPolicy, LearnedPolicy
@@ -46,7 +47,11 @@ class Algorithm:
     policy: str | type[BasePolicy]
     options: Callable[[TrainConfig], dict[str, Any]]
     """Of the learner's constructor; `TrainConfig.algo_options` come after them."""
+    space: tuning.Space
+    """What `nat-tune` varies."""
     observation: str = "pooled"
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Of a `TrainConfig`, where the values of the presets do not fit the learner."""
 
 
 def algorithm_of(config: TrainConfig) -> Algorithm:
@@ -256,30 +261,40 @@ def _ars(config: TrainConfig) -> dict[str, Any]:
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm("AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, "features"),
-    "stock-ppo": Algorithm(
-        "PPO as it comes", waiting(stable_baselines3.PPO), "MlpPolicy", _with_batches
+    "ppo": Algorithm(
+        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, tuning.ADANAT, "features"
     ),
-    "a2c": Algorithm("A2C", waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy),
+    "stock-ppo": Algorithm(
+        "PPO as it comes",
+        waiting(stable_baselines3.PPO), "MlpPolicy", _with_batches, tuning.CLIPPED,
+    ),
+    "a2c": Algorithm("A2C", waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy, tuning.A2C),
     "trpo": Algorithm(
-        "trust-region policy optimisation", waiting(sb3_contrib.TRPO), "MlpPolicy", _with_batches
+        "trust-region policy optimisation",
+        waiting(sb3_contrib.TRPO), "MlpPolicy", _with_batches, tuning.TRPO,
     ),
     "recurrent-ppo": Algorithm(
-        "PPO with an LSTM", waiting(sb3_contrib.RecurrentPPO), "MlpLstmPolicy", _recurrent
+        "PPO with an LSTM",
+        waiting(sb3_contrib.RecurrentPPO), "MlpLstmPolicy", _recurrent, tuning.CLIPPED,
     ),
     "sac": Algorithm(
-        "soft actor-critic", waiting(stable_baselines3.SAC), "MlpPolicy", _off_policy
+        "soft actor-critic",
+        waiting(stable_baselines3.SAC), "MlpPolicy", _off_policy, tuning.WITH_TARGETS,
     ),
     "td3": Algorithm(
         "twin delayed deterministic policy gradient",
-        waiting(stable_baselines3.TD3), "MlpPolicy", _td3,
+        waiting(stable_baselines3.TD3), "MlpPolicy", _td3, tuning.WITH_TARGETS,
     ),
     "tqc": Algorithm(
-        "truncated quantile critics", waiting(sb3_contrib.TQC), "MlpPolicy", _off_policy
+        "truncated quantile critics",
+        waiting(sb3_contrib.TQC), "MlpPolicy", _off_policy, tuning.WITH_TARGETS,
     ),
     "crossq": Algorithm(
         "CrossQ: batch normalisation, no target networks",
-        waiting(sb3_contrib.CrossQ), "MlpPolicy", _off_policy,
+        waiting(sb3_contrib.CrossQ), "MlpPolicy", _off_policy, tuning.OFF_POLICY,
     ),
-    "ars": Algorithm("augmented random search, a linear policy", ARS, "LinearPolicy", _ars),
+    "ars": Algorithm(
+        "augmented random search, a linear policy",
+        ARS, "LinearPolicy", _ars, tuning.ARS, fit={"num_envs": 32},
+    ),
 }  # fmt: skip

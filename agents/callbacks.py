@@ -1,6 +1,7 @@
 """What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ FRESH_SEED = 2**50
 SEED_STRIDE = 2**28
 """Between trainings with seeds s and s + 1; more than any of them draws."""
 
+OnEvaluation = Callable[[dict[str, float]], None]
+"""Called with round, trajectories and frechet_distance after each evaluation; an exception in it
+ends the training."""
+
 
 class RoundCallback(BaseCallback):
     """One round: rollout, discriminator, policy update; then evaluation and checkpoint.
@@ -49,6 +54,7 @@ class RoundCallback(BaseCallback):
         config: TrainConfig,
         env: NATDecodeVectorEnv | AdversarialReward,
         progress: bool = True,
+        on_evaluation: OnEvaluation = lambda about: None,
     ) -> None:
         """Serve a training of `config` on `env`."""
         super().__init__()
@@ -58,6 +64,7 @@ class RoundCallback(BaseCallback):
         self.adversary = env if isinstance(env, AdversarialReward) else None
         """The discriminator, where the reward is one."""
         self.progress = progress
+        self.on_evaluation = on_evaluation
         self.rounds = 0
         self.best_distance = float("inf")
         self.history: list[dict[str, float]] = []
@@ -235,6 +242,7 @@ class RoundCallback(BaseCallback):
             self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
             if self._bar.disable and self.progress:  # no terminal: a line now and then
                 print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
+        self.on_evaluation(found)
 
     def _save(self) -> None:
         now = time.perf_counter()

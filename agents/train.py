@@ -9,7 +9,7 @@ import tyro
 from stable_baselines3.common.logger import configure
 
 from agents.algorithms import algorithm_of, load_learner_state, make_learner
-from agents.callbacks import SEED_STRIDE, TRAINING_SEED, RoundCallback
+from agents.callbacks import SEED_STRIDE, TRAINING_SEED, OnEvaluation, RoundCallback
 from agents.checkpoint import (
     CONFIG,
     STATE,
@@ -34,7 +34,12 @@ from nat_env.wrappers import AdversarialReward
 class Training:
     """A training run: environment, reward model, learner, and their state on disk."""
 
-    def __init__(self, config: TrainConfig, progress: bool = True) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: bool = True,
+        on_evaluation: OnEvaluation = lambda about: None,
+    ) -> None:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
 
         Raises:
@@ -72,7 +77,7 @@ class Training:
             save_run_config(config.out, config, bundle)
         self.tracker = start_tracking(wandb, config) if wandb else None
         self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
-        self.callback = RoundCallback(config, self.env, progress)
+        self.callback = RoundCallback(config, self.env, progress, on_evaluation)
         if state is not None:
             self._restore(state)
 
@@ -85,12 +90,15 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Train to the end; gives and writes the results (`results.json`)."""
         left = self.total_timesteps - self.model.num_timesteps
-        if left > 0:
-            # log_interval: what belongs to a round is written by the callback, at its end
-            self.model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
-        self.model.logger.close()
-        if self.tracker is not None:
-            self.tracker.finish()
+        model: Any = self.model
+        try:
+            if left > 0:
+                # log_interval: what belongs to a round is written by the callback, at its end
+                model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)
+        finally:
+            model.logger.close()
+            if self.tracker is not None:
+                self.tracker.finish()
         results = {
             "bundle": self.config.bundle,
             "num_steps": self.config.num_steps,

@@ -1,10 +1,11 @@
-"""Pictures of numbers: a training's course, and precision against recall."""
+"""Pictures of numbers: the course of trainings, and precision against recall."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, write
@@ -47,6 +48,64 @@ def save_training(
         write(figure, x, y - 8, label, size=8.5)
         pixel_axes(figure, x, y, width, height).imshow(np.asarray(picture.convert("RGB")))
     save(figure, path)
+
+
+def save_learning_curves(
+    path: Path,
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    level: float,
+    about: str,
+) -> None:
+    """FD over the trainings of several learners: mean over seeds, and a band from best to worst.
+
+    Args:
+        path: a PNG.
+        histories: by learner, one for each seed, see `save_training`.
+        level: FD of the heuristic, drawn as a line.
+        about: bundle, judge and N, for the heading.
+    """
+    figure = new_figure(1000, 560)
+    explanation = f"{about}. Line: mean over seeds. Band: from the lowest to the highest seed."
+    heading(figure, "FD over training, learner by learner", explanation, 76)
+    figure.subplots_adjust(left=0.08, right=0.8, top=0.84, bottom=0.11)
+    axes = figure.subplots()
+    axes.axhline(level, color=COLOURS[0], linestyle="--", label=f"heuristic ({level:.2f})")
+    colours = COLOURS[1:]
+    for index, (name, seeds) in enumerate(histories.items()):
+        trajectories, mean, lowest, highest = seed_band(seeds)
+        colour = colours[index % len(colours)]
+        dashes = ("-", "-.", ":")[index // len(colours) % 3]  # more learners than colours
+        label = f"{name} ({mean[-1]:.2f})"
+        axes.plot(trajectories, mean, dashes, color=colour, marker="o", markersize=3, label=label)
+        axes.fill_between(trajectories, lowest, highest, color=colour, alpha=0.15, linewidth=0)
+    axes.set_yscale("log")  # some diverge
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.yaxis.set_minor_formatter("{x:.3g}")
+    axes.set_xlabel("trajectories (images generated for training)")
+    axes.set_ylabel("FD")
+    axes.grid(alpha=0.25, which="both")
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center right", frameon=False, title="FD at the end")
+    save(figure, path)
+
+
+def seed_band(histories: Sequence[Sequence[Mapping[str, float]]]) -> NDArray[np.float64]:
+    """Trajectories, and the mean, lowest and highest FD over seeds [4, n].
+
+    Args:
+        histories: one for each seed, see `save_training`; only evaluations that all have count.
+
+    Example:
+        >>> one = [{"trajectories": n, "frechet_distance": d} for n, d in ((0, 2.0), (8, 1.0))]
+        >>> two = [{"trajectories": n, "frechet_distance": d} for n, d in ((0, 4.0), (8, 1.5))]
+        >>> seed_band([one, two])[:, 1]
+        array([8.  , 1.25, 1.  , 1.5 ])
+    """
+    by_seed = [{r["trajectories"]: r["frechet_distance"] for r in rows} for rows in histories]
+    shared = sorted(set.intersection(*(set(found) for found in by_seed)))
+    distances = np.array([[found[point] for point in shared] for found in by_seed])  # [seeds, n]
+    return np.stack([shared, distances.mean(0), distances.min(0), distances.max(0)])
 
 
 def save_precision_recall(path: Path, rows: Sequence[Row], bundle: str) -> None:

@@ -112,7 +112,7 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)
     results = Results(arguments.out / RESULTS)
-    judges = _judges(arguments, bundle)
+    judges = references(arguments, bundle)
 
     shuffled = [
         replace(c, name=f"{c.name}, features shuffled", shuffled=True)
@@ -153,7 +153,13 @@ def _contestants(arguments: Arguments, seeds: tuple[int, ...], bundle: Bundle) -
     return contestants
 
 
-def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:
+def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
+    """The judges asked for, and what they compare samples with.
+
+    Raises:
+        ValueError: too few samples for a judge.
+        ImportError: the second judge's packages are not installed.
+    """
     judges = [bundle_judge(bundle)]
     if arguments.second_judge:
         resolution = arguments.second_judge_resolution
@@ -161,12 +167,12 @@ def _judges(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     if arguments.inception is not None:
         judges.append(inception_v3(arguments.inception, device=arguments.device))
     cache = arguments.out / "references"
-    references = [
+    found = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
     ]
-    for judged in references:
+    for judged in found:
         check_rank(judged, arguments.num_samples)
-    return references
+    return found
 
 
 def _evaluated(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import eval.curves
-from eval.curves import save_precision_recall, save_training
+from eval.curves import save_learning_curves, save_precision_recall, save_training
 
 
 @pytest.fixture
@@ -73,3 +73,24 @@ def test_points_are_the_seeds_and_their_mean(tmp_path, figures):
     np.testing.assert_allclose(two[0], [[0.9, 0.1]])
     legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert legend == ["one", "two"]
+
+
+def test_a_learning_curve_is_the_mean_over_seeds_within_the_lowest_and_the_highest(
+    tmp_path, figures
+):
+    def history(*distances):
+        return [{"trajectories": 8 * i, "frechet_distance": d} for i, d in enumerate(distances)]
+
+    short = history(3.0, 2.0)  # an evaluation that one seed does not have is left out
+    histories = {"one": [history(1.0, 4.0, 0.5), short], "two": [history(2.0, 1.0)]}
+    save_learning_curves(tmp_path / "out.png", histories, 0.7, "about")
+    axes = figures[0].axes[0]
+    level, one, two = axes.lines
+    assert set(level.get_ydata()) == {0.7}
+    np.testing.assert_array_equal(one.get_xydata(), [[0, 2.0], [8, 3.0]])
+    np.testing.assert_array_equal(two.get_xydata(), [[0, 2.0], [8, 1.0]])
+    band = {tuple(corner) for corner in axes.collections[0].get_paths()[0].vertices}
+    assert band == {(0, 1.0), (0, 3.0), (8, 2.0), (8, 4.0)}
+    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert legend == ["heuristic (0.70)", "one (3.00)", "two (1.00)"]
+    assert one.get_color() != two.get_color()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 import eval.suite
+import eval.trials
 from agents.config import PRESETS
 from eval.suite import CLAIMS, METHODS, Arguments, orderings, suite
 
@@ -21,7 +22,7 @@ def arguments(tmp_path, monkeypatch) -> Arguments:
         warmup_rounds=1,
         eval_samples=50,
     )
-    monkeypatch.setitem(eval.suite.PRESETS, "digits", ("", small))
+    monkeypatch.setitem(PRESETS, "digits", ("", small))
     return Arguments(
         tmp_path,
         bundle="digits",
@@ -62,12 +63,12 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.suite, "Training", refuse)
+    monkeypatch.setattr(eval.trials, "Training", refuse)
     monkeypatch.setattr(eval.suite.search, "search", refuse)
     assert suite(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
         suite(replace(arguments, seeds=(0, 1, 2)))
-    with pytest.raises(ValueError, match="was made with 256 images, now 288 are asked for"):
+    with pytest.raises(ValueError, match="was made with images = 256, now 288 is asked for"):
         suite(replace(arguments, images=288))
 
 

@@ -1,0 +1,227 @@
+"""Trials: trainings and searches from scratch, a folder for each, made once, then compared.
+
+What the comparisons of decoding policies (`eval.suite`, `eval.algorithms`) are made of.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tyro
+
+from agents.checkpoint import CONFIG
+from agents.computation import machine
+from agents.config import PRESETS, TrainConfig
+from agents.train import Training
+from eval import run
+from eval.evaluate import check_numbers
+from nat_env.bundle import load_bundle
+from nat_env.files import require_writable_folder, write_json
+
+DONE = "done.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Options of a command that trains or searches from scratch and compares what comes out."""
+
+    out: Path
+    """Folder for the report, and a sub-folder for each trial."""
+    quick: bool = False
+    """Seed 0, two thirds of the images, N = 2000: about an hour on two cores."""
+    bundle: str = "fashion"
+    """A shipped bundle's name."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int | None = None
+    """Budget of each training or search; by default that of the bundle's preset of nat-train."""
+    num_samples: int = 10_000
+    """N, images of an evaluation."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
+    threads: int = 2
+    """Torch threads; one when another program is busy beside it."""
+    progress: Annotated[bool, tyro.conf.Suppress] = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a bundle without a preset, no seed, or a number out of its range.
+        """
+        if self.bundle not in PRESETS or self.bundle == "paper":
+            allowed = sorted(PRESETS.keys() - {"paper"})
+            raise ValueError(f"bundle: got {self.bundle!r}, allowed are {allowed}")
+        if not self.seeds:
+            raise ValueError("seeds: got none, allowed is at least one")
+        for name in ("images", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name}: got {value}, allowed is >= 1")
+        for seed in self.seeds:
+            check_numbers(self.num_samples, seed, batch_size=1)
+
+    @property
+    def preset(self) -> TrainConfig:
+        """Of nat-train for the bundle."""
+        return PRESETS[self.bundle][1]
+
+    @property
+    def budget(self) -> int:
+        """Images of each trial, by `images`, `quick` and the preset."""
+        default = self.preset.trajectories
+        return self.images or (default * 2 // 3 if self.quick else default)
+
+    def resolved(self) -> Self:
+        """With the numbers that `quick` and defaults stand for."""
+        found = dataclasses.replace(self, images=self.budget)
+        if not self.quick:
+            return found
+        return dataclasses.replace(found, seeds=(0,), num_samples=min(self.num_samples, 2000))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method at one T and seed."""
+
+    arguments: Comparison
+    num_steps: int
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a policy."""
+
+    about: str
+    prepare: Callable[[Trial], None]
+    """Train or search in the trial's folder, or go on there."""
+    policy: str
+    """The policy's file in that folder. Of a training its last one: which was the best is known by
+    evaluations only, that no budget counts and that hide a reward which leads astray."""
+
+
+def training(about: str, **changes: Any) -> Method:
+    """A method that is nat-train with some options changed."""
+
+    def prepare(trial: Trial) -> None:
+        config = training_config(trial, **changes)
+        Training(config, trial.arguments.progress).run()
+
+    return Method(about, prepare, "last.safetensors")
+
+
+def training_config(trial: Trial, **changes: Any) -> TrainConfig:
+    """The bundle's preset with the trial's T, seed, budget and folder, and some options changed."""
+    return dataclasses.replace(
+        trial.arguments.preset,
+        out=trial.folder,
+        num_steps=trial.num_steps,
+        trajectories=trial.arguments.budget,
+        seed=trial.seed,
+        threads=trial.arguments.threads,
+        resume=(trial.folder / CONFIG).is_file(),
+        **changes,
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods at one T, by name: a trial for each of them and each seed, and their evaluation."""
+
+    arguments: Comparison
+    methods: Mapping[str, Method]
+    num_steps: int
+    out: Path
+    """Folder of the evaluation; the trial of a method and seed is in `name/seed` under it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of nat-eval, besides those that follow from the comparison."""
+
+    def check(self) -> None:
+        """Refuse, before any training, what would be refused after it.
+
+        Raises:
+            ValueError: a folder that cannot be written, a trial done with another budget, T or
+                bundle, or too few samples for a judge.
+            ImportError: the second judge's packages are not installed.
+        """
+        require_writable_folder(self.out)
+        for name in self.methods:
+            for seed in self.arguments.seeds:
+                self._is_done(name, seed)
+        run.references(self.evaluation(), load_bundle(self.arguments.bundle))
+
+    def make(self) -> None:
+        """Make the trials that are not done."""
+        arguments = self.arguments
+        for seed in arguments.seeds:
+            for name, method in self.methods.items():
+                if self._is_done(name, seed):
+                    continue
+                if arguments.progress:
+                    print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
+                folder = self.folder(name, seed)
+                started = time.perf_counter()
+                method.prepare(Trial(arguments, self.num_steps, seed, folder))
+                seconds = time.perf_counter() - started
+                done = {"seconds_since_last_start": seconds, "machine": machine()}
+                write_json(folder / DONE, self._identity | done)
+
+    def folder(self, name: str, seed: int | str) -> Path:
+        """Of a trial."""
+        return self.out / name / str(seed)
+
+    def evaluation(self) -> run.Arguments:
+        """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
+        specs = [
+            f"{name}={self.folder(name, '{seed}') / method.policy}"
+            for name, method in self.methods.items()
+        ]
+        arguments = self.arguments
+        return run.Arguments(
+            policies=("heuristic", *specs),
+            out=self.out,
+            num_steps=self.num_steps,
+            num_samples=arguments.num_samples,
+            seeds=arguments.seeds,
+            bundle=arguments.bundle,
+            second_judge=arguments.second_judge,
+            threads=arguments.threads,
+            progress=arguments.progress,
+            **self.options,
+        )
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        arguments = self.arguments
+        return {
+            "images": arguments.budget, "num_steps": self.num_steps, "bundle": arguments.bundle
+        }  # fmt: skip
+
+    def _is_done(self, name: str, seed: int) -> bool:
+        """Whether a trial is.
+
+        Raises:
+            ValueError: it is, with something else than is asked for.
+        """
+        path = self.folder(name, seed) / DONE
+        if not path.is_file():
+            return False
+        found = json.loads(path.read_text())
+        for key, asked in self._identity.items():
+            if found.get(key, asked) != asked:
+                raise ValueError(
+                    f"out: {path.parent} was made with {key} = {found[key]}, now {asked} is asked "
+                    "for; choose another folder"
+                )
+        return True
+
+
+def budgets(arguments: Comparison, methods: Mapping[str, Method]) -> str:
+    """What each method is and may spend, as a Markdown table."""
+    lines = ["| method | how | images of a training or search |", "| --- | --- | ---: |"]
+    lines += [f"| {name} | {m.about} | {arguments.budget} |" for name, m in methods.items()]
+    return "\n".join(lines)
