@@ -172,7 +172,10 @@ class TrainConfig:
 
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
-    "fashion": ("The shipped Fashion-MNIST bundle, minutes on two cores.", TrainConfig(Path())),
+    "fashion": (
+        "The shipped Fashion-MNIST bundle, minutes on two cores; or one of your own by --bundle.",
+        TrainConfig(Path()),
+    ),
     "digits": (
         "The shipped 8x8 digits, under two minutes: for tests and first steps.",
         TrainConfig(

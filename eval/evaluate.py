@@ -163,12 +163,17 @@ def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
 
 
 def check_rank(judged: Reference, num_samples: int) -> None:
-    """Check that the covariance of so many samples has full rank.
+    """Check that the covariances of so many samples and of the real images have full rank.
 
     Raises:
-        ValueError: there are not more samples than features.
+        ValueError: there are not more samples, or not more real images, than features.
     """
     size = judged.statistics.mean.size
+    if judged.statistics.count <= size:
+        raise ValueError(
+            f"judge: {judged.judge.name} has {size} features, allowed are fewer than the "
+            f"bundle's {judged.statistics.count} real images; leave that judge out"
+        )
     if num_samples <= size:
         raise ValueError(
             f"num_samples: got {num_samples}, allowed is > {size}, the number of features of the "

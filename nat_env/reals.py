@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nat_env.bundle import Bundle
+from nat_env.image_folder import find_images, read_images
 
 REALS = ("reconstructed", "raw")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
 def discriminator_reals(
@@ -52,35 +50,18 @@ def folder_images(folder: Path, bundle: Bundle) -> tuple[Tensor, Tensor]:
         bundle: gives classes, channels and size.
 
     Returns:
-        Images [n, C, H, W] uint8 and labels [n] int64.
+        Images [n, C, H, W] uint8 and labels [n] int64, see `read_images`.
 
     Raises:
-        ValueError: no such folder, a sub-folder that is no class, a file that is no image, or no
-            images at all.
+        ValueError: a sub-folder that is no class, or what `find_images` and `read_images` refuse.
     """
-    if not folder.is_dir():
-        raise ValueError(f"folder: {str(folder)!r} is not a folder")
-    _, channels, height, width = bundle.real_images.shape
-    images, labels = [], []
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        if sub.name.casefold() not in bundle.labels_by_name:
+    found = find_images(folder)
+    for name in found.files:
+        if name.casefold() not in bundle.labels_by_name:
             raise ValueError(
-                f"folder: {str(sub)!r} is no class of bundle {bundle.name!r}; allowed are "
-                f"{', '.join(bundle.class_names)} or 0 .. {bundle.num_classes - 1}"
+                f"folder: {str(folder / name)!r} is no class of bundle {bundle.name!r}; allowed "
+                f"are {', '.join(bundle.class_names)} or 0 .. {bundle.num_classes - 1}"
             )
-        for path in sorted(p for p in sub.iterdir() if p.suffix.lower() in _SUFFIXES):
-            try:
-                with Image.open(path) as image:
-                    picture = image.convert("L" if channels == 1 else "RGB")
-                    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
-            except (UnidentifiedImageError, OSError) as error:
-                raise ValueError(f"folder: {str(path)!r} is no image ({error})") from error
-            images.append(torch.from_numpy(pixels.copy()).view(height, width, channels))
-            labels.append(bundle.labels_by_name[sub.name.casefold()])
-    if not images:
-        raise ValueError(
-            f"folder: {str(folder)!r} holds no images in sub-folders named by class "
-            f"({', '.join(sorted(_SUFFIXES))})"
-        )
-    stacked = torch.stack(images).permute(0, 3, 1, 2).contiguous()  # [n, C, H, W]
-    return stacked, torch.tensor(labels)
+    labels = [bundle.labels_by_name[path.parent.name.casefold()] for path in found.paths]
+    _, channels, height, width = bundle.real_images.shape
+    return read_images(found.paths, (height, width), channels), torch.tensor(labels)

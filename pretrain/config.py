@@ -1,7 +1,10 @@
-"""What a bundle is made with: one dataclass, one preset per shipped bundle."""
+"""What a bundle is made with: one dataclass, a preset for each kind of data set."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from nat_env.models.classifier import ClassifierConfig
+from nat_env.models.tokenizer import TokenizerConfig
+from nat_env.models.uvit import UViTConfig
 from pretrain.classifier import ClassifierTraining
 from pretrain.loop import LoopConfig
 from pretrain.tokenizer import TokenizerTraining
@@ -29,8 +32,50 @@ class PretrainConfig:
     features: ClassifierTraining = field(default_factory=ClassifierTraining)
     """A classifier of its own seed, for a discriminator to stand on."""
     num_real: int = 10_000
-    """Real training images kept for a discriminator."""
+    """Real training images kept for a discriminator, or all if there are fewer."""
     seed: int = 0
+
+    def sizes(
+        self, channels: int, image_size: tuple[int, int], num_classes: int
+    ) -> tuple[TokenizerConfig, UViTConfig, ClassifierConfig, ClassifierConfig]:
+        """Of tokenizer, transformer, judge and features, for such images.
+
+        Raises:
+            ValueError: sizes that do not go together.
+        """
+        tokenizer = TokenizerConfig(
+            image_size,
+            channels,
+            self.codebook_size,
+            self.patch_size,
+            self.tokenizer_widths,
+            latent_channels=self.latent_channels,
+        )
+        transformer = UViTConfig(
+            self.codebook_size,
+            tokenizer.grid[0] * tokenizer.grid[1],
+            num_classes,
+            self.hidden_size,
+            self.depth,
+            self.num_heads,
+            self.dropout,
+        )
+        judge = ClassifierConfig(channels, num_classes, self.judge_widths)
+        return tokenizer, transformer, judge, replace(judge, widths=self.features_widths)
+
+    def longer(self, factor: float) -> "PretrainConfig":
+        """With `factor` times the epochs of every training."""
+
+        def stretched(loop: LoopConfig) -> LoopConfig:
+            return replace(loop, epochs=loop.epochs * factor)
+
+        return replace(
+            self,
+            tokenizer=replace(self.tokenizer, loop=stretched(self.tokenizer.loop)),
+            transformer=replace(self.transformer, loop=stretched(self.transformer.loop)),
+            judge=replace(self.judge, loop=stretched(self.judge.loop)),
+            features=replace(self.features, loop=stretched(self.features.loop)),
+        )
 
 
 PRESETS: dict[str, PretrainConfig] = {
@@ -63,5 +108,21 @@ PRESETS: dict[str, PretrainConfig] = {
         judge=ClassifierTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
         features_widths=(32, 64),
         features=ClassifierTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
+    ),
+    # For 20,000 images; `pretrain.folder.folder_config` adapts it to those there are.
+    "folder": PretrainConfig(
+        tokenizer=TokenizerTraining(
+            loop=LoopConfig(epochs=6, batch_size=32, learning_rate=1.5e-3, warmup_steps=50)
+        ),
+        transformer=TransformerTraining(
+            loop=LoopConfig(epochs=12, batch_size=64, learning_rate=1.5e-3, warmup_steps=50),
+            ema_decay=0.995,
+        ),
+        judge=ClassifierTraining(
+            loop=LoopConfig(epochs=3, batch_size=32, learning_rate=1e-3, warmup_steps=50)
+        ),
+        features=ClassifierTraining(
+            loop=LoopConfig(epochs=2, batch_size=32, learning_rate=1e-3, warmup_steps=50)
+        ),
     ),
 }

@@ -51,9 +51,10 @@ class TokenizerConfig:
         Raises:
             ValueError: an image size that the factor does not divide.
         """
-        if any(side % self.factor for side in self.image_size):
+        if any(side < 1 or side % self.factor for side in self.image_size):
             raise ValueError(
-                f"image_size: got {self.image_size}, must be multiples of the factor {self.factor}"
+                f"image_size: got {self.image_size}, allowed are multiples of the tokenizer's "
+                f"factor {self.factor}"
             )
 
 

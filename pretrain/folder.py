@@ -1,0 +1,111 @@
+"""One's own images as a data set: a folder with one sub-folder per class, of any size."""
+
+from dataclasses import replace
+
+import torch
+
+from nat_env.image_folder import ImageFolder, read_images
+from pretrain.config import PRESETS, PretrainConfig
+from pretrain.data import LabelledImages
+
+MIN_CLASS_IMAGES = 10
+"""Two of them are for testing."""
+MIN_IMAGES = 200
+"""160 of them are for training: more than a judge's 64 features, whose covariance would have no
+full rank, and than the 128 real images in a discriminator's batch."""
+TEST_EVERY = 5
+"""One image in so many is for testing."""
+PRESET_IMAGES = 20_000
+"""Training images that the preset `folder` is written for."""
+MAX_REPEATS = 10
+"""At most so many times its epochs."""
+FINE_SIZE = 48
+"""Pixels above which a token stands for 8 x 8 of them instead of 4 x 4."""
+
+
+def check_folder(folder: ImageFolder) -> None:
+    """Check that there is enough to learn from.
+
+    Raises:
+        ValueError: one class only, two whose names differ in case alone, or too few images.
+    """
+    path, counts = str(folder.path), {name: len(paths) for name, paths in folder.files.items()}
+    if len(counts) < 2:
+        raise ValueError(
+            f"folder: {path!r} has one class, allowed are two or more: a judge learns its "
+            "features by telling them apart; sort the images into sub-folders"
+        )
+    if len({name.casefold() for name in counts}) < len(counts):
+        raise ValueError(
+            f"folder: {path!r} has sub-folders whose names differ in upper and lower case alone; "
+            "rename them"
+        )
+    few = [f"{name!r} {count}" for name, count in counts.items() if count < MIN_CLASS_IMAGES]
+    if few:
+        raise ValueError(
+            f"folder: {path!r} has sub-folders with too few images ({', '.join(few)}), allowed is "
+            f"at least {MIN_CLASS_IMAGES}; add some, or remove or merge these sub-folders"
+        )
+    if sum(counts.values()) < MIN_IMAGES:
+        raise ValueError(
+            f"folder: {path!r} holds {sum(counts.values())} images, allowed is at least "
+            f"{MIN_IMAGES}; add some"
+        )
+
+
+def folder_images(
+    folder: ImageFolder, image_size: int, channels: int | None = None, name: str | None = None
+) -> LabelledImages:
+    """Read all images, and put one in five of each class aside for testing.
+
+    The split depends on the files' number and names alone, not on the seed of a training, so that
+    two bundles of a folder are measured on the same images.
+
+    Args:
+        folder: what is there, see `find_images`; the class names are those of the sub-folders.
+        image_size: height and width that they are resized and cropped to, see `read_images`.
+        channels: 1 (grey) or 3 (colour). By default 1 if all images are grey, else 3.
+        name: of the data set; by default the folder's.
+
+    Raises:
+        ValueError: too few images (see `check_folder`), or files that cannot be read.
+    """
+    check_folder(folder)
+    images = read_images(folder.paths, (image_size, image_size), channels or 3)
+    if channels is None and bool((images == images[:, :1]).all()):
+        images = images[:, :1].contiguous()
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.tensor([len(paths) for paths in folder.files.values()])
+    labels = torch.arange(len(counts)).repeat_interleave(counts)
+    ranks = torch.cat([torch.randperm(int(count), generator=generator) for count in counts])
+    test = ranks < (counts // TEST_EVERY)[labels]
+    return LabelledImages(
+        name=name or folder.path.resolve().name,
+        class_names=tuple(folder.files),
+        train_images=images[~test],
+        train_labels=labels[~test],
+        test_images=images[test],
+        test_labels=labels[test],
+    )
+
+
+def folder_config(num_images: int, image_size: int, epochs_factor: float = 1.0) -> PretrainConfig:
+    """The preset `folder` for so many training images of that size.
+
+    A network needs some thousand gradient steps to learn anything, of however many images they
+    are. So epochs grow as images get fewer; up to `MAX_REPEATS` times, for after that it learns
+    the images by heart.
+
+    Example:
+        >>> [folder_config(n, 32).transformer.loop.epochs for n in (20_000, 4_000, 1_000)]
+        [12.0, 60.0, 120.0]
+    """
+    config = PRESETS["folder"]
+    if image_size > FINE_SIZE:  # one more halving: a transformer's time grows with the tokens
+        config = replace(
+            config,
+            tokenizer_widths=(*config.tokenizer_widths, 64),
+            judge_widths=(*config.judge_widths, config.judge_widths[-1]),
+            features_widths=(*config.features_widths, config.features_widths[-1]),
+        )
+    return config.longer(epochs_factor * min(PRESET_IMAGES / num_images, MAX_REPEATS))

@@ -1,0 +1,146 @@
+"""Making a bundle: all parts trained on a data set, measured, and written."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nat_env.bundle import balanced_conditions
+from nat_env.bundle_writer import save_bundle
+from nat_env.files import require_writable_folder, write_json
+from nat_env.models.classifier import features_of
+from nat_env.statistics import GaussianStatistics, frechet_distance
+from pretrain.classifier import accuracy, train_classifier
+from pretrain.config import PretrainConfig
+from pretrain.data import LabelledImages
+from pretrain.tokenizer import encode_all, train_tokenizer
+from pretrain.transformer import train_transformer
+
+
+def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: Path) -> None:
+    """Train all parts on `data`, measure them, and write the bundle to `out`.
+
+    Raises:
+        ValueError: a folder that cannot be written, sizes that do not go together, fewer images
+            than a judge needs, or `work` holds the parts of another configuration or data set.
+    """
+    count, channels, height, width = data.train_images.shape
+    tokenizer_size, transformer_size, judge_size, features_size = config.sizes(
+        channels, (height, width), len(data.class_names)
+    )
+    if count <= judge_size.widths[-1]:
+        raise ValueError(
+            f"train_images: got {count}, allowed are more than the judge's {judge_size.widths[-1]} "
+            "features, whose covariance they have to give"
+        )
+    require_writable_folder(out)
+    require_writable_folder(work)
+    _claim(work, config, data)
+    tokenizer = train_tokenizer(
+        data.train_images, tokenizer_size, config.tokenizer, work, config.seed
+    )
+    ids = encode_all(tokenizer, data.train_images)
+    judge = train_classifier(
+        data.train_images, data.train_labels, judge_size, config.judge, work, config.seed, "judge"
+    )
+    features = train_classifier(
+        data.train_images,
+        data.train_labels,
+        features_size,
+        config.features,
+        work,
+        config.seed + 1,
+        "features",
+    )
+    transformer = train_transformer(
+        ids, data.train_labels, transformer_size, config.transformer, work, config.seed
+    )
+
+    statistics = balanced_statistics(features_of(judge, data.train_images), data.train_labels)
+    held_out = balanced_statistics(features_of(judge, data.test_images), data.test_labels)
+    reconstructed = torch.cat([tokenizer.decode(b) for b in ids.split(256)])
+    decoded = balanced_statistics(features_of(judge, reconstructed), data.train_labels)
+    quality = {
+        "judge_test_accuracy": accuracy(judge, data.test_images, data.test_labels),
+        "real_floor": frechet_distance(held_out, statistics),
+        "reconstruction_floor": frechet_distance(decoded, statistics),
+        "reconstruction_mse": float(
+            (reconstructed - data.train_images.float() / 255).square().mean()
+        ),
+        "codes_in_use": int(ids.unique().numel()),
+        "floors_measured_on": f"{held_out.count} test images and {len(ids)} reconstructed "
+        f"training images against {statistics.count} training images, {data.name} judge",
+    }
+    chosen = _balanced_subset(data.train_labels, config.num_real, config.seed)
+    save_bundle(
+        out,
+        name=data.name,
+        class_names=data.class_names,
+        tokenizer=tokenizer,
+        transformer=transformer,
+        judge=judge,
+        features=features,
+        statistics=statistics,
+        real_images=data.train_images[chosen],
+        real_labels=data.train_labels[chosen],
+        real_ids=ids[chosen],
+        training=asdict(config),
+        quality=quality,
+    )
+    print(json.dumps(quality, indent=2))
+    print(f"bundle written to {out}")
+
+
+def balanced_statistics(features: Tensor, labels: Tensor) -> GaussianStatistics:
+    """Statistics in which each class weighs the same, as it does among generated images.
+
+    Without it a distance would tell how uneven the classes are, which no policy can change. With
+    even classes they are the usual mean and unbiased covariance.
+
+    Args:
+        features: [n, D].
+        labels: [n].
+
+    Example:
+        >>> features, labels = (
+        ...     torch.tensor([[0.0], [0.0], [0.0], [4.0]]),
+        ...     torch.tensor([0, 0, 0, 1]),
+        ... )
+        >>> balanced_statistics(features, labels).mean
+        array([2.])
+    """
+    values = features.double().numpy()
+    _, which, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)
+    weights = 1 / (len(counts) * counts[which])  # [n], sum 1
+    mean = weights @ values
+    centred = values - mean
+    covariance = (weights[:, None] * centred).T @ centred / (1 - np.square(weights).sum())
+    return GaussianStatistics(mean, (covariance + covariance.T) / 2, count=len(values))
+
+
+def _claim(work: Path, config: PretrainConfig, data: LabelledImages) -> None:
+    """Write what the checkpoints are of beside them; refuse those of something else."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for part in (data.train_images, data.train_labels):
+        digest.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
+    path = work / "config.json"
+    if path.is_file() and json.loads(path.read_text())["digest"] != digest.hexdigest():
+        raise ValueError(
+            f"work: {str(work)!r} holds parts of another configuration or of other images; choose "
+            "another folder or delete it"
+        )
+    write_json(path, {"digest": digest.hexdigest(), "config": asdict(config)})
+
+
+def _balanced_subset(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """Indices of at most `count` images at random, classes as even as can be."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    num_classes = int(labels.max()) + 1
+    wanted = torch.bincount(balanced_conditions(count, num_classes), minlength=num_classes)
+    parts = [shuffled[labels[shuffled] == c][: int(wanted[c])] for c in range(num_classes)]
+    return torch.cat(parts).sort().values
