@@ -9,16 +9,17 @@ RUN := $(VENV)/bin/python
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types clean
+.PHONY: help demo test notebooks lint types clean
 
 help:
-	@echo "make demo    train a decoding policy on the shipped bundle, evaluate it, write runs/demo"
-	@echo "make test    run the test suite, doctests included; one file: make test ARGS=tests/test_x.py"
-	@echo "make lint    check style and formatting (ruff)"
-	@echo "make types   check types (pyright)"
-	@echo "make clean   remove .venv, caches and build products; runs/ stays"
+	@echo "make demo       train a decoding policy on the shipped bundle, evaluate it, write runs/demo"
+	@echo "make test       run the test suite, doctests included; one file: make test ARGS=tests/test_x.py"
+	@echo "make notebooks  run the notebooks in full, in place: their pictures and numbers are renewed"
+	@echo "make lint       check style and formatting (ruff)"
+	@echo "make types      check types (pyright)"
+	@echo "make clean      remove .venv, caches and build products; runs/ stays"
 	@echo
-	@echo "PYTHON=python3.12 chooses the interpreter of a new .venv, ARGS=... adds to demo and test."
+	@echo "PYTHON=python3.12 chooses the interpreter of a new .venv, ARGS=... adds to demo, test, notebooks."
 
 demo: $(VENV)/.installed
 	@echo "==> Training and evaluating a decoding policy; the report goes to runs/demo"
@@ -26,7 +27,15 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@echo "==> Running the tests"
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q $(ARGS)
+	@NAT_FAST=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q --nbmake $(ARGS)
+
+# Only what is needed to open them is kept of the metadata: the rest changes with every run.
+notebooks: $(VENV)/.installed-notebooks
+	@echo "==> Running the notebooks in full; a quarter to half an hour on two cores"
+	@env -u NAT_FAST $(RUN) -m nbconvert --to notebook --inplace --execute \
+		--ClearMetadataPreprocessor.enabled=True \
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
+		$(or $(ARGS),$(wildcard notebooks/*.ipynb))
 
 lint: $(VENV)/.installed-dev
 	@echo "==> Checking style and formatting"
@@ -60,6 +69,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
 	$(call install,test)
+
+$(VENV)/.installed-notebooks: pyproject.toml | $(VENV)/bin/pip
+	$(call install,notebooks)
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/pip
 	$(call install,dev)

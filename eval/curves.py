@@ -119,7 +119,8 @@ def save_precision_recall(path: Path, rows: Sequence[Row], bundle: str) -> None:
     measured = [row for row in rows if "precision" in row]
     judges = list(dict.fromkeys(row["judge"] for row in measured))
     policies = list(dict.fromkeys(row["policy"] for row in measured))
-    figure = new_figure(420 * len(judges) + 260, 460)
+    width = 420 * len(judges) + 260
+    figure = new_figure(width, 460)
     heading(
         figure,
         f"{bundle}: precision against recall",
@@ -127,8 +128,9 @@ def save_precision_recall(path: Path, rows: Sequence[Row], bundle: str) -> None:
         "Small: each seed. Large: their mean.",
         56,
     )
-    right = 1 - 250 / (420 * len(judges) + 260)
-    figure.subplots_adjust(left=0.09, right=right, top=0.74, bottom=0.14, wspace=0.3)
+    figure.subplots_adjust(
+        left=76 / width, right=1 - 250 / width, top=0.74, bottom=0.14, wspace=0.3
+    )
     panels = figure.subplots(1, len(judges), squeeze=False)[0]
     for axes, judge in zip(panels, judges, strict=True):
         for index, policy in enumerate(policies):
