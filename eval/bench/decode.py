@@ -34,9 +34,11 @@ class DecodeOptions:
     policy: str = "untrained"
     """A policy network before its training, which does what the heuristic does, or whatever
     nat-eval takes for a policy."""
-    large: Annotated[UViTConfig | None, tyro.conf.Suppress] = PAPER_SMALL
+    papers_size: bool = True
+    """Also a U-ViT with random weights at the papers' size S: minutes on a CPU."""
+    large: Annotated[UViTConfig, tyro.conf.Suppress] = PAPER_SMALL
     large_num_steps: int = 8
-    """T of the U-ViT with random weights at the papers' size S."""
+    """T of that one."""
     large_batch_size: int = 16
 
 
@@ -51,7 +53,7 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
         for chosen in product(options.bundles, options.num_steps, options.batch_sizes)
     ]
     rows = [row for setting in settings for row in compared(setting, options.dtypes, repeats)]
-    if options.large is not None:
+    if options.papers_size:
         steps, batch_size = options.large_num_steps, options.large_batch_size
         setting = Setting(options.large, steps, batch_size, hidden_size=512)
         rows += compared(setting, options.dtypes, repeats, memory=True)
