@@ -32,7 +32,7 @@ test: $(VENV)/.installed-test
 # Only what is needed to open them is kept of the metadata: the rest changes with every run.
 notebooks: $(VENV)/.installed-notebooks
 	@echo "==> Running the notebooks in full; a quarter to half an hour on two cores"
-	@env -u NAT_FAST $(RUN) -m nbconvert --to notebook --inplace --execute \
+	@env -u NAT_FAST PYTHONWARNINGS='ignore:IProgress not found' $(RUN) -m nbconvert --to notebook --inplace --execute \
 		--ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
 		$(or $(ARGS),$(wildcard notebooks/*.ipynb))
