@@ -30,7 +30,7 @@ def write_report(
         history: one entry per evaluation: round, trajectories, frechet_distance.
         seconds: of training so far.
     """
-    actions = load_about(config.out).get("actions")  # none in runs of older versions
+    actions = load_about(config.out)["actions"]
     on = machine()
     command = training_command(config)
     shown = _named(history)
@@ -57,7 +57,7 @@ processors), torch {on["torch"]}.
 Mean ± standard deviation over the evaluation's samples. The last step reveals all: m and tau_2 \
 have no effect there.
 
-{quantities_table(actions) if actions else "Not recorded."}
+{quantities_table(actions)}
 
 ## Pictures
 
