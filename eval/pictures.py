@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agents.algorithms import TrainedPolicy
 from eval import curves, plots
@@ -40,7 +41,7 @@ def draw_policies(
     Args:
         album: where, and of what.
         policies: by name, those of the album's seed.
-        rows: of these policies.
+        rows: of these policies, and of others that are to be among the quantities.
 
     Returns:
         The pictures' paths.
@@ -60,7 +61,10 @@ def draw_policies(
             pictures[-1], album.bundle, pair, album.num_steps, album.seed, captions
         )
     # The quantities of a policy's first row: they hardly differ between seeds.
-    actions = {name: next(r["actions"] for r in rows if r["policy"] == name) for name in policies}
+    actions: dict[str, Any] = {}
+    for row in rows:
+        if not row["features_shuffled"]:
+            actions.setdefault(row["policy"], row["actions"])
     pictures.append(album.path("quantities"))
     plots.save_quantities(pictures[-1], actions, album.bundle.name)
     for name, policy in policies.items():

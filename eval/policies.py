@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def run_of(spec: str) -> tuple[Path, str] | None:
     return (path, "best") if path.is_dir() else None
 
 
+def is_gone(spec: str) -> bool:
+    """Whether `spec` names a file or folder that is not there.
+
+    Example:
+        >>> is_gone("heuristic"), is_gone("runs/of/yesterday")
+        (False, True)
+    """
+    return not (_HEURISTIC.fullmatch(spec.strip()) or spec.startswith(HUB) or Path(spec).exists())
+
+
 def for_seed(spec: str, seed: int) -> str:
     """The policy that `spec` names for a seed.
 
@@ -132,6 +143,51 @@ def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashi
         of_which = ", ".join(f"{run} of {name!r}" for run, name in zip(runs, names, strict=True))
         raise ValueError(f"policies: allowed are runs of one bundle, got {of_which}")
     return names[0] if names else default
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A line of the table."""
+
+    name: str
+    """To print."""
+    spec: str
+    """What names the policy on the command line."""
+    by_seed: dict[int, DecodingPolicy | None]
+    """None where its file is gone, and its rows are kept."""
+    shuffled: bool = False
+    """Evaluated with the features shuffled among samples."""
+
+
+def named_contestants(
+    specs: Sequence[str], seeds: Sequence[int], bundle: Bundle, num_steps: int, kept: bool = False
+) -> list[Contestant]:
+    """The lines of a table from what names them on a command line.
+
+    Args:
+        specs: see `named_policy`, with `{seed}` for the seed, and `name=` in front if wanted.
+        seeds: at least one.
+        bundle: what the policies are for.
+        num_steps: T.
+        kept: allow files that are gone.
+
+    Raises:
+        ValueError: see `named_policy`, or two of one name.
+    """
+    contestants: dict[str, Contestant] = {}
+    for given in dict.fromkeys(specs):
+        own, spec = split_name(given)
+        printed, by_seed = spec, dict[int, DecodingPolicy | None]()
+        for seed in seeds:
+            if kept and is_gone(for_seed(spec, seed)):
+                by_seed[seed] = None
+            else:
+                printed, by_seed[seed] = named_policy(for_seed(spec, seed), bundle, num_steps)
+        name = own or (spec if "{seed}" in spec else printed)
+        if name in contestants:
+            raise ValueError(f"policies: two are named {name!r}, allowed are different names")
+        contestants[name] = Contestant(name, spec, by_seed)
+    return list(contestants.values())
 
 
 class ShuffledPolicy:

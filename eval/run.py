@@ -13,7 +13,15 @@ from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors
 from eval.inception import inception_v3
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.pictures import Album, draw_policies, draw_precision_recall, draw_trainings
-from eval.policies import chosen_bundle, for_seed, named_policy, policy_fingerprint, split_name
+from eval.policies import (
+    Contestant,
+    chosen_bundle,
+    for_seed,
+    is_gone,
+    named_contestants,
+    policy_fingerprint,
+    split_name,
+)
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
@@ -61,6 +69,8 @@ class Arguments(Computation):
     metrics: bool = False
     """Also precision, recall, density, coverage and kernel distance, against the bundle's real
     images."""
+    kept_rows: bool = False
+    """Of a policy whose file is gone, take the rows that results.json has under its name."""
     pictures: bool = True
     """Draw sample grids, the quantities per step, and samples step by step."""
     progress: Annotated[bool, tyro.conf.Suppress] = True
@@ -80,16 +90,78 @@ class Arguments(Computation):
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A line of the table."""
+class Cell:
+    """A contestant with one seed: a row for each judge."""
 
-    name: str
-    """To print."""
-    spec: str
-    """What names the policy on the command line."""
-    by_seed: dict[int, DecodingPolicy]
-    shuffled: bool = False
-    """Evaluated with the features shuffled among samples."""
+    arguments: Arguments
+    bundle: Bundle
+    contestant: Contestant
+    seed: int
+    judges: list[Reference]
+    results: Results
+
+    def check(self) -> None:
+        """Refuse what can be neither found nor computed.
+
+        Raises:
+            ValueError: the policy's file is gone, and not all of its rows are kept.
+        """
+        if self.policy is None and self._missing():
+            raise ValueError(
+                f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
+                f"{self.results.path} has not all of its rows with N = {self.arguments.num_samples}"
+            )
+
+    def rows(self) -> list[Row]:
+        """Those there are, and the others computed."""
+        arguments, name, missing = self.arguments, self.contestant.name, self._missing()
+        if missing and self.policy is not None:
+            evaluation = evaluate(
+                self.bundle,
+                self.policy,
+                arguments.num_steps,
+                arguments.num_samples,
+                self.seed,
+                missing,
+                arguments.batch_size,
+                f"{name}, seed {self.seed}" if arguments.progress else None,
+                self.contestant.shuffled,
+            )
+            self.results.add(evaluation_rows(self._identity, evaluation, missing))
+        rows = [row for judged in self.judges if (row := self._find(judged))]
+        if arguments.progress:
+            _report(rows, "" if missing else " (was there)")
+        return rows
+
+    @property
+    def policy(self) -> DecodingPolicy | None:
+        """With this seed."""
+        return self.contestant.by_seed[self.seed]
+
+    @property
+    def _identity(self) -> Row:
+        """What determines the rows."""
+        dtype = next(self.bundle.nat.transformer.parameters()).dtype
+        identity = {
+            "bundle": self.bundle.name,
+            "bundle_fingerprint": self.bundle.fingerprint,
+            "policy": self.contestant.name,
+            "features_shuffled": self.contestant.shuffled,
+            "num_steps": self.arguments.num_steps,
+            "seed": self.seed,
+            "num_samples": self.arguments.num_samples,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+        if self.policy is None:
+            return identity
+        return identity | {"policy_fingerprint": policy_fingerprint(self.policy)}
+
+    def _find(self, judged: Reference) -> Row | None:
+        return self.results.find(self._identity | {"judge": judged.judge.name})
+
+    def _missing(self) -> list[Reference]:
+        metrics = self.arguments.metrics
+        return [judged for judged in self.judges if not _complete(self._find(judged), metrics)]
 
 
 def run(arguments: Arguments) -> tuple[str, list[Path]]:
@@ -100,14 +172,51 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
 
     Raises:
         ValueError: an unknown bundle or policy, a policy of another T or bundle, a number that is
-            not allowed, or a folder that cannot be written.
+            not allowed, a folder that cannot be written, or kept rows that are not there.
         ImportError: the second judge's packages are not installed.
+    """
+    every_cell = cells(arguments)
+    for cell in every_cell:
+        cell.check()
+    first = every_cell[0]
+    bundle, results = first.bundle, first.results
+    rows = [row for cell in every_cell for row in cell.rows()]
+    limits = [row for judged in first.judges for row in _floors(arguments, bundle, results, judged)]
+
+    table = markdown_table(rows, limits)
+    if arguments.metrics:
+        table += f"\n\n{metrics_table(rows)}"
+    write_text(arguments.out / TABLE, table + "\n")
+    pictures = []
+    if arguments.pictures:
+        album = Album(arguments.out, bundle, arguments.num_steps, first.seed)
+        shown = [c for c in every_cell if c.seed == first.seed and not c.contestant.shuffled]
+        there = {c.contestant.name: p for c in shown if (p := c.policy) is not None}
+        specs = {c.contestant.name: c.contestant.spec for c in shown if c.policy is not None}
+        pictures += draw_policies(album, there, rows)
+        pictures += draw_trainings(album, specs)
+        if arguments.metrics:
+            pictures += draw_precision_recall(album, rows)
+    return table, pictures
+
+
+def cells(arguments: Arguments) -> list[Cell]:
+    """All policies with all seeds, before anything is computed.
+
+    Raises:
+        ValueError: see `run`.
+        ImportError: see `run`.
     """
     seeds = tuple(dict.fromkeys(arguments.seeds))
     every = [for_seed(split_name(s)[1], seed) for s in arguments.policies for seed in seeds]
-    bundle = load_bundle(chosen_bundle(every, arguments.bundle), arguments.dtype, arguments.device)
-    contestants = _contestants(arguments, seeds, bundle)
-    learned = [c for c in contestants if isinstance(c.by_seed[seeds[0]], TrainedPolicy)]
+    left = [spec for spec in every if not (arguments.kept_rows and is_gone(spec))]
+    bundle = load_bundle(chosen_bundle(left, arguments.bundle), arguments.dtype, arguments.device)
+    contestants = named_contestants(
+        arguments.policies, seeds, bundle, arguments.num_steps, arguments.kept_rows
+    )
+    learned = [
+        c for c in contestants if any(isinstance(p, TrainedPolicy) for p in c.by_seed.values())
+    ]
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)
@@ -119,38 +228,11 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
         for c in learned
         if arguments.shuffle_features
     ]
-    rows: list[Row] = []
-    for contestant in contestants + shuffled:
-        for seed in seeds:
-            rows += _evaluated(arguments, bundle, results, judges, contestant, seed)
-    limits = [floor for judged in judges for floor in _floors(arguments, bundle, results, judged)]
-
-    table = markdown_table(rows, limits)
-    if arguments.metrics:
-        table += f"\n\n{metrics_table(rows)}"
-    write_text(arguments.out / TABLE, table + "\n")
-    pictures = []
-    if arguments.pictures:
-        album = Album(arguments.out, bundle, arguments.num_steps, seeds[0])
-        pictures += draw_policies(album, {c.name: c.by_seed[seeds[0]] for c in contestants}, rows)
-        pictures += draw_trainings(album, {c.name: c.spec for c in contestants})
-        if arguments.metrics:
-            pictures += draw_precision_recall(album, rows)
-    return table, pictures
-
-
-def _contestants(arguments: Arguments, seeds: tuple[int, ...], bundle: Bundle) -> list[Contestant]:
-    contestants: list[Contestant] = []
-    for given in dict.fromkeys(arguments.policies):
-        own, spec = split_name(given)
-        found = {s: named_policy(for_seed(spec, s), bundle, arguments.num_steps) for s in seeds}
-        printed = spec if "{seed}" in spec else found[seeds[0]][0]
-        name = own or printed
-        if name in {other.name for other in contestants}:
-            raise ValueError(f"policies: two are named {name!r}, allowed are different names")
-        by_seed = {seed: policy for seed, (_, policy) in found.items()}
-        contestants.append(Contestant(name, spec, by_seed))
-    return contestants
+    return [
+        Cell(arguments, bundle, contestant, seed, judges, results)
+        for contestant in contestants + shuffled
+        for seed in seeds
+    ]
 
 
 def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
@@ -173,53 +255,6 @@ def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     for judged in found:
         check_rank(judged, arguments.num_samples)
     return found
-
-
-def _evaluated(
-    arguments: Arguments,
-    bundle: Bundle,
-    results: Results,
-    judges: list[Reference],
-    contestant: Contestant,
-    seed: int,
-) -> list[Row]:
-    """The rows of a contestant and a seed, one per judge: those there are, the others computed."""
-    policy = contestant.by_seed[seed]
-    dtype = next(bundle.nat.transformer.parameters()).dtype
-    identity = {
-        "bundle": bundle.name,
-        "bundle_fingerprint": bundle.fingerprint,
-        "policy": contestant.name,
-        "policy_fingerprint": policy_fingerprint(policy),
-        "features_shuffled": contestant.shuffled,
-        "num_steps": arguments.num_steps,
-        "seed": seed,
-        "num_samples": arguments.num_samples,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    names = [{"judge": judged.judge.name} for judged in judges]
-    missing = [
-        judged
-        for judged, name in zip(judges, names, strict=True)
-        if not _complete(results.find(identity | name), arguments.metrics)
-    ]
-    if missing:
-        evaluation = evaluate(
-            bundle,
-            policy,
-            arguments.num_steps,
-            arguments.num_samples,
-            seed,
-            missing,
-            arguments.batch_size,
-            f"{contestant.name}, seed {seed}" if arguments.progress else None,
-            contestant.shuffled,
-        )
-        results.add(evaluation_rows(identity, evaluation, missing))
-    rows = [row for n in names if (row := results.find(identity | n))]
-    if arguments.progress:
-        _report(rows, "" if missing else " (was there)")
-    return rows
 
 
 def _complete(row: Row | None, metrics: bool) -> bool:

@@ -9,7 +9,6 @@ one bundle, with its own folder for each T and seed.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -18,7 +17,7 @@ import tyro
 
 from agents import search
 from eval import run
-from eval.tables import Results, Row
+from eval.tables import Results, Row, provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
 from nat_env.files import write_text
 
@@ -122,7 +121,9 @@ def suite(arguments: Arguments) -> str:
         group.make()
     parts = [f"# Decoding policies on `{arguments.bundle}`", budgets(arguments, methods)]
     for group in groups:
-        table, pictures = run.run(group.evaluation())
+        table, _ = run.run(group.evaluation())
+        # Those of policies that are gone, too.
+        pictures = sorted(group.out.glob("*.png"))
         links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
         asked = {"num_samples": arguments.num_samples, "bundle": arguments.bundle}
         rows = [
@@ -130,35 +131,45 @@ def suite(arguments: Arguments) -> str:
             for row in Results(group.out / run.RESULTS).rows
             if asked.items() <= row.items() and row["seed"] in arguments.seeds
         ]
-        parts += [f"## T = {group.num_steps}", table, *orderings(rows), *links]
+        parts += [f"## T = {group.num_steps}", table, provenance(rows), *orderings(rows), *links]
     report = "\n\n".join(parts)
     write_text(arguments.out / "suite.md", report + "\n")
     return report
 
 
 def orderings(rows: Sequence[Row]) -> list[str]:
-    """Whether the orderings of `CLAIMS` hold, by means over seeds under each judge.
+    """Whether the orderings of `CLAIMS` hold, by means over seeds and in how many of them.
 
     Args:
         rows: of one T and N.
     """
     lines = []
+    rows = sorted(rows, key=lambda row: row["seed"])
     for claim, quantity, methods in CLAIMS:
         if not set(methods) <= {row["policy"] for row in rows}:
             continue
         for judge in dict.fromkeys(row["judge"] for row in rows):
-            values = [
-                [row[quantity] for row in rows if (row["policy"], row["judge"]) == (method, judge)]
-                for method in methods
-            ]
-            means = [float(np.mean(v)) for v in values]
-            holds = all(a < b for a, b in pairwise(means))
+            values = np.array(
+                [
+                    [
+                        row[quantity]
+                        for row in rows
+                        if (row["policy"], row["judge"]) == (method, judge)
+                    ]
+                    for method in methods
+                ]
+            )  # [methods, seeds]
+            means = values.mean(axis=1)
+            in_seeds = int((np.diff(values, axis=0) > 0).all(axis=0).sum())
             order = " < ".join(
                 f"{method} ({mean:.3g})" for method, mean in zip(methods, means, strict=True)
             )
-            verdict = "holds" if holds else "does NOT hold"
+            verdict = "holds" if (np.diff(means) > 0).all() else "does NOT hold"
             what = quantity.replace("_", " ")
-            lines.append(f"- {claim}, {what}, {judge}: {order} **{verdict}**")
+            lines.append(
+                f"- {claim}, {what}, {judge}: {order} **{verdict}**, "
+                f"in {in_seeds} of {values.shape[1]} seeds"
+            )
     return ["\n".join(lines)] if lines else []
 
 

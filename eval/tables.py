@@ -217,6 +217,35 @@ def metrics_table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", note])
 
 
+def provenance(rows: Sequence[Row]) -> str:
+    """When, where, with which seeds and by which commands rows were computed.
+
+    Example:
+        >>> machine = {"processor": "x86_64", "cpu_count": 2, "torch_threads": 1, "torch": "2.9"}
+        >>> row = {"machine": machine, "date": "2026-11-25T02:00:00", "seed": 0, "command": "a b"}
+        >>> print(provenance([row, row | {"seed": 1}]))
+        Evaluated on 2026-11-25 with seeds 0, 1.
+        Machine: x86_64, 2 processors, 1 torch threads, torch 2.9.
+        Command: `a b`.
+    """
+    days = sorted({row["date"][:10] for row in rows})
+    seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    machines = dict.fromkeys(
+        "{processor}, {cpu_count} processors, {torch_threads} torch threads, torch {torch}".format(
+            **row["machine"]
+        )
+        for row in rows
+    )
+    commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
+    return "\n".join(
+        [
+            f"Evaluated on {' to '.join(dict.fromkeys([days[0], days[-1]]))} with seeds {seeds}.",
+            f"Machine: {'; '.join(machines)}.",
+            f"Command: {'; '.join(commands)}.",
+        ]
+    )
+
+
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
     """Rows by setting (judge, N, T) and policy; what is compared stands together."""
     settings: dict[tuple[Any, ...], dict[str, list[Row]]] = {}

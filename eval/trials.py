@@ -19,7 +19,6 @@ from agents.config import PRESETS, TrainConfig
 from agents.train import Training
 from eval import run
 from eval.evaluate import check_numbers
-from nat_env.bundle import load_bundle
 from nat_env.files import require_writable_folder, write_json
 
 DONE = "done.json"
@@ -145,14 +144,16 @@ class Group:
 
         Raises:
             ValueError: a folder that cannot be written, a trial done with another budget, T or
-                bundle, or too few samples for a judge.
+                bundle, one whose policy is gone without being evaluated, or too few samples for a
+                judge.
             ImportError: the second judge's packages are not installed.
         """
         require_writable_folder(self.out)
-        for name in self.methods:
-            for seed in self.arguments.seeds:
-                self._is_done(name, seed)
-        run.references(self.evaluation(), load_bundle(self.arguments.bundle))
+        trials = [(name, seed) for name in self.methods for seed in self.arguments.seeds]
+        done = {trial for trial in trials if self._is_done(*trial)}
+        for cell in run.cells(self.evaluation()):
+            if (cell.contestant.name, cell.seed) in done:
+                cell.check()
 
     def make(self) -> None:
         """Make the trials that are not done."""
@@ -189,6 +190,7 @@ class Group:
             seeds=arguments.seeds,
             bundle=arguments.bundle,
             second_judge=arguments.second_judge,
+            kept_rows=True,
             threads=arguments.threads,
             progress=arguments.progress,
             **self.options,

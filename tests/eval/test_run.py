@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,6 +282,27 @@ def test_policies_take_a_name_and_the_last_of_a_run(arguments, make_run):
     assert one["policy_fingerprint"] != two["policy_fingerprint"]
     with pytest.raises(ValueError, match="two are named 'one'"):
         run(replace(arguments, policies=(f"one={folder}", "one=heuristic")))
+
+
+def test_rows_of_a_policy_that_is_gone_can_be_kept(arguments, evaluations):
+    heuristic, learned = arguments.policies
+    table, _ = run(arguments)
+    folder = Path(learned)
+    folder.rename(folder.with_name("moved"))
+    evaluations.clear()
+    with pytest.raises(ValueError, match=r"^policy: got .* allowed"):
+        run(arguments)
+    arguments = replace(arguments, kept_rows=True, bundle="digits", pictures=True)
+    kept, pictures = run(arguments)
+    assert kept == table and evaluations == []
+    assert not any("moved" in p.name or folder.name in p.name for p in pictures)
+    for change in ({"num_samples": 41}, {"metrics": True}, {"seeds": (0, 1, 2)}):
+        with pytest.raises(ValueError, match=r"^policies: the file of .* is gone"):
+            run(replace(arguments, **change))
+    assert evaluations == []
+    # One that is there is computed beside it, of the seeds that are missing.
+    run(replace(arguments, policies=(heuristic, learned, "heuristic(2, 1, 1)")))
+    assert [seed for seed, _ in evaluations] == [0, 1]
 
 
 def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, monkeypatch):

@@ -71,6 +71,12 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     with pytest.raises(ValueError, match="was made with images = 256, now 288 is asked for"):
         suite(replace(arguments, images=288))
 
+    # What is committed of a trial: that it was done, and its rows.
+    (folder / "adaptive" / "1" / "last.safetensors").unlink()
+    assert suite(arguments) == report
+    with pytest.raises(ValueError, match=r"the file of 'adaptive', seed 1, is gone"):
+        suite(replace(arguments, num_samples=42, seeds=(0, 1, 2)))
+
 
 def test_orderings_are_by_means_under_each_judge():
     values = {"heuristic": (0.8, 0.6), "not-adaptive": (0.4, 0.7), "adaptive": (0.5, 0.4)}
@@ -85,9 +91,9 @@ def test_orderings_are_by_means_under_each_judge():
     first, second = text.splitlines()
     assert first == (
         "- AdaNAT Table 5, frechet distance, a: adaptive (0.45) < not-adaptive (0.55) "
-        "< heuristic (0.7) **holds**"
+        "< heuristic (0.7) **holds**, in 0 of 2 seeds"
     )
-    assert ", b: " in second and second.endswith("**does NOT hold**")
+    assert ", b: " in second and second.endswith("**does NOT hold**, in 0 of 2 seeds")
     assert orderings([row for row in rows if row["policy"] != "adaptive"]) == []
 
 
