@@ -36,9 +36,9 @@ class Arguments:
     `nat-sample --policy TARGET`.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder of nat-train."""
-    target: Annotated[str, tyro.conf.Positional]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """A new or empty folder, or hub:user/name, a repository of the Hugging Face hub (log in with
     `hf auth login` first)."""
     license: str = "mit"

@@ -45,8 +45,8 @@ def write_report(
 Learner `{config.algo}` ({algorithm_of(config).about}), reward `{config.reward}`, T = \
 {config.num_steps} decoding steps. {history[-1]["trajectories"]:.0f} of \
 {config.rounds * config.trajectories_per_round} trajectories in {seconds:.0f} s, evaluations \
-included, on {on["processor"]} with {on["torch_threads"]} torch threads (of {on["cpu_count"]} \
-processors), torch {on["torch"]}.
+included, on {on["cpu_count"]} {on["processor"]} processors (torch threads: \
+{on["torch_threads"]}, torch {on["torch"]}).
 
 ## Evaluations
 
