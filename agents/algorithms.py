@@ -62,7 +62,7 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     """
     if config.algo not in ALGORITHMS:
         raise ValueError(f"algo: got {config.algo!r}, allowed are {list(ALGORITHMS)}")
-    for name, default in (("adaptive", True), ("fresh_samples", False)):
+    for name, default in (("adaptive", True), ("shared_noise", False), ("fresh_samples", False)):
         if config.algo != "ppo" and getattr(config, name) != default:
             raise ValueError(f"{name}: got {not default}, allowed with {config.algo} is {default}")
     return ALGORITHMS[config.algo]
@@ -193,6 +193,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
             "hidden_size": config.hidden_size,
             "action_std": config.action_std,
             "adaptive": config.adaptive,
+            "shared_noise": config.shared_noise,
         },
     }
 

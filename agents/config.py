@@ -46,6 +46,9 @@ class TrainConfig:
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
+    shared_noise: bool = False
+    """Explore by one draw for all `num_envs` samples, with --no-adaptive by one configuration: for
+    the reward `frechet`, which is one number for all of them."""
     hidden_size: int = 128
     """Width of actor and critic; the paper's is 512."""
     learning_rate: float = 1.2e-3

@@ -47,6 +47,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         hidden_size: int = 512,
         action_std: float = 0.6,
         adaptive: bool = True,
+        shared_noise: bool = False,
         use_sde: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -61,6 +62,9 @@ class AdaNATPolicy(ActorCriticPolicy):
             action_std: sigma, in raw units.
             adaptive: False for an actor that sees the timestep alone. The critic always sees both:
                 it is a baseline only.
+            shared_noise: explore by one draw for all samples of a batch: with an actor that is not
+                adaptive they then share their configuration, and a reward that belongs to the
+                batch (`FrechetReward`) can tell what it was worth.
             use_sde: must be False; stable-baselines3 passes it.
             kwargs: what else `ActorCriticPolicy` takes.
 
@@ -89,6 +93,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.last_step = int(timestep.high[0]) - 1
         self.action_std = action_std
         self.adaptive = adaptive
+        self.shared_noise = shared_noise
         super().__init__(
             observation_space,
             action_space,
@@ -112,7 +117,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         """Observations -> actions [B, 4] in box units, values [B, 1], log-probabilities [B]."""
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
-        noise = 0.0 if deterministic else self.action_std * torch.randn_like(mean)
+        noise = 0.0 if deterministic else self._noise(mean)
         log_prob = self._log_prob(mean, mean + noise, timestep)
         return (mean + noise) / RAW_SCALE, self.critic(features, timestep), log_prob
 
@@ -133,8 +138,12 @@ class AdaNATPolicy(ActorCriticPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         features, timestep = self._state(observation)
         mean = self.actor(features, timestep)
-        noise = 0.0 if deterministic else self.action_std * torch.randn_like(mean)
+        noise = 0.0 if deterministic else self._noise(mean)
         return ((mean + noise) / RAW_SCALE).clamp(-1, 1)
+
+    def _noise(self, mean: Tensor) -> Tensor:
+        drawn = mean[:1] if self.shared_noise else mean
+        return self.action_std * torch.randn_like(drawn).expand_as(mean)
 
     def _state(self, obs: Any) -> tuple[Tensor, Tensor]:
         return self.features_extractor(obs)
@@ -155,6 +164,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             "hidden_size": self.hidden_size,
             "action_std": self.action_std,
             "adaptive": self.adaptive,
+            "shared_noise": self.shared_noise,
         }
 
 

@@ -82,7 +82,11 @@ METHODS: dict[str, Method] = {
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
     "adaptive-frechet": training("PPO, Frechet reward", reward="frechet", num_envs=32),
     "not-adaptive-frechet": training(
-        "PPO, Frechet reward, blind to the sample", reward="frechet", num_envs=32, adaptive=False
+        "PPO, Frechet reward, one configuration for all",
+        reward="frechet",
+        num_envs=32,
+        adaptive=False,
+        shared_noise=True,
     ),
     "adaptive-pretrained": training("PPO, the judge's log-likelihood", reward="judge"),
     "autonat": schedule_search("finite differences of the FD (AutoNAT)", "autonat"),

@@ -126,7 +126,7 @@ def frechet_by_hand(features, statistics):
     return shift + np.trace(covariance + statistics.covariance - 2 * root)
 
 
-def test_frechet_reward_is_minus_the_distance_of_buffer_and_batch():
+def test_frechet_reward_is_the_slope_of_the_distance_towards_the_batch():
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((60, 3, 4, 4), dtype=np.float32))
     labels = torch.zeros(60).long()
@@ -140,7 +140,11 @@ def test_frechet_reward_is_minus_the_distance_of_buffer_and_batch():
         assert got.shape == (size,)
         assert got.dtype == torch.float32
         assert len(got.unique()) == 1
-        expected = -frechet_by_hand(features[start - buffered : end], statistics)
+        expected = 0.0
+        if buffered == 12:
+            before = frechet_by_hand(features[start - 12 : start], statistics)
+            after = frechet_by_hand(features[start - 12 : end], statistics)
+            expected = (before - after) * (12 + size) / size
         np.testing.assert_allclose(got, expected, rtol=1e-4)
         buffered = min(12, buffered + size)
         torch.testing.assert_close(
@@ -148,25 +152,28 @@ def test_frechet_reward_is_minus_the_distance_of_buffer_and_batch():
         )
 
 
-def test_frechet_reward_of_a_bundle_is_the_judges_distance(bundle):
+def test_frechet_reward_prefers_the_batch_that_the_others_lack(bundle):
+    """The classes that are missing do more than images like those there are."""
+    images, labels = bundle.real_images.float() / 255, bundle.real_labels
+    low, high = images[labels < 5], images[labels >= 5]
+    zeros = torch.zeros(100).long()
+
+    def slope(first, then):
+        reward = FrechetReward.of_bundle(bundle, capacity=100)
+        reward(first[:100], zeros)
+        return reward(then[:50], zeros[:50])[0].item()
+
+    assert slope(low, high) > max(0, slope(low, low[100:]))
+    assert slope(high, low) > max(0, slope(high, high[100:]))
+
+
+def test_frechet_reward_of_a_bundle_is_its_judges(bundle):
     images = bundle.real_images[:90].float() / 255
-    labels = bundle.real_labels[:90]
-    reward = FrechetReward.of_bundle(bundle, capacity=50)
-    batches = images.split(30)
-    seen = [reward(batch, labels[:30])[0].item() for batch in batches]
-    expected = [-judge_frechet_distance(bundle, images[: 30 * n]) for n in (1, 2)]
-    expected.append(-judge_frechet_distance(bundle, images[10:]))  # 10 .. 59 were in the buffer
-    np.testing.assert_allclose(seen, expected, rtol=1e-5)
-    noise = FrechetReward.of_bundle(bundle)(random_images(30), labels[:30])
-    assert noise[0] < seen[0] < 0
-
-
-def test_frechet_reward_is_zero_before_its_minimum(bundle):
-    reward = FrechetReward.of_bundle(bundle, minimum=7)
-    images, labels = random_images(8), torch.arange(8)
-    assert reward(images[:6], labels[:6]).tolist() == [0.0] * 6
-    got = reward(images[6:7], labels[6:7])  # the first six are in the buffer
-    np.testing.assert_allclose(got, -judge_frechet_distance(bundle, images[:7]), rtol=1e-5)
+    reward = FrechetReward.of_bundle(bundle, capacity=60)
+    reward(images[:60], bundle.real_labels[:60])
+    got = reward(images[60:], bundle.real_labels[60:])
+    before, after = (judge_frechet_distance(bundle, images[:n]) for n in (60, 90))
+    np.testing.assert_allclose(got, 3 * (before - after), rtol=1e-4)
 
 
 def test_frechet_reward_has_no_gradient_and_goes_on_from_its_state(bundle, tmp_path):
@@ -184,10 +191,8 @@ def test_frechet_reward_has_no_gradient_and_goes_on_from_its_state(bundle, tmp_p
 
 
 def test_frechet_reward_refuses(bundle):
-    for capacity, minimum, name in [(0, 2, "capacity"), (5, 1, "minimum"), (5, 7, "minimum")]:
-        with pytest.raises(ValueError, match=rf"^{name}: got "):
-            FrechetReward.of_bundle(bundle, capacity, minimum)
-    FrechetReward.of_bundle(bundle, 5, 6)
+    with pytest.raises(ValueError, match=r"^capacity: got 1, allowed is >= 2"):
+        FrechetReward.of_bundle(bundle, 1)
     with pytest.raises(ValueError, match=r"^features: gave shape \(3, 64\)"):
         FrechetReward(
             lambda images: images.flatten(1)[:, :64], GaussianStatistics(np.zeros(3), np.eye(3), 9)
@@ -400,16 +405,18 @@ def test_an_environment_takes_a_name_a_dict_or_a_function(bundle, clip_folder):
 
 def test_the_single_environment_takes_names_and_the_judge_is_its_default():
     rewards = {}
-    for choice in ({}, {"reward_fn": "judge"}, {"reward_fn": "frechet"}):
+    frechet = {"reward_fn": {"name": "frechet", "capacity": 2}}
+    for choice in ({}, {"reward_fn": "judge"}, frechet):
         env = gym.make("NATDecode-v0", bundle="digits", num_steps=1, dtype="float32", **choice)
         env.reset(seed=0)
-        first = env.step(np.zeros(4, np.float32))[1]
-        env.reset()
-        rewards[str(choice)] = first, env.step(np.zeros(4, np.float32))[1]
+        seen = rewards[str(choice)] = []
+        for _ in range(3):
+            seen.append(env.step(np.zeros(4, np.float32))[1])
+            env.reset()
     default, judge, frechet = rewards.values()
     assert default == judge
-    assert frechet[0] == 0.0  # one image has no covariance
-    assert frechet[1] < 0
+    assert frechet[:2] == [0.0, 0.0]  # the buffer fills
+    assert frechet[2] != 0
 
 
 def test_each_environment_has_a_buffer_of_its_own(bundle):
@@ -428,7 +435,7 @@ def test_names_and_options_that_do_not_fit_are_refused(bundle):
         named_reward("fid", bundle)
     with pytest.raises(ValueError, match=r"wrapper, nat_env.AdversarialReward\(env\); allowed"):
         named_reward("adversarial", bundle)
-    with pytest.raises(ValueError, match=r"'size'.*; allowed are: capacity, minimum$"):
+    with pytest.raises(ValueError, match=r"'size'.*; allowed are: capacity$"):
         named_reward("frechet", bundle, size=3)
     with pytest.raises(ValueError, match=r"allowed are: none$"):
         named_reward("judge", bundle, size=3)

@@ -13,61 +13,62 @@ from nat_env.statistics import GaussianStatistics, frechet_distance
 
 
 class FrechetReward:
-    """Minus the Frechet distance of the latest images to reference statistics.
+    """How much a batch lowers the Frechet distance of the latest images to reference statistics.
 
     It has a `Reward`'s signature and breaks its contract, for the distance belongs to a set: every
     image of a batch gets the same number, which depends on the batch and on the images before it.
     No image learns what it did itself. Normalised within a batch, such a reward is no signal at
-    all, and AdaNAT's adaptive policy diverged with it (appendix B); it serves a search for a policy
-    that all samples share.
+    all, and AdaNAT's adaptive policy diverged with it (appendix B); it serves a policy that all
+    samples share.
 
-    Features of the last `capacity` images are kept, and the distance is that of these and the
-    batch, so that small batches are usable; after a change of the policy the older images lag
-    behind. The distance of n images is biased upwards, most of all while n is below the number of
-    features: the reward rises while the buffer fills, whatever the policy does.
+    A batch of a rollout is too small for a distance of its own. Features of the last `capacity`
+    images are kept, and the reward is the slope of the distance F from them towards the batch,
+
+        (F(kept) - F(kept and batch)) * (n + B) / B,    n = `capacity`,
+
+    which is 0 until so many are kept: the distance of few images is biased upwards, and falls while
+    their number grows, whatever the policy does.
 
     A distance that was a reward is no evidence any more: judge such a policy by another network.
 
     Example:
         >>> reference = GaussianStatistics.from_features([[0.0], [2.0]])
-        >>> reward = FrechetReward(lambda images: images.mean(dim=(2, 3)), reference)
-        >>> reward(torch.tensor([3.0, 5.0])[:, None, None, None], torch.zeros(2).long())
-        tensor([-9., -9.])
+        >>> reward = FrechetReward(lambda images: images.mean(dim=(2, 3)), reference, capacity=2)
+        >>> labels = torch.zeros(2).long()
+        >>> reward(torch.tensor([3.0, 5.0])[:, None, None, None], labels)  # F is 9 from here on
+        tensor([0., 0.])
+        >>> reward(torch.tensor([0.0, 2.0])[:, None, None, None], labels)  # F of all four: 2.70
+        tensor([12.6090, 12.6090])
     """
 
     def __init__(
         self,
         features: Callable[[Tensor], Tensor],
         statistics: GaussianStatistics,
-        capacity: int = 2048,
-        minimum: int = 2,
+        capacity: int = 1024,
     ) -> None:
         """Start with an empty buffer.
 
         Args:
             features: images [B, C, H, W] in [0, 1] -> features [B, D].
             statistics: of real images' features, with the same D.
-            capacity: images whose features are kept, the latest.
-            minimum: the reward is 0 until buffer and batch together hold so many images; a
-                covariance needs 2.
+            capacity: images whose features are kept, the latest. Should exceed D; the more, the
+                further it lags behind the policy.
 
         Raises:
-            ValueError: a capacity below 1, or a minimum below 2 or never reached.
+            ValueError: a capacity below 2: a covariance needs 2.
         """
-        if capacity < 1:
-            raise ValueError(f"capacity: got {capacity}, allowed is >= 1")
-        if not 2 <= minimum <= capacity + 1:
-            raise ValueError(f"minimum: got {minimum}, allowed is 2 .. capacity + 1")
+        if capacity < 2:
+            raise ValueError(f"capacity: got {capacity}, allowed is >= 2")
         self.features = features
         self.statistics = statistics
         self.capacity = capacity
-        self.minimum = minimum
         self._buffer = torch.zeros((0, statistics.mean.size), dtype=torch.float64)
 
     @classmethod
-    def of_bundle(cls, bundle: Bundle, capacity: int = 2048, minimum: int = 2) -> "FrechetReward":
+    def of_bundle(cls, bundle: Bundle, capacity: int = 1024) -> "FrechetReward":
         """With the judge of `bundle` and its statistics of the training images."""
-        return cls(partial(features_of, bundle.judge), bundle.statistics, capacity, minimum)
+        return cls(partial(features_of, bundle.judge), bundle.statistics, capacity)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
@@ -82,14 +83,16 @@ class FrechetReward:
             raise ValueError(
                 f"features: gave shape {tuple(features.shape)}, allowed is [B, D] = {allowed}"
             )
-        latest = torch.cat([self._buffer, features])
-        distance = 0.0
-        if len(latest) >= self.minimum:
-            distance = frechet_distance(
-                GaussianStatistics.from_features(latest.numpy()), self.statistics
-            )
-        self._buffer = latest[-self.capacity :].clone()
-        return torch.full((len(images),), -distance, device=images.device)
+        both = torch.cat([self._buffer, features])
+        slope = 0.0
+        if len(self._buffer) == self.capacity:
+            gain = self._distance(self._buffer) - self._distance(both)
+            slope = gain * len(both) / len(images)
+        self._buffer = both[-self.capacity :].clone()
+        return torch.full((len(images),), slope, device=images.device)
+
+    def _distance(self, features: Tensor) -> float:
+        return frechet_distance(GaussianStatistics.from_features(features.numpy()), self.statistics)
 
     def state_dict(self) -> dict[str, Any]:
         """The buffer, oldest first."""

@@ -19,8 +19,8 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
 
     Args:
         name: `judge`, the judge's log-likelihood of the label; `frechet`, see `FrechetReward`, with
-            the options `capacity` and `minimum`; `clip`, see `ClipScore`, with `path_or_id`,
-            `prompt` (a template, "a photo of a {}") and `scale`.
+            the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template,
+            "a photo of a {}") and `scale`.
         bundle: gives judge, statistics and class names.
         **options: of that reward.
 

@@ -14,7 +14,7 @@ from nat_env.schedules import heuristic_schedule
 GRID, FEATURE_SIZE, NUM_STEPS = (3, 5), 6, 4
 
 
-def make_policy(std=0.6, seed=0, adaptive=True):
+def make_policy(std=0.6, seed=0, **options):
     torch.manual_seed(seed)
     space = spaces.Dict(
         {
@@ -30,7 +30,7 @@ def make_policy(std=0.6, seed=0, adaptive=True):
         grid=GRID,
         hidden_size=16,
         action_std=std,
-        adaptive=adaptive,
+        **options,
     )
     for network in (policy.actor, policy.critic):  # away from the zero start
         torch.nn.init.normal_(network.head.weight, std=0.3)
@@ -162,6 +162,22 @@ def test_a_policy_that_is_not_adaptive_sees_the_timestep_alone_and_its_critic_se
         assert torch.equal(actions[:NUM_STEPS], actions[NUM_STEPS:])  # the timesteps come again
         assert len(actions[:, 0].unique()) == NUM_STEPS
         assert not torch.equal(policy.predict_values(one), policy.predict_values(other))
+
+
+def test_shared_noise_is_one_draw_for_all_samples_of_a_batch():
+    policy = make_policy(adaptive=False, shared_noise=True)
+    obs = observations(seed=1)
+    with torch.no_grad():
+        actions, _, log_prob = policy(obs)
+        mean = policy(obs, deterministic=True)[0]
+    noise = (actions - mean) * RAW_SCALE
+    torch.testing.assert_close(noise, noise[:1].expand_as(noise))
+    assert noise[0].abs().min() > 0
+    again = policy(obs)[0]
+    assert not torch.allclose(again, actions)
+    torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], log_prob)
+    kwargs = policy._get_constructor_parameters()
+    assert kwargs["shared_noise"] and not kwargs["adaptive"]
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (7, 7), (16, 16), (5, 8)])
