@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.objective import Objective
 from agents.proposals import Proposal, Proposals
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
 
@@ -23,7 +23,10 @@ class FiniteDifferencesConfig:
     from 1 to 0; or a file, to go on from another search."""
     learning_rates: tuple[float, float, float, float] = (0.001, 0.1, 0.1, 0.1)
     steps: tuple[float, float, float, float] = (0.01, 0.1, 0.1, 0.1)
-    """epsilon of the difference quotients."""
+    """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
+    objective_scale: float | None = 8.0
+    """The rates are for a score of about this size, such as ImageNet's FID at the start of A.2; the
+    gradient is scaled as if the current score were. None: the gradient as it is."""
     clip_norm: float | None = None
     """Of the gradient; A.2 takes 10 for ImageNet-512."""
     momentum: float = 0.0
@@ -44,6 +47,8 @@ class FiniteDifferencesConfig:
             raise ValueError(
                 f"steps: got {self.steps[0]} for m, allowed is <= 0.5: m stays in [0, 1]"
             )
+        if self.objective_scale is not None and self.objective_scale <= 0:
+            raise ValueError(f"objective_scale: got {self.objective_scale}, allowed is > 0 or None")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm: got {self.clip_norm}, allowed is > 0 or None")
         if not 0 <= self.momentum < 1:
@@ -95,6 +100,20 @@ def allowed_table(table: Tensor) -> Tensor:
     return table
 
 
+def probe_steps(
+    steps: tuple[float, float, float, float], num_tokens: int
+) -> tuple[float, float, float, float]:
+    """`steps` with that of m at least one token: floor(N m) tokens are re-masked.
+
+    A.2's 0.01 is 2.6 tokens of ImageNet's 256; of 49 it may be none, and the quotient 0.
+
+    Example:
+        >>> probe_steps((0.01, 0.1, 0.1, 0.1), num_tokens=50)
+        (0.02, 0.1, 0.1, 0.1)
+    """
+    return max(steps[0], 1 / num_tokens), *steps[1:]
+
+
 def perturbed(table: Tensor, row: int, column: int, step: float) -> Tensor:
     """`table` with one entry a step higher, or lower where m cannot rise."""
     moved = table.clone()
@@ -103,12 +122,20 @@ def perturbed(table: Tensor, row: int, column: int, step: float) -> Tensor:
     return moved
 
 
-def finite_differences(num_steps: int, config: FiniteDifferencesConfig) -> Proposals:
+def finite_differences(
+    num_steps: int, config: FiniteDifferencesConfig, num_tokens: int
+) -> Proposals:
     """Tables to be scored, one after the other, for ever; each score is sent back.
 
     xi <- xi - eta * gradient, whose entries are (F(xi + eps e_i) - F(xi)) / eps (4.2). Only the
     iterates xi are candidates for the best schedule: a perturbed one is a probe.
+
+    Args:
+        num_steps: T.
+        config: start, steps and rates.
+        num_tokens: N, tokens of an image.
     """
+    steps = probe_steps(config.steps, num_tokens)
     table = allowed_table(initial_schedule(config.initialisation, num_steps).table.clone())
     rates = torch.tensor(config.learning_rates)
     velocity = torch.zeros_like(table)
@@ -117,9 +144,11 @@ def finite_differences(num_steps: int, config: FiniteDifferencesConfig) -> Propo
         base = yield Proposal(table, candidate=True)
         gradient = torch.zeros_like(table)
         for row, column in entries:
-            probe = perturbed(table, row, column, config.steps[column])
+            probe = perturbed(table, row, column, steps[column])
             value = yield Proposal(probe, candidate=False)
             gradient[row, column] = (value - base) / float(probe[row, column] - table[row, column])
+        if config.objective_scale is not None and base > 0:
+            gradient *= config.objective_scale / base
         if config.clip_norm is not None:
             gradient *= min(1.0, config.clip_norm / max(float(gradient.norm()), 1e-12))
         velocity = config.momentum * velocity + gradient
@@ -128,8 +157,8 @@ def finite_differences(num_steps: int, config: FiniteDifferencesConfig) -> Propo
 
 def gradient_variance(
     objective: Objective, schedule: Schedule, config: FiniteDifferencesConfig, repeats: int
-) -> float:
-    """Mean over the entries of the variance of the estimated gradient, over repeats.
+) -> dict[str, float]:
+    """Variance of the estimated gradient over repeats, for each quantity, the mean over its steps.
 
     Each repeat draws new random numbers. Within one, an objective with common random numbers uses
     the same for all its scores.
@@ -146,12 +175,20 @@ def gradient_variance(
     if repeats < 2:
         raise ValueError(f"repeats: got {repeats}, allowed is >= 2")
     table, gradients = schedule.table, []
+    entries = free_entries(schedule.num_steps)
+    steps = probe_steps(config.steps, objective.bundle.nat.num_tokens)
     for _ in range(repeats):
         objective.next_random_numbers()
         base = objective(schedule)
         gradients.append([])
-        for row, column in free_entries(schedule.num_steps):
-            probe = perturbed(table, row, column, config.steps[column])
+        for row, column in entries:
+            probe = perturbed(table, row, column, steps[column])
             difference = objective(Schedule(probe)) - base
             gradients[-1].append(difference / float(probe[row, column] - table[row, column]))
-    return float(np.var(gradients, axis=0, ddof=1).mean())
+    variances = np.var(gradients, axis=0, ddof=1)  # [entries]
+    columns = np.array([column for _, column in entries])
+    return {
+        name: float(variances[columns == column].mean())
+        for column, name in enumerate(COLUMNS)
+        if column in columns
+    }

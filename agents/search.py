@@ -76,11 +76,11 @@ class Arguments(Computation):
                 f"images: got {self.images}, allowed is at least num_samples = {self.num_samples}"
             )
 
-    def proposals(self) -> Proposals:
-        """The tables to score, by the method."""
+    def proposals(self, num_tokens: int) -> Proposals:
+        """The tables to score, by the method, for a model of `num_tokens`."""
         if self.method == "cma":
             return cma_es(self.num_steps, self.cma, self.seed)
-        return finite_differences(self.num_steps, self.finite_differences)
+        return finite_differences(self.num_steps, self.finite_differences, num_tokens)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
     """
     bundle = bundle or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     objective = _objective(arguments, bundle)
-    proposals = arguments.proposals()
+    proposals = arguments.proposals(bundle.nat.num_tokens)
     proposal = next(proposals)
     require_writable_folder(arguments.out)
     stored = _claim(arguments, bundle)
@@ -137,8 +137,8 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
     return Result(best, lowest, objective.images, trials)
 
 
-def variance(arguments: Arguments) -> dict[str, float]:
-    """Variance of the gradient at the start, with common random numbers and without.
+def variance(arguments: Arguments) -> dict[str, dict[str, float]]:
+    """Variance of the gradient at the start by quantity, with common random numbers and without.
 
     Also written to variance.json, with the images that it took.
 
@@ -149,7 +149,7 @@ def variance(arguments: Arguments) -> dict[str, float]:
     config = arguments.finite_differences
     schedule = initial_schedule(config.initialisation, arguments.num_steps)
     require_writable_folder(arguments.out)
-    result: dict[str, float] = {}
+    result: dict[str, dict[str, float]] = {}
     images = 0
     for name, common in (("common", True), ("independent", False)):
         objective = Objective(
@@ -220,9 +220,11 @@ def main() -> None:
         if arguments.method == "variance":
             found = variance(arguments)
             print(
-                f"Variance of the gradient, N = {arguments.num_samples}: {found['common']:.3g} "
-                f"with common random numbers, {found['independent']:.3g} without"
+                f"Variance of the gradient by common and by independent random numbers, "
+                f"N = {arguments.num_samples}:"
             )
+            for name, common in found["common"].items():
+                print(f"{name}: {common:.3g}, {found['independent'][name]:.3g}")
             return
         result = search(arguments)
     except ValueError as error:

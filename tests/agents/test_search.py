@@ -21,7 +21,7 @@ from agents.finite_differences import (
 from agents.objective import Objective
 from agents.search import Arguments, main, search, variance
 from nat_env.bundle import load_bundle
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 TARGET = torch.tensor([[0.8, 1.5, 0.7, 0.3], [0.4, 0.9, 0.5, 0.6], [0.0, 0.6, 0.0, 1.2]])
 
@@ -42,9 +42,11 @@ def quadratic(table):
 
 def test_gradient_descent_by_hand():
     config = FiniteDifferencesConfig(
-        learning_rates=(0.02, 0.1, 0.2, 0.3), steps=(0.01, 0.1, 0.1, 0.1)
+        learning_rates=(0.02, 0.1, 0.2, 0.3), steps=(0.01, 0.1, 0.1, 0.1), objective_scale=None
     )
-    found = drive(finite_differences(3, config), quadratic, 3 * 11 + 1)  # 4 T - 2 probes, 1 base
+    found = drive(
+        finite_differences(3, config, 256), quadratic, 3 * 11 + 1
+    )  # 4 T - 2 probes, 1 base
     table = heuristic_schedule(3).table.double().numpy()
     target, rates, steps = TARGET.double().numpy(), config.learning_rates, config.steps
     for iteration in range(4):
@@ -69,24 +71,54 @@ def test_gradient_descent_by_hand():
 def test_where_m_cannot_rise_its_difference_is_taken_backwards(tmp_path):
     Schedule(torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])).save(tmp_path / "s.json")
     config = FiniteDifferencesConfig(
-        str(tmp_path / "s.json"), learning_rates=(0.1, 0.0, 0.0, 0.0), steps=(0.5, 0.1, 0.1, 0.1)
+        str(tmp_path / "s.json"),
+        learning_rates=(0.1, 0.0, 0.0, 0.0),
+        steps=(0.5, 0.1, 0.1, 0.1),
+        objective_scale=None,
     )
-    found = drive(finite_differences(2, config), lambda t: 2 * float(t[0, 0]), 4)
+    found = drive(finite_differences(2, config, 256), lambda t: 2 * float(t[0, 0]), 4)
     # Slope 2 at a rate of 0.1: 1, its probe half a step lower, 0.8, and again.
     values = [float(p.table[0, 0]) for p in found]
     assert values == pytest.approx([1.0, 0.5, 0.8, 0.3])
 
 
 def test_momentum_and_clipping_by_hand():
-    config = FiniteDifferencesConfig(learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5)
-    slope = drive(finite_differences(1, config), lambda t: 3 * float(t[0, 1]), 5)
+    config = FiniteDifferencesConfig(
+        learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5, objective_scale=None
+    )
+    slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
     # One step: tau_1 alone moves; velocity 3, then 1.5 + 3.
     values = [float(p.table[0, 1]) for p in slope if p.candidate]
     assert values == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)  # it stops at 0
     config = dataclasses.replace(config, momentum=0.0, clip_norm=0.3)
-    slope = drive(finite_differences(1, config), lambda t: 3 * float(t[0, 1]), 5)
+    slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
     values = [float(p.table[0, 1]) for p in slope if p.candidate]
     assert values == pytest.approx([1.0, 0.7, 0.4], abs=1e-3)
+
+
+def test_rates_are_for_a_score_of_the_objectives_scale():
+    config = FiniteDifferencesConfig(learning_rates=(0.0, 0.01, 0.0, 0.0), objective_scale=8.0)
+    for factor in (0.1, 1.0, 30.0):  # of the score's unit: it makes no difference
+        slope = drive(
+            finite_differences(1, config, 256), lambda t, f=factor: 3 * f * float(t[0, 1]), 5
+        )
+        values = [float(p.table[0, 1]) for p in slope if p.candidate]
+        # Slope 3 where the score is 3, as it would be at 8: 1 - 0.01 * 8, and again.
+        second = 1 - 0.08
+        assert values == pytest.approx(
+            [1.0, second, second - 0.01 * 3 * 8 / (3 * second)], abs=1e-3
+        )
+
+
+@pytest.mark.parametrize("num_tokens", [16, 49, 256])
+def test_a_probe_of_m_re_masks_other_tokens(num_tokens):
+    found = drive(finite_differences(4, FiniteDifferencesConfig(), num_tokens), lambda _: 1.0, 15)
+    before = np.floor(num_tokens * found[0].table[:, 0].double().numpy())
+    moved = [np.floor(num_tokens * p.table[:, 0].double().numpy()) - before for p in found[1:]]
+    of_m = [m for m in moved if m.any()]
+    steps = np.abs(np.sum(of_m, axis=0))
+    expected = max(1, int(0.01 * num_tokens))
+    assert len(of_m) == 3 and ((steps == expected) | (steps == expected + 1))[:3].all()
 
 
 def test_tables_stay_allowed():
@@ -94,7 +126,7 @@ def test_tables_stay_allowed():
     Schedule(allowed_table(wild))
     config = FiniteDifferencesConfig(learning_rates=(50.0, 50.0, 50.0, 50.0))
     for function in (quadratic, lambda t: -quadratic(t)):
-        for proposal in drive(finite_differences(3, config), function, 40):
+        for proposal in drive(finite_differences(3, config, 256), function, 40):
             Schedule(proposal.table)
     for proposal in drive(cma_es(3, CmaEsConfig(scales=(5.0, 5.0, 5.0, 5.0)), 0), quadratic, 40):
         Schedule(proposal.table)
@@ -125,7 +157,7 @@ def test_a_search_goes_on_from_a_file_of_its_own_t(tmp_path):
     schedule = heuristic_schedule(2, 3.0, 0.5)
     schedule.save(tmp_path / "s.json")
     for proposals in (
-        finite_differences(2, FiniteDifferencesConfig(str(tmp_path / "s.json"))),
+        finite_differences(2, FiniteDifferencesConfig(str(tmp_path / "s.json")), 256),
         cma_es(2, CmaEsConfig(str(tmp_path / "s.json")), 0),
     ):
         assert torch.equal(next(proposals).table, schedule.table)
@@ -184,14 +216,16 @@ def test_objectives_are_those_of_their_names():
 
 def test_common_random_numbers_lower_the_gradients_variance():
     bundle = load_bundle("digits", dtype="float32")
-    result = {}
+    result: dict = {}
     for common in (True, False):
         objective = Objective(bundle, num_samples=50, common_random_numbers=common)
         schedule = heuristic_schedule(2)
         config = FiniteDifferencesConfig()
         result[common] = gradient_variance(objective, schedule, config, repeats=4)
         assert objective.calls == 4 * 7
-    assert 0 < result[True] < result[False] / 3
+    assert set(result[True]) == set(COLUMNS)
+    for name in COLUMNS:
+        assert 0 < result[True][name] < result[False][name] / 2
 
 
 SMALL = Arguments(
@@ -201,7 +235,7 @@ SMALL = Arguments(
     num_steps=2,
     images=400,
     num_samples=20,
-    finite_differences=FiniteDifferencesConfig(learning_rates=(0.02, 2.0, 2.0, 2.0)),
+    finite_differences=FiniteDifferencesConfig(learning_rates=(0.0005, 0.05, 0.05, 0.05)),
     threads=1,
     dtype="float32",
 )
@@ -304,7 +338,10 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nat-search", *options])
     main()
     stored = json.loads((tmp_path / "variance.json").read_text())
-    assert f"{stored['variance']['common']:.3g} with common" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert list(stored["variance"]["common"]) == ["sampling_temperature", "guidance_scale"]  # T = 1
+    for name, value in stored["variance"]["common"].items():
+        assert f"{name}: {value:.3g}, {stored['variance']['independent'][name]:.3g}\n" in printed
     assert stored["images"] == 2 * 2 * 3 * 20  # ways, repeats, scores of a gradient, samples
     again = variance(
         dataclasses.replace(
