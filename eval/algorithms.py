@@ -109,11 +109,13 @@ def _draw(group: Group) -> None:
     arguments, num_steps = group.arguments, group.num_steps
     histories = {
         name: [
-            json.loads((group.folder(name, seed) / run.RESULTS).read_text())["history"]
+            json.loads(path.read_text())["history"]
             for seed in arguments.seeds
+            if (path := group.folder(name, seed) / run.RESULTS).is_file()
         ]
         for name in group.methods
     }
+    histories = {name: found for name, found in histories.items() if found}
     bundle, num_samples = load_bundle(arguments.bundle), arguments.preset.eval_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
     level = evaluate(bundle, heuristic, num_steps, num_samples).frechet_distance

@@ -16,7 +16,7 @@ from agents.checkpoint import load_policy, load_run_config
 from agents.hub import HUB, shared_folder
 from nat_env.bundle import Bundle, bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, heuristic_schedule
 
 ALLOWED = (
     "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's file (json, "
@@ -158,6 +158,16 @@ class Contestant:
     shuffled: bool = False
     """Evaluated with the features shuffled among samples."""
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether it sees the samples; one that is gone, by its file's name."""
+        return any(
+            Path(self.spec).suffix not in SCHEDULE_SUFFIXES
+            if policy is None
+            else isinstance(policy, TrainedPolicy)
+            for policy in self.by_seed.values()
+        )
+
 
 def named_contestants(
     specs: Sequence[str], seeds: Sequence[int], bundle: Bundle, num_steps: int, kept: bool = False
@@ -177,7 +187,7 @@ def named_contestants(
     contestants: dict[str, Contestant] = {}
     for given in dict.fromkeys(specs):
         own, spec = split_name(given)
-        printed, by_seed = spec, dict[int, DecodingPolicy | None]()
+        printed, by_seed = str(Path(spec)), dict[int, DecodingPolicy | None]()
         for seed in seeds:
             if kept and is_gone(for_seed(spec, seed)):
                 by_seed[seed] = None

@@ -7,7 +7,6 @@ from typing import Annotated
 import torch
 import tyro
 
-from agents.algorithms import TrainedPolicy
 from agents.computation import Computation
 from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors, reference
 from eval.inception import inception_v3
@@ -109,7 +108,8 @@ class Cell:
         if self.policy is None and self._missing():
             raise ValueError(
                 f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
-                f"{self.results.path} has not all of its rows with N = {self.arguments.num_samples}"
+                f"{self.results.path} has not all of its rows for this bundle, T = "
+                f"{self.arguments.num_steps} and N = {self.arguments.num_samples}"
             )
 
     def rows(self) -> list[Row]:
@@ -128,10 +128,14 @@ class Cell:
                 self.contestant.shuffled,
             )
             self.results.add(evaluation_rows(self._identity, evaluation, missing))
-        rows = [row for judged in self.judges if (row := self._find(judged))]
+        rows = self.kept()
         if arguments.progress:
             _report(rows, "" if missing else " (was there)")
         return rows
+
+    def kept(self) -> list[Row]:
+        """Those there are."""
+        return [row for judged in self.judges if (row := self._find(judged))]
 
     @property
     def policy(self) -> DecodingPolicy | None:
@@ -141,7 +145,6 @@ class Cell:
     @property
     def _identity(self) -> Row:
         """What determines the rows."""
-        dtype = next(self.bundle.nat.transformer.parameters()).dtype
         identity = {
             "bundle": self.bundle.name,
             "bundle_fingerprint": self.bundle.fingerprint,
@@ -150,11 +153,14 @@ class Cell:
             "num_steps": self.arguments.num_steps,
             "seed": self.seed,
             "num_samples": self.arguments.num_samples,
+        }
+        if self.policy is None:  # from another machine, perhaps of another dtype
+            return identity
+        dtype = next(self.bundle.nat.transformer.parameters()).dtype
+        return identity | {
+            "policy_fingerprint": policy_fingerprint(self.policy),
             "dtype": str(dtype).removeprefix("torch."),
         }
-        if self.policy is None:
-            return identity
-        return identity | {"policy_fingerprint": policy_fingerprint(self.policy)}
 
     def _find(self, judged: Reference) -> Row | None:
         return self.results.find(self._identity | {"judge": judged.judge.name})
@@ -214,9 +220,7 @@ def cells(arguments: Arguments) -> list[Cell]:
     contestants = named_contestants(
         arguments.policies, seeds, bundle, arguments.num_steps, arguments.kept_rows
     )
-    learned = [
-        c for c in contestants if any(isinstance(p, TrainedPolicy) for p in c.by_seed.values())
-    ]
+    learned = [contestant for contestant in contestants if contestant.is_learned]
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)

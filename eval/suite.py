@@ -14,10 +14,11 @@ from typing import Self
 import numpy as np
 import torch
 import tyro
+from numpy.typing import NDArray
 
 from agents import search
 from eval import run
-from eval.tables import Results, Row, provenance
+from eval.tables import Row, provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
 from nat_env.files import write_text
 
@@ -95,12 +96,15 @@ METHODS: dict[str, Method] = {
 
 CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("AdaNAT Table 5", "frechet_distance", ("adaptive", "not-adaptive", "heuristic")),
-    ("AdaNAT appendix B", "frechet_distance", ("adaptive", "adaptive-frechet")),
-    ("AdaNAT appendix D", "frechet_distance", ("adaptive", "not-adaptive-frechet")),
-    ("AdaNAT Table 5, AutoNAT", "frechet_distance", ("adaptive", "autonat", "heuristic")),
+    ("AdaNAT appendix B", "frechet_distance", ("not-adaptive-frechet", "adaptive-frechet")),
+    ("AdaNAT appendix D", "frechet_distance", ("not-adaptive-frechet", "autonat", "adaptive")),
     ("AdaNAT Figure 4", "recall", ("adaptive-pretrained", "adaptive")),
+    ("AutoNAT Table 6a", "frechet_distance", ("autonat", "heuristic")),
 )
 """Orderings that the papers report: of what, and from the lowest value to the highest."""
+
+NOT_ADAPTIVE = ("not-adaptive", "not-adaptive-frechet", "autonat", "cma")
+"""Methods whose policies are the same for all samples."""
 
 
 def suite(arguments: Arguments) -> str:
@@ -129,40 +133,27 @@ def suite(arguments: Arguments) -> str:
         # Those of policies that are gone, too.
         pictures = sorted(group.out.glob("*.png"))
         links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
-        asked = {"num_samples": arguments.num_samples, "bundle": arguments.bundle}
-        rows = [
-            row
-            for row in Results(group.out / run.RESULTS).rows
-            if asked.items() <= row.items() and row["seed"] in arguments.seeds
-        ]
-        parts += [f"## T = {group.num_steps}", table, provenance(rows), *orderings(rows), *links]
+        rows = [row for cell in run.cells(group.evaluation()) for row in cell.kept()]
+        parts += [f"## T = {group.num_steps}", table, provenance(rows)]
+        parts += filter(None, [orderings(rows), gains(rows)])
+        parts += links
     report = "\n\n".join(parts)
     write_text(arguments.out / "suite.md", report + "\n")
     return report
 
 
-def orderings(rows: Sequence[Row]) -> list[str]:
+def orderings(rows: Sequence[Row]) -> str:
     """Whether the orderings of `CLAIMS` hold, by means over seeds and in how many of them.
 
     Args:
-        rows: of one T and N.
+        rows: of one T and N. Seeds that not all methods of a claim have are left out of it.
     """
     lines = []
-    rows = sorted(rows, key=lambda row: row["seed"])
     for claim, quantity, methods in CLAIMS:
-        if not set(methods) <= {row["policy"] for row in rows}:
-            continue
         for judge in dict.fromkeys(row["judge"] for row in rows):
-            values = np.array(
-                [
-                    [
-                        row[quantity]
-                        for row in rows
-                        if (row["policy"], row["judge"]) == (method, judge)
-                    ]
-                    for method in methods
-                ]
-            )  # [methods, seeds]
+            values = _by_method(rows, judge, quantity, methods)
+            if values is None:
+                continue
             means = values.mean(axis=1)
             in_seeds = int((np.diff(values, axis=0) > 0).all(axis=0).sum())
             order = " < ".join(
@@ -174,7 +165,54 @@ def orderings(rows: Sequence[Row]) -> list[str]:
                 f"- {claim}, {what}, {judge}: {order} **{verdict}**, "
                 f"in {in_seeds} of {values.shape[1]} seeds"
             )
-    return ["\n".join(lines)] if lines else []
+    return "\n".join(lines)
+
+
+def gains(rows: Sequence[Row]) -> str:
+    """What adapting is worth, and what the discriminator keeps of diversity, under each judge.
+
+    Args:
+        rows: see `orderings`.
+    """
+    lines = []
+    for judge in dict.fromkeys(row["judge"] for row in rows):
+        rivals = {
+            method: found.mean(axis=1)
+            for method in NOT_ADAPTIVE
+            if (found := _by_method(rows, judge, "frechet_distance", ("adaptive", method)))
+            is not None
+        }
+        if rivals:
+            best = min(rivals, key=lambda method: rivals[method][1])
+            adaptive, other = rivals[best]
+            lines.append(
+                f"- adaptive against the best that is not, {best}, frechet distance, {judge}: "
+                f"{adaptive:.3g} against {other:.3g}, {100 * (adaptive / other - 1):+.0f} %"
+            )
+        recalls = _by_method(rows, judge, "recall", ("adaptive", "adaptive-pretrained"))
+        if recalls is not None:
+            ours, pretrained = recalls.mean(axis=1)
+            lines.append(
+                f"- discriminator against pretrained reward, recall, {judge}: {ours:.3f} against "
+                f"{pretrained:.3f}, {ours - pretrained:+.3f}"
+            )
+    return "\n".join(lines)
+
+
+def _by_method(
+    rows: Sequence[Row], judge: str, quantity: str, methods: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Values [methods, seeds] of the seeds that all of the methods have; None without any."""
+    found = [
+        {
+            row["seed"]: row[quantity]
+            for row in rows
+            if (row["policy"], row["judge"]) == (method, judge) and quantity in row
+        }
+        for method in methods
+    ]
+    seeds = sorted(set.intersection(*map(set, found)))
+    return np.array([[of[seed] for seed in seeds] for of in found]) if seeds else None
 
 
 def main() -> None:

@@ -212,12 +212,15 @@ class Group:
         path = self.folder(name, seed) / DONE
         if not path.is_file():
             return False
-        found = json.loads(path.read_text())
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"out: {path} is damaged ({error!r}); remove it") from error
         for key, asked in self._identity.items():
-            if found.get(key, asked) != asked:
+            if found.get(key) != asked:
                 raise ValueError(
-                    f"out: {path.parent} was made with {key} = {found[key]}, now {asked} is asked "
-                    "for; choose another folder"
+                    f"out: {path.parent} was made with {key} = {found.get(key)}, now {asked} is "
+                    "asked for; choose another folder"
                 )
         return True
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from nat_env.files import write_json
 
+_AUTONAT_SUFFIXES = (".yaml", ".yml")
+SCHEDULE_SUFFIXES = (".json", *_AUTONAT_SUFFIXES)
 _AUTONAT_KEYS = ("manual_ratios", "manual_samp_temp", "manual_temp", "manual_cfg")
 COLUMNS = ("remask_ratio", "sampling_temperature", "remask_temperature", "guidance_scale")
 
@@ -79,7 +81,7 @@ class Schedule:
         Raises:
             ValueError: the file is missing, neither json nor yaml, or lacks a column.
         """
-        if path.suffix in (".yaml", ".yml"):
+        if path.suffix in _AUTONAT_SUFFIXES:
             return cls(_autonat_table(path), path.stem)
         try:
             values = json.loads(path.read_text())

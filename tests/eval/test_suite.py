@@ -8,7 +8,7 @@ import pytest
 import eval.suite
 import eval.trials
 from agents.config import PRESETS
-from eval.suite import CLAIMS, METHODS, Arguments, orderings, suite
+from eval.suite import CLAIMS, METHODS, NOT_ADAPTIVE, Arguments, gains, orderings, suite
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     # Each seed has a training of its own.
     policies = {r["policy_fingerprint"] for r in rows if r["policy"] == "adaptive"}
     assert len(policies) == 2
-    assert "AdaNAT appendix D" in report and "AdaNAT Table 5" not in report
+    assert "against the best that is not, " in report and "AdaNAT Table 5" not in report
 
     def refuse(*_, **__):
         raise AssertionError("made again")
@@ -78,27 +78,57 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
         suite(replace(arguments, num_samples=42, seeds=(0, 1, 2)))
 
 
-def test_orderings_are_by_means_under_each_judge():
-    values = {"heuristic": (0.8, 0.6), "not-adaptive": (0.4, 0.7), "adaptive": (0.5, 0.4)}
+def rows_of(values, quantity="frechet_distance"):
     about = {"judge": "a", "num_samples": 10}
-    rows = [
-        about | {"policy": p, "seed": s, "frechet_distance": v}
-        for p, both in values.items()
-        for s, v in enumerate(both)
+    return [
+        about | {"policy": policy, "seed": seed, quantity: value}
+        for policy, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
     ]
+
+
+def test_orderings_are_by_means_under_each_judge_and_over_seeds_that_all_have():
+    rows = rows_of(
+        {"heuristic": (0.8, 0.6), "not-adaptive": (0.4, 0.7), "adaptive": (0.5, 0.4, 9.0)}
+    )
     rows += [row | {"judge": "b", "frechet_distance": 1.0} for row in rows]
-    (text,) = orderings(rows)
-    first, second = text.splitlines()
+    first, second = orderings(rows).splitlines()
     assert first == (
         "- AdaNAT Table 5, frechet distance, a: adaptive (0.45) < not-adaptive (0.55) "
         "< heuristic (0.7) **holds**, in 0 of 2 seeds"
     )
     assert ", b: " in second and second.endswith("**does NOT hold**, in 0 of 2 seeds")
-    assert orderings([row for row in rows if row["policy"] != "adaptive"]) == []
+    assert orderings([row for row in rows if row["policy"] != "adaptive"]) == ""
+
+
+def test_orderings_of_the_papers_tables():
+    """With the papers' own numbers every ordering about a distance holds."""
+    table_5 = {"heuristic": (7.65,), "not-adaptive": (5.40,), "adaptive": (4.54,)}
+    appendix_b = {"adaptive-frechet": (55.4,), "not-adaptive-frechet": (2.56,)}
+    appendix_d = {"autonat": (2.68,), "not-adaptive-frechet": (2.56,), "adaptive": (2.86,)}
+    table_6a = {"heuristic": (8.40,), "autonat": (5.73,)}
+    found = [orderings(rows_of(v)) for v in (table_5, appendix_b, appendix_d, table_6a)]
+    assert [text.count("holds") for text in found] == [1, 1, 1, 1]
+    assert "NOT" not in "".join(found)
+
+
+def test_gains_are_against_the_best_that_is_not_adaptive():
+    distances = {"adaptive": (0.3, 0.5), "not-adaptive": (0.6, 0.4), "cma": (0.8, 0.9)}
+    rows = rows_of(distances | {"heuristic": (0.1, 0.1)})
+    rows += rows_of({"adaptive-pretrained": (0.25, 0.25)}, "recall")
+    recalls = {0: 0.4, 1: 0.3}
+    rows = [r | {"recall": recalls[r["seed"]]} if r["policy"] == "adaptive" else r for r in rows]
+    assert gains(rows).splitlines() == [
+        "- adaptive against the best that is not, not-adaptive, frechet distance, a: "
+        "0.4 against 0.5, -20 %",
+        "- discriminator against pretrained reward, recall, a: 0.350 against 0.250, +0.100",
+    ]
+    assert gains(rows_of({"adaptive": (1.0,)})) == ""
 
 
 def test_claims_are_about_methods_there_are():
     assert {m for _, _, methods in CLAIMS for m in methods} <= METHODS.keys() | {"heuristic"}
+    assert set(NOT_ADAPTIVE) <= METHODS.keys()
 
 
 def test_the_quick_form(tmp_path):
