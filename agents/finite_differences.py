@@ -24,9 +24,6 @@ class FiniteDifferencesConfig:
     learning_rates: tuple[float, float, float, float] = (0.001, 0.1, 0.1, 0.1)
     steps: tuple[float, float, float, float] = (0.01, 0.1, 0.1, 0.1)
     """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
-    objective_scale: float | None = 8.0
-    """The rates are for a score of about this size, such as ImageNet's FID at the start of A.2; the
-    gradient is scaled as if the current score were. None: the gradient as it is."""
     clip_norm: float | None = None
     """Of the gradient; A.2 takes 10 for ImageNet-512."""
     momentum: float = 0.0
@@ -47,8 +44,6 @@ class FiniteDifferencesConfig:
             raise ValueError(
                 f"steps: got {self.steps[0]} for m, allowed is <= 0.5: m stays in [0, 1]"
             )
-        if self.objective_scale is not None and self.objective_scale <= 0:
-            raise ValueError(f"objective_scale: got {self.objective_scale}, allowed is > 0 or None")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm: got {self.clip_norm}, allowed is > 0 or None")
         if not 0 <= self.momentum < 1:
@@ -147,8 +142,6 @@ def finite_differences(
             probe = perturbed(table, row, column, steps[column])
             value = yield Proposal(probe, candidate=False)
             gradient[row, column] = (value - base) / float(probe[row, column] - table[row, column])
-        if config.objective_scale is not None and base > 0:
-            gradient *= config.objective_scale / base
         if config.clip_norm is not None:
             gradient *= min(1.0, config.clip_norm / max(float(gradient.norm()), 1e-12))
         velocity = config.momentum * velocity + gradient

@@ -42,7 +42,7 @@ def quadratic(table):
 
 def test_gradient_descent_by_hand():
     config = FiniteDifferencesConfig(
-        learning_rates=(0.02, 0.1, 0.2, 0.3), steps=(0.01, 0.1, 0.1, 0.1), objective_scale=None
+        learning_rates=(0.02, 0.1, 0.2, 0.3), steps=(0.01, 0.1, 0.1, 0.1)
     )
     found = drive(
         finite_differences(3, config, 256), quadratic, 3 * 11 + 1
@@ -74,7 +74,6 @@ def test_where_m_cannot_rise_its_difference_is_taken_backwards(tmp_path):
         str(tmp_path / "s.json"),
         learning_rates=(0.1, 0.0, 0.0, 0.0),
         steps=(0.5, 0.1, 0.1, 0.1),
-        objective_scale=None,
     )
     found = drive(finite_differences(2, config, 256), lambda t: 2 * float(t[0, 0]), 4)
     # Slope 2 at a rate of 0.1: 1, its probe half a step lower, 0.8, and again.
@@ -83,9 +82,7 @@ def test_where_m_cannot_rise_its_difference_is_taken_backwards(tmp_path):
 
 
 def test_momentum_and_clipping_by_hand():
-    config = FiniteDifferencesConfig(
-        learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5, objective_scale=None
-    )
+    config = FiniteDifferencesConfig(learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5)
     slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
     # One step: tau_1 alone moves; velocity 3, then 1.5 + 3.
     values = [float(p.table[0, 1]) for p in slope if p.candidate]
@@ -94,20 +91,6 @@ def test_momentum_and_clipping_by_hand():
     slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
     values = [float(p.table[0, 1]) for p in slope if p.candidate]
     assert values == pytest.approx([1.0, 0.7, 0.4], abs=1e-3)
-
-
-def test_rates_are_for_a_score_of_the_objectives_scale():
-    config = FiniteDifferencesConfig(learning_rates=(0.0, 0.01, 0.0, 0.0), objective_scale=8.0)
-    for factor in (0.1, 1.0, 30.0):  # of the score's unit: it makes no difference
-        slope = drive(
-            finite_differences(1, config, 256), lambda t, f=factor: 3 * f * float(t[0, 1]), 5
-        )
-        values = [float(p.table[0, 1]) for p in slope if p.candidate]
-        # Slope 3 where the score is 3, as it would be at 8: 1 - 0.01 * 8, and again.
-        second = 1 - 0.08
-        assert values == pytest.approx(
-            [1.0, second, second - 0.01 * 3 * 8 / (3 * second)], abs=1e-3
-        )
 
 
 @pytest.mark.parametrize("num_tokens", [16, 49, 256])
