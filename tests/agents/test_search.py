@@ -291,10 +291,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, generated):
 
 
 def test_a_smaller_budget_loses_nothing(tmp_path):
-    found = search(dataclasses.replace(SMALL, out=tmp_path))
+    found = search(dataclasses.replace(SMALL, method="cma", out=tmp_path))
     assert found.value < found.trials[0]["value"]
     stored = {p.name: p.read_text() for p in tmp_path.iterdir()}
-    again = search(dataclasses.replace(SMALL, out=tmp_path, images=20))
+    again = search(dataclasses.replace(SMALL, method="cma", out=tmp_path, images=20))
     assert (again.value, again.images) == (found.value, found.images)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == stored
 
