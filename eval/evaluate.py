@@ -135,7 +135,7 @@ def evaluate(
             for judged, accumulator in zip(judges, features, strict=True)
         },
         metrics={
-            judged.judge.name: _metrics(judged.features, np.concatenate(every))
+            judged.judge.name: sample_metrics(judged.features, np.concatenate(every))
             for judged, every in zip(judges, kept, strict=True)
             if judged.features is not None
         },
@@ -299,7 +299,3 @@ def _real_features(
     if path is not None:
         save_state(path, {"features": features})
     return features.numpy()
-
-
-def _metrics(real: NDArray[np.float32], fake: NDArray[np.float32]) -> SampleMetrics:
-    return sample_metrics(real, fake, subset_size=min(1000, len(real), len(fake)))

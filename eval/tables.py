@@ -193,7 +193,7 @@ def metrics_table(rows: Sequence[Row]) -> str:
         >>> row |= {"precision": 0.5, "recall": 0.25, "density": 0.5, "coverage": 1.0}
         >>> row |= {"kernel_distance": 0.002, "kernel_distance_error": 0.001, "num_real": 9}
         >>> print(metrics_table([row]).splitlines()[2])
-        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 |
+        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 ± 1.00 |
     """
     lines = [
         "| policy | T | judge | precision | recall | density | coverage | KD x 1000 |",
@@ -206,13 +206,16 @@ def metrics_table(rows: Sequence[Row]) -> str:
             for name in ("precision", "recall", "density", "coverage")
         ]
         kernel = _mean_and_spread([1000 * row["kernel_distance"] for row in group])
+        if len(group) == 1:
+            kernel += f" ± {1000 * group[0]['kernel_distance_error']:.2f}"
         setting = f"{judge}, N = {num_samples}"
         lines.append(_line([policy, str(num_steps), setting, *shares, kernel]))
     real = {row["num_real"] for row in measured}
     note = (
         f"Against {', '.join(map(str, sorted(real)))} real images. Precision and density: do the "
         "samples look real; recall and coverage: is everything real among them. KD: kernel "
-        "distance (KID's formula under the judge named), lower is better."
+        "distance (KID's formula under the judge named), lower is better. ±: sample standard "
+        "deviation over seeds; of one seed, KD's standard error."
     )
     return "\n".join([*lines, "", note])
 

@@ -188,7 +188,7 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
     real = digits.real_images.float() / 255
     assert set(result.metrics) == {"digits-judge", "pixels"}
     for name, network in (("digits-judge", digits.judge.features), ("pixels", pixels.network)):
-        expected = sample_metrics(network(real).numpy(), network(images).numpy(), subset_size=70)
+        expected = sample_metrics(network(real).numpy(), network(images).numpy())
         for field, value in asdict(expected).items():
             assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field
 

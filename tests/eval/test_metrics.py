@@ -87,8 +87,28 @@ def test_kernel_distance_averages_over_its_subsets():
     measured = kernel_distance(real, fake, subset_size=6, num_subsets=4, seed=5)
     assert measured.mean == pytest.approx(sum(values) / 4, rel=1e-12)
     assert measured.std == pytest.approx(np.std(values, ddof=1), rel=1e-12)
-    assert measured.standard_error == pytest.approx(np.std(values, ddof=1) / 2, rel=1e-12)
+    # One subset of 6 fits into 9 samples: the other three tell nothing new.
+    assert measured.standard_error == pytest.approx(np.std(values, ddof=1), rel=1e-12)
     assert kernel_distance(real, fake, 6, 4, seed=6) != measured
+
+
+def test_kernel_distances_error_is_its_spread_over_fresh_draws():
+    # 100 subsets of 20, of which 10 fit side by side into 200 samples.
+    rng = np.random.default_rng(12)
+    draws = [
+        kernel_distance(rng.normal(size=(300, 3)), rng.normal(loc=1.0, size=(200, 3)), 20, 100, i)
+        for i in range(300)
+    ]
+    spread = np.std([draw.mean for draw in draws], ddof=1)
+    error = np.sqrt(np.mean([draw.standard_error**2 for draw in draws]))
+    assert error == pytest.approx(spread, rel=0.15)
+
+
+def test_subsets_are_a_tenth_of_the_smaller_set():
+    real, fake = two_sets()
+    kernel = kernel_distance(real, fake, subset_size=4)
+    assert kernel.num_disjoint == 11
+    assert sample_metrics(real, fake).kernel_distance == kernel.mean
 
 
 def test_kernel_distance_of_one_distribution_is_zero_on_average():
