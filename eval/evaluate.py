@@ -15,6 +15,7 @@ from tqdm import tqdm
 from eval.judges import Judge, bundle_judge
 from eval.metrics import SampleMetrics, sample_metrics
 from eval.policies import ShuffledPolicy
+from eval.score import Score, ScoreAccumulator
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.files import load_state, save_state
 from nat_env.generate import StepRecord, generate
@@ -49,6 +50,8 @@ class Evaluation:
     """By the judge's name."""
     metrics: Mapping[str, SampleMetrics]
     """By the judge's name, of the references that hold features."""
+    scores: Mapping[str, Score]
+    """By the judge's name, of the judges that are classifiers, see `eval.score`."""
     class_accuracy: float
     """Share of the samples that the bundle's judge, a classifier, takes for their class."""
     num_samples: int
@@ -103,6 +106,8 @@ def evaluate(
     conditions = balanced_conditions(num_samples, bundle.num_classes)
     features = [FeatureAccumulator() for _ in judges]
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
+    classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
+    scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
     actions = [FeatureAccumulator() for _ in range(num_steps)]
     seconds = judge_seconds = 0.0
     correct = 0
@@ -119,10 +124,13 @@ def evaluate(
             images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
             generated = _now(bundle)
             for judged, accumulator, every in zip(judges, features, kept, strict=True):
-                vectors = judged.judge.features(images).cpu().numpy()
-                accumulator.update(vectors)
+                vectors = judged.judge.features(images)
+                accumulator.update(vectors.cpu().numpy())
                 if judged.features is not None:
-                    every.append(vectors)
+                    every.append(vectors.cpu().numpy())
+                if judged.judge.name in scores:
+                    chances = judged.judge.probabilities(vectors)
+                    scores[judged.judge.name].update(chances.cpu().numpy())
             correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
@@ -139,6 +147,7 @@ def evaluate(
             for judged, every in zip(judges, kept, strict=True)
             if judged.features is not None
         },
+        scores={name: accumulator.score() for name, accumulator in scores.items()},
         class_accuracy=correct / num_samples,
         num_samples=num_samples,
         seconds=seconds,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.features import Array, checked, checked_pair
+from eval.features import Array, checked_pair
 from eval.neighbours import (
     Occupancy,
     Overlap,
@@ -24,6 +24,7 @@ from eval.neighbours import (
     precision_recall,
     squared_radii,
 )
+from eval.score import inception_style_score
 
 __all__ = [
     "KernelDistance",
@@ -175,45 +176,6 @@ def kernel_distance(
     )
 
 
-def inception_style_score(
-    probabilities: ArrayLike, num_splits: int = 10, seed: int = 0
-) -> tuple[float, float]:
-    """Compute exp of the mean KL divergence from the marginal to each sample's class probabilities.
-
-    The formula of the Inception Score (Salimans et al. 2016, arXiv:1606.03498, Sec. 4). It is an
-    Inception Score only with InceptionV3's 1008 ImageNet classes; with any other classifier, name
-    the classifier beside it. It never looks at real images, and sees no lack of variety within a
-    class.
-
-    Args:
-        probabilities: of the classes, one row a sample [N, C]; for logits, their softmax.
-        num_splits: 2 to N parts that are scored apart. A part's score is biased: it cannot exceed
-            its number of samples, so that parts should be large beside C.
-        seed: of the order in which samples are dealt to parts; samples often come class by class.
-
-    Returns:
-        Mean and sample standard deviation over splits, each score between 1 and C.
-
-    Raises:
-        ValueError: a wrong shape, rows that are no probabilities, or num_splits out of its range.
-
-    Example:
-        >>> inception_style_score([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]], num_splits=2)
-        (1.0, 0.0)
-    """
-    rows = checked("probabilities", probabilities)
-    if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
-        raise ValueError(
-            "probabilities: allowed are rows of values >= 0 that sum to 1, got values from "
-            f"{rows.min():.4g} to {rows.max():.4g}; give the softmax of logits"
-        )
-    if not 2 <= num_splits <= len(rows):
-        raise ValueError(f"num_splits: got {num_splits}, allowed are 2 .. N = {len(rows)}")
-    order = np.random.default_rng(seed).permutation(len(rows))
-    scores = [_split_score(part) for part in np.array_split(rows[order], num_splits)]
-    return float(np.mean(scores)), float(np.std(scores, ddof=1))
-
-
 def _unbiased_discrepancy(x: Array, y: Array) -> float:
     """Unbiased MMD^2 of two samples [S, D] of one size."""
     size, dimension = x.shape
@@ -223,15 +185,6 @@ def _unbiased_discrepancy(x: Array, y: Array) -> float:
         kernel = (z @ z.T / dimension + 1) ** 3
         within += (kernel.sum() - np.trace(kernel)) / pairs
     return float(within - 2 * ((x @ y.T / dimension + 1) ** 3).mean())
-
-
-def _split_score(probabilities: Array) -> float:
-    marginal = probabilities.mean(axis=0)
-    # p log(p / q) is 0 at p = 0; where the marginal q is 0, so is every p.
-    ratio = np.divide(
-        probabilities, marginal, out=np.ones_like(probabilities), where=probabilities > 0
-    )
-    return float(np.exp((probabilities * np.log(ratio)).sum(axis=1).mean()))
 
 
 def _check_subsets(subset_size: int, num_subsets: int, smallest: int) -> None:

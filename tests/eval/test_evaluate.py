@@ -18,7 +18,7 @@ from eval.evaluate import (
     reference,
 )
 from eval.judges import Judge, bundle_judge
-from eval.metrics import sample_metrics
+from eval.metrics import inception_style_score, sample_metrics
 from eval.policies import ShuffledPolicy
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import StepRecord, generate
@@ -191,6 +191,27 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
         expected = sample_metrics(network(real).numpy(), network(images).numpy())
         for field, value in asdict(expected).items():
             assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field
+
+
+def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, heuristic, pixels):
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return digits.judge.features(images)
+
+    counted = Judge("counted", network, classifier=digits.judge.classifier)
+    judges = [reference(digits, bundle_judge(digits)), reference(digits, pixels)]
+    judges.append(Reference(counted, digits.statistics, ""))
+    result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
+    assert sum(seen) == 70
+    assert set(result.scores) == {"digits-judge", "counted"}
+    conditions = balanced_conditions(70, digits.num_classes)
+    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    direct = inception_style_score(digits.judge(images).softmax(dim=1))
+    for score in result.scores.values():
+        assert asdict(score) == pytest.approx({"mean": direct[0], "std": direct[1]}, rel=1e-3)
+    assert 1 < direct[0] < 7  # parts of 7 images each
 
 
 def test_a_judge_needs_more_real_images_than_features(pixels):

@@ -17,6 +17,7 @@ from eval.metrics import (
     precision_recall,
     sample_metrics,
 )
+from eval.score import ScoreAccumulator
 
 
 class Identity(nn.Module):
@@ -268,6 +269,19 @@ def test_score_is_that_of_a_loop():
     mean, std = inception_style_score(probabilities, num_splits=4, seed=1)
     assert mean == pytest.approx(np.mean(scores), rel=1e-12)
     assert std == pytest.approx(np.std(scores, ddof=1), rel=1e-12)
+
+
+def test_score_does_not_depend_on_the_batches():
+    probabilities = np.random.default_rng(8).dirichlet(np.full(5, 0.3), size=23)
+    accumulator = ScoreAccumulator(23, num_splits=4, seed=1)
+    for batch in np.split(probabilities, [1, 9, 20]):
+        accumulator.update(batch)
+    whole = inception_style_score(probabilities, num_splits=4, seed=1)
+    assert dataclasses.astuple(accumulator.score()) == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(ValueError, match="got 24 rows, allowed are N = 23"):
+        accumulator.update(probabilities[:1])
+    with pytest.raises(ValueError, match="got 0 samples, needed are N = 23"):
+        ScoreAccumulator(23).score()
 
 
 def test_score_of_certain_and_even_classes_is_their_number():
