@@ -81,7 +81,7 @@ class Judge:
         """
         if self.classifier is None:
             raise ValueError(f"judge: {self.name} has no classifier, allowed is one that has")
-        return self.classifier(features).float().softmax(dim=1)
+        return self.classifier(features).float().softmax(dim=1).to(features.device)
 
 
 def efficientnet_lite0(
