@@ -23,6 +23,7 @@ from eval.policies import (
     policy_fingerprint,
     split_name,
 )
+from eval.references import reference_from_file
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
@@ -65,6 +66,10 @@ class Arguments(Computation):
     inception: Path | None = None
     """Also judge by InceptionV3 with the FID's published weights, read from this file. Needs more
     than 2048 samples."""
+    inception_statistics: Path | None = None
+    """With --inception: compare with these statistics of real images, a .npz with mu and sigma, as
+    an FID's standard protocol asks for, and not with the bundle's real images. It then has no
+    precision or recall."""
     shuffle_features: bool = False
     """Also evaluate the learned policies with the features shuffled among the samples of a batch:
     what they lose is what they gained by adapting."""
@@ -81,9 +86,15 @@ class Arguments(Computation):
         """Check what nothing else checks in time.
 
         Raises:
-            ValueError: no policy, no seed, no thread, or a number out of its range.
+            ValueError: no policy, no seed, no thread, or a number out of its range, or statistics
+                for a judge that is not asked for.
         """
         super().__post_init__()
+        if self.inception_statistics is not None and self.inception is None:
+            raise ValueError(
+                f"inception_statistics: got {self.inception_statistics}, allowed is a file only "
+                "with inception, the weights' file"
+            )
         for name in ("policies", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none, allowed is at least one")
@@ -248,12 +259,17 @@ def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     if arguments.second_judge:
         resolution = arguments.second_judge_resolution
         judges.append(efficientnet_lite0(resolution, device=arguments.device))
+    from_file: list[Reference] = []
     if arguments.inception is not None:
-        judges.append(inception_v3(arguments.inception, device=arguments.device))
+        inception = inception_v3(arguments.inception, device=arguments.device)
+        if arguments.inception_statistics is None:
+            judges.append(inception)
+        else:
+            from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
     cache = arguments.out / CACHE
     found = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
-    ]
+    ] + from_file
     for judged in found:
         check_rank(judged, arguments.num_samples)
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import eval.grid
@@ -313,6 +314,37 @@ def test_the_metrics_table_ends_with_what_real_images_reach(arguments):
         assert cells[0] == name and cells[2] == f"digits-judge, N = {row['num_samples']}"
         assert cells[3:] == [*shares, f"{kernel:.2f} ± {error:.2f}", f"{row['score']:.2f}"]
     assert metrics[len(named)] == ""
+
+
+def test_inception_compares_with_a_files_statistics(arguments, tmp_path, monkeypatch, evaluations):
+    def network(images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    judge = Judge("inception-v3", network, classifier=lambda features: 9 * features)
+    monkeypatch.setattr(eval.run, "inception_v3", lambda path, device: judge)
+    path = tmp_path / "stats.npz"
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
+    one = replace(one, inception=tmp_path / "weights.pth", metrics=True)
+    standard = replace(one, inception_statistics=path)
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(ValueError, match="D = 3, allowed is D = 4"):
+        run(standard)
+    assert not evaluations and not (one.out / "results.json").exists()
+    np.savez(path, mu=np.full(4, 0.5), sigma=np.eye(4))
+    table, _ = run(standard)
+    row = stored(one)[1]
+    assert "precision" in stored(one)[0] and "precision" not in row
+    assert f"| inception-v3, N = 40 | | | | | | {row['score']:.2f} |" in table
+    assert run(standard)[0] == table and len(evaluations) == 1
+
+    # Two references never share a row.
+    run(one)
+    assert evaluations[1:] == [(0, ["inception-v3"])]
+    own = stored(one)[1]
+    assert own["reference"] == "1437 training images" and "precision" in own
+    assert own["frechet_distance"] != row["frechet_distance"]
+    with pytest.raises(ValueError, match=r"inception_statistics: got .* only with inception"):
+        replace(standard, inception=None)
 
 
 def test_policies_take_a_name_and_the_last_of_a_run(arguments, make_run):
