@@ -1,44 +1,30 @@
 """The Frechet distances of a policy's samples to real images, judge by judge."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
 
-from eval.judges import Judge, bundle_judge
+from eval.embedding import image_bar
 from eval.metrics import SampleMetrics, sample_metrics
 from eval.policies import ShuffledPolicy
+from eval.references import Reference, check_rank, reference
+from eval.score import Score, ScoreAccumulator
 from nat_env.bundle import Bundle, balanced_conditions
-from nat_env.files import load_state, save_state
 from nat_env.generate import StepRecord, generate
 from nat_env.policies import DecodingPolicy
-from nat_env.statistics import FeatureAccumulator, GaussianStatistics, frechet_distance
+from nat_env.statistics import FeatureAccumulator, frechet_distance
+
+__all__ = ["Evaluation", "Reference", "check_numbers", "check_rank", "evaluate", "reference"]
 
 SEED_STRIDE = 1_000_000
 """Sample i of evaluation seed s draws from generator seed s * SEED_STRIDE + i."""
 
 SEED_LIMIT = 2**40 // SEED_STRIDE
 """From generator seed 2^40 on training chooses its best policy, on other samples than these."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """A judge, and the real images that it compares samples with."""
-
-    judge: Judge
-    statistics: GaussianStatistics
-    description: str
-    """Which real images, and how many."""
-    features: NDArray[np.float32] | None = None
-    """[n, D] of the bundle's real images, for the metrics that compare samples with each of them;
-    None leaves these out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +35,8 @@ class Evaluation:
     """By the judge's name."""
     metrics: Mapping[str, SampleMetrics]
     """By the judge's name, of the references that hold features."""
+    scores: Mapping[str, Score]
+    """By the judge's name, of the judges that are classifiers, see `eval.score`."""
     class_accuracy: float
     """Share of the samples that the bundle's judge, a classifier, takes for their class."""
     num_samples: int
@@ -103,6 +91,8 @@ def evaluate(
     conditions = balanced_conditions(num_samples, bundle.num_classes)
     features = [FeatureAccumulator() for _ in judges]
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
+    classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
+    scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
     actions = [FeatureAccumulator() for _ in range(num_steps)]
     seconds = judge_seconds = 0.0
     correct = 0
@@ -111,7 +101,7 @@ def evaluate(
         actions[step.timestep].update(step.actions.double().cpu().numpy())
 
     _warm_up(bundle)
-    with _bar(num_samples, progress) as bar:
+    with image_bar(num_samples, progress) as bar:
         for start in range(0, num_samples, batch_size):
             labels = conditions[start : start + batch_size]
             first_seed = seed * SEED_STRIDE + start
@@ -119,10 +109,13 @@ def evaluate(
             images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
             generated = _now(bundle)
             for judged, accumulator, every in zip(judges, features, kept, strict=True):
-                vectors = judged.judge.features(images).cpu().numpy()
-                accumulator.update(vectors)
+                vectors = judged.judge.features(images)
+                accumulator.update(vectors.cpu().numpy())
                 if judged.features is not None:
-                    every.append(vectors)
+                    every.append(vectors.cpu().numpy())
+                if judged.judge.name in scores:
+                    chances = judged.judge.probabilities(vectors)
+                    scores[judged.judge.name].update(chances.cpu().numpy())
             correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
@@ -135,10 +128,11 @@ def evaluate(
             for judged, accumulator in zip(judges, features, strict=True)
         },
         metrics={
-            judged.judge.name: _metrics(judged.features, np.concatenate(every))
+            judged.judge.name: sample_metrics(judged.features, np.concatenate(every))
             for judged, every in zip(judges, kept, strict=True)
             if judged.features is not None
         },
+        scores={name: accumulator.score() for name, accumulator in scores.items()},
         class_accuracy=correct / num_samples,
         num_samples=num_samples,
         seconds=seconds,
@@ -162,99 +156,6 @@ def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
 
 
-def check_rank(judged: Reference, num_samples: int) -> None:
-    """Check that the covariances of so many samples and of the real images have full rank.
-
-    Raises:
-        ValueError: there are not more samples, or not more real images, than features.
-    """
-    size = judged.statistics.mean.size
-    if judged.statistics.count <= size:
-        raise ValueError(
-            f"judge: {judged.judge.name} has {size} features, allowed are fewer than the "
-            f"bundle's {judged.statistics.count} real images; leave that judge out"
-        )
-    if num_samples <= size:
-        raise ValueError(
-            f"num_samples: got {num_samples}, allowed is > {size}, the number of features of the "
-            f"judge {judged.judge.name}; draw more samples, or leave that judge out"
-        )
-
-
-def reference(
-    bundle: Bundle,
-    judge: Judge,
-    cache: Path | None = None,
-    progress: bool = False,
-    metrics: bool = False,
-) -> Reference:
-    """What `judge` compares samples of `bundle` with.
-
-    For the bundle's own judge, the statistics that the bundle carries. For another one, those of
-    the bundle's real images, whose features are computed once and then read from `cache`.
-
-    Args:
-        bundle: holds real images.
-        judge: its own or another one.
-        cache: a folder; None for none.
-        progress: show a bar.
-        metrics: hold the features of the real images, for `Evaluation.metrics`.
-    """
-    statistics, description = bundle.statistics, f"all {bundle.statistics.count} training images"
-    own = judge.name == bundle_judge(bundle).name
-    if own and not metrics:
-        return Reference(judge, statistics, description)
-    features = _real_features(bundle, judge, cache, progress)
-    if not own:
-        statistics = GaussianStatistics.from_features(features)
-        description = f"{len(features)} training images"
-    return Reference(judge, statistics, description, features if metrics else None)
-
-
-def floors(
-    bundle: Bundle, judges: Sequence[Reference], progress: bool = False
-) -> list[dict[str, Any]]:
-    """Distances that no policy can be expected to get below.
-
-    `reconstruction`: the bundle's real images after the tokenizer, against the judge's reference.
-    They are among the images of the reference, so that samples, which are not, have it harder.
-    `real`: images that no part was trained on, for the bundle's own judge, measured when the
-    bundle was made.
-
-    Returns:
-        One dict for each distance: bundle, bundle_fingerprint, judge, floor, num_samples,
-        reference, frechet_distance. `num_samples` is None where the bundle does not say.
-    """
-    about = {"bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}
-    own = bundle_judge(bundle).name
-    rows: list[dict[str, Any]] = []
-    for judged in judges:
-        name = judged.judge.name
-        ids = _batches(bundle.real_ids, f"{name}, reconstructed" if progress else None)
-        decoded = (bundle.tokenizer.decode(batch.to(bundle.device)) for batch in ids)
-        statistics = _statistics(judged.judge, decoded)
-        rows.append(
-            about
-            | {
-                "judge": name,
-                "floor": "reconstruction",
-                "num_samples": statistics.count,
-                "reference": judged.description,
-                "frechet_distance": frechet_distance(statistics, judged.statistics),
-            }
-        )
-        if name == own and "real_floor" in bundle.quality:
-            quoted = {
-                "judge": name,
-                "floor": "real",
-                "num_samples": None,
-                "reference": bundle.quality.get("floors_measured_on"),
-                "frechet_distance": bundle.quality["real_floor"],
-            }
-            rows.append(about | quoted)
-    return rows
-
-
 def _warm_up(bundle: Bundle) -> None:
     """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
     labels = torch.arange(bundle.num_classes, device=bundle.device)
@@ -266,40 +167,3 @@ def _now(bundle: Bundle) -> float:
     if bundle.device.type == "cuda":  # kernels run on after their call has returned
         torch.cuda.synchronize(bundle.device)
     return time.perf_counter()
-
-
-def _bar(total: int, label: str | None) -> tqdm:
-    # disable=None: no bar where the output is no terminal.
-    return tqdm(total=total, desc=label, unit="image", leave=False, disable=not label or None)
-
-
-def _batches(rows: Tensor, label: str | None, size: int = 256) -> Iterable[Tensor]:
-    with _bar(len(rows), label) as bar:
-        for batch in rows.split(size):
-            yield batch
-            bar.update(len(batch))
-
-
-def _statistics(judge: Judge, batches: Iterable[Tensor]) -> GaussianStatistics:
-    accumulator = FeatureAccumulator()
-    for images in batches:
-        accumulator.update(judge.features(images).cpu().numpy())
-    return accumulator.statistics()
-
-
-def _real_features(
-    bundle: Bundle, judge: Judge, cache: Path | None, progress: bool
-) -> NDArray[np.float32]:
-    """Of the bundle's real images, [n, D]."""
-    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_features.safetensors"
-    if path is not None and path.is_file():
-        return load_state(path)["features"].numpy()
-    real = _batches(bundle.real_images, f"{judge.name}, real" if progress else None)
-    features = torch.cat([judge.features(b.to(bundle.device).float() / 255).cpu() for b in real])
-    if path is not None:
-        save_state(path, {"features": features})
-    return features.numpy()
-
-
-def _metrics(real: NDArray[np.float32], fake: NDArray[np.float32]) -> SampleMetrics:
-    return sample_metrics(real, fake, subset_size=min(1000, len(real), len(fake)))

@@ -6,6 +6,7 @@ The weights are the published PyTorch port of TensorFlow's, a file of 95,628,359
 
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def inception_v3(
     network.load_state_dict(weights, strict=False)
     digest = sha256(path)
     name = "inception-v3" if digest == WEIGHTS_SHA256 else f"inception-v3@{digest[:8]}"
-    return Judge(name, network.to(device), batch_size)
+    # The original Inception Score leaves the bias out.
+    return Judge(name, network.to(device), batch_size, partial(network.logits, bias=False))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -145,8 +145,9 @@ class InceptionV3(nn.Module):
             bias: False for the original Inception Score, whose code leaves the bias out.
 
         Returns:
-            float32 [B, 1008].
+            float32 [B, 1008] on the network's device.
         """
+        features = features.to(self.fc.weight.device)
         return F.linear(features, self.fc.weight, self.fc.bias if bias else None)
 
 

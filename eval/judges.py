@@ -26,11 +26,14 @@ class Judge:
         network: Map from float32 images [b, C, H, W] in [0, 1] to features [b, D]: frozen, in eval
             mode, each row a function of its own image alone.
         batch_size: Largest b that the network is given at once.
+        classifier: Map from features [b, D], where the network has them, to logits [b, C]; None
+            for a network that has no classes.
     """
 
     name: str
     network: Callable[[Tensor], Tensor] = field(repr=False)
     batch_size: int = 64
+    classifier: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a batch size that would loop over nothing."""
@@ -63,6 +66,23 @@ class Judge:
         batches = [self.network(batch) for batch in images.split(self.batch_size)]
         return torch.cat([batch.to(images.device, torch.float32) for batch in batches])
 
+    @torch.no_grad()
+    def probabilities(self, features: Tensor) -> Tensor:
+        """Compute the class probabilities of images that `features` has seen.
+
+        Args:
+            features: float32 [B, D], of `features`.
+
+        Returns:
+            float32 [B, C] on the device of ``features``: the softmax of the logits.
+
+        Raises:
+            ValueError: If the judge has no classes.
+        """
+        if self.classifier is None:
+            raise ValueError(f"judge: {self.name} has no classifier, allowed is one that has")
+        return self.classifier(features).float().softmax(dim=1).to(features.device)
+
 
 def efficientnet_lite0(
     resolution: int = 224,
@@ -93,7 +113,7 @@ def efficientnet_lite0(
     if batch_size is None:
         batch_size = 8 if torch.device(device).type == "cpu" else 64
     name = "efficientnet-lite0" if resolution == 224 else f"efficientnet-lite0@{resolution}"
-    return Judge(name, network, batch_size)
+    return Judge(name, network, batch_size, network.logits)
 
 
 class JudgedBundle(Protocol):
@@ -106,7 +126,7 @@ class JudgedBundle(Protocol):
 
     @property
     def judge(self) -> Any:
-        """An object with ``features(images [B, C, H, W] in [0, 1]) -> [B, D]``."""
+        """With ``features(images [B, C, H, W] in [0, 1]) -> [B, D]``, and their ``classifier``."""
         ...
 
 
@@ -115,4 +135,4 @@ def bundle_judge(bundle: JudgedBundle) -> Judge:
 
     It sees images as they are, so they belong on the device of the bundle's judge.
     """
-    return Judge(bundle.judge_name, bundle.judge.features)
+    return Judge(bundle.judge_name, bundle.judge.features, classifier=bundle.judge.classifier)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.features import Array, checked, checked_pair
+from eval.features import Array, checked_pair
 from eval.neighbours import (
     Occupancy,
     Overlap,
@@ -24,6 +24,7 @@ from eval.neighbours import (
     precision_recall,
     squared_radii,
 )
+from eval.score import inception_style_score
 
 __all__ = [
     "KernelDistance",
@@ -44,15 +45,20 @@ class KernelDistance:
     std: float
     """Sample standard deviation over subsets."""
     num_subsets: int
+    num_disjoint: int
+    """Subsets that fit side by side into the smaller set."""
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, over the choice of subsets.
+        """Of the mean, over fresh draws of real images and samples.
 
-        It leaves out that the samples themselves are a draw, and so is too small where
-        ``num_subsets * subset_size`` is larger than the number of samples.
+        Only disjoint subsets are independent draws. More subsets than fit side by side overlap:
+        they average out which subsets were chosen, not which samples were drawn, so that the error
+        falls with the root of `num_disjoint` at most. Of two sets of one distribution it is an
+        upper bound, for there the mean falls faster; and it is too small where subsets are a large
+        part of a set, for these hardly differ: 0 where a subset is the whole set.
         """
-        return self.std / float(np.sqrt(self.num_subsets))
+        return self.std / float(np.sqrt(min(self.num_subsets, self.num_disjoint)))
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def sample_metrics(
     fake: ArrayLike,
     manifold_k: int = 3,
     density_k: int = 5,
-    subset_size: int = 1000,
+    subset_size: int | None = None,
     num_subsets: int = 100,
     seed: int = 0,
 ) -> SampleMetrics:
@@ -87,7 +93,8 @@ def sample_metrics(
             better be equal: precision grows with N, recall and coverage with M.
         manifold_k: k of `precision_recall`.
         density_k: k of `density_coverage`.
-        subset_size: of `kernel_distance`.
+        subset_size: of `kernel_distance`. None for a tenth of the smaller set, at most 1,000, so
+            that ten independent subsets tell its error.
         num_subsets: of `kernel_distance`.
         seed: of `kernel_distance`.
 
@@ -103,7 +110,10 @@ def sample_metrics(
     real, fake = checked_pair(real, fake)
     check_k("manifold_k", manifold_k, real, fake)
     check_k("density_k", density_k, real)
-    _check_subsets(subset_size, num_subsets, min(len(real), len(fake)))
+    smallest = min(len(real), len(fake))
+    if subset_size is None:
+        subset_size = max(2, min(1000, smallest // 10))
+    _check_subsets(subset_size, num_subsets, smallest)
     kernel = kernel_distance(real, fake, subset_size, num_subsets, seed)
 
     space = Space(real, fake)
@@ -151,55 +161,19 @@ def kernel_distance(
         Kernels (1 + 1)^3 between the real, 1 between the others.
 
         >>> kernel_distance([[1.0], [1.0]], [[0.0], [0.0]], subset_size=2)
-        KernelDistance(mean=7.0, std=0.0, num_subsets=100)
+        KernelDistance(mean=7.0, std=0.0, num_subsets=100, num_disjoint=1)
     """
     real, fake = checked_pair(real, fake)
-    _check_subsets(subset_size, num_subsets, min(len(real), len(fake)))
+    smallest = min(len(real), len(fake))
+    _check_subsets(subset_size, num_subsets, smallest)
     rng = np.random.default_rng(seed)
     values = np.empty(num_subsets)
     for subset in range(num_subsets):
         x, y = (each[rng.choice(len(each), subset_size, replace=False)] for each in (real, fake))
         values[subset] = _unbiased_discrepancy(x, y)
-    return KernelDistance(float(values.mean()), float(values.std(ddof=1)), num_subsets)
-
-
-def inception_style_score(
-    probabilities: ArrayLike, num_splits: int = 10, seed: int = 0
-) -> tuple[float, float]:
-    """Compute exp of the mean KL divergence from the marginal to each sample's class probabilities.
-
-    The formula of the Inception Score (Salimans et al. 2016, arXiv:1606.03498, Sec. 4). It is an
-    Inception Score only with InceptionV3's 1008 ImageNet classes; with any other classifier, name
-    the classifier beside it. It never looks at real images, and sees no lack of variety within a
-    class.
-
-    Args:
-        probabilities: of the classes, one row a sample [N, C]; for logits, their softmax.
-        num_splits: 2 to N parts that are scored apart. A part's score is biased: it cannot exceed
-            its number of samples, so that parts should be large beside C.
-        seed: of the order in which samples are dealt to parts; samples often come class by class.
-
-    Returns:
-        Mean and sample standard deviation over splits, each score between 1 and C.
-
-    Raises:
-        ValueError: a wrong shape, rows that are no probabilities, or num_splits out of its range.
-
-    Example:
-        >>> inception_style_score([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]], num_splits=2)
-        (1.0, 0.0)
-    """
-    rows = checked("probabilities", probabilities)
-    if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
-        raise ValueError(
-            "probabilities: allowed are rows of values >= 0 that sum to 1, got values from "
-            f"{rows.min():.4g} to {rows.max():.4g}; give the softmax of logits"
-        )
-    if not 2 <= num_splits <= len(rows):
-        raise ValueError(f"num_splits: got {num_splits}, allowed are 2 .. N = {len(rows)}")
-    order = np.random.default_rng(seed).permutation(len(rows))
-    scores = [_split_score(part) for part in np.array_split(rows[order], num_splits)]
-    return float(np.mean(scores)), float(np.std(scores, ddof=1))
+    return KernelDistance(
+        float(values.mean()), float(values.std(ddof=1)), num_subsets, smallest // subset_size
+    )
 
 
 def _unbiased_discrepancy(x: Array, y: Array) -> float:
@@ -211,15 +185,6 @@ def _unbiased_discrepancy(x: Array, y: Array) -> float:
         kernel = (z @ z.T / dimension + 1) ** 3
         within += (kernel.sum() - np.trace(kernel)) / pairs
     return float(within - 2 * ((x @ y.T / dimension + 1) ** 3).mean())
-
-
-def _split_score(probabilities: Array) -> float:
-    marginal = probabilities.mean(axis=0)
-    # p log(p / q) is 0 at p = 0; where the marginal q is 0, so is every p.
-    ratio = np.divide(
-        probabilities, marginal, out=np.ones_like(probabilities), where=probabilities > 0
-    )
-    return float(np.exp((probabilities * np.log(ratio)).sum(axis=1).mean()))
 
 
 def _check_subsets(subset_size: int, num_subsets: int, smallest: int) -> None:

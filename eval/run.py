@@ -8,7 +8,8 @@ import torch
 import tyro
 
 from agents.computation import Computation
-from eval.evaluate import Reference, check_numbers, check_rank, evaluate, floors, reference
+from eval.evaluate import Reference, check_numbers, check_rank, evaluate, reference
+from eval.floors import floors
 from eval.inception import inception_v3
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.pictures import Album, draw_policies, draw_precision_recall, draw_trainings
@@ -21,6 +22,7 @@ from eval.policies import (
     policy_fingerprint,
     split_name,
 )
+from eval.references import reference_from_file
 from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
@@ -28,6 +30,7 @@ from nat_env.policies import DecodingPolicy
 
 RESULTS = "results.json"
 TABLE = "table.md"
+CACHE = "references"
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,16 @@ class Arguments(Computation):
     inception: Path | None = None
     """Also judge by InceptionV3 with the FID's published weights, read from this file. Needs more
     than 2048 samples."""
+    inception_statistics: Path | None = None
+    """With --inception: compare with these statistics of real images, a .npz with mu and sigma, as
+    an FID's standard protocol asks for, and not with the bundle's real images. It then has no
+    precision or recall."""
     shuffle_features: bool = False
     """Also evaluate the learned policies with the features shuffled among the samples of a batch:
     what they lose is what they gained by adapting."""
     metrics: bool = False
     """Also precision, recall, density, coverage and kernel distance, against the bundle's real
-    images."""
+    images, of samples, reconstructions and real images; and a table of these and of the score."""
     kept_rows: bool = False
     """Of a policy whose file is gone, take the rows that results.json has under its name."""
     pictures: bool = True
@@ -78,9 +85,15 @@ class Arguments(Computation):
         """Check what nothing else checks in time.
 
         Raises:
-            ValueError: no policy, no seed, no thread, or a number out of its range.
+            ValueError: no policy, no seed, no thread, or a number out of its range, or statistics
+                for a judge that is not asked for.
         """
         super().__post_init__()
+        if self.inception_statistics is not None and self.inception is None:
+            raise ValueError(
+                f"inception_statistics: got {self.inception_statistics}, allowed is a file only "
+                "with inception, the weights' file"
+            )
         for name in ("policies", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none, allowed is at least one")
@@ -163,11 +176,11 @@ class Cell:
         }
 
     def _find(self, judged: Reference) -> Row | None:
-        return self.results.find(self._identity | {"judge": judged.judge.name})
+        about = {"judge": judged.judge.name, "reference": judged.description}
+        return self.results.find(self._identity | about)
 
     def _missing(self) -> list[Reference]:
-        metrics = self.arguments.metrics
-        return [judged for judged in self.judges if not _complete(self._find(judged), metrics)]
+        return [judged for judged in self.judges if not _complete(self._find(judged), judged)]
 
 
 def run(arguments: Arguments) -> tuple[str, list[Path]]:
@@ -191,7 +204,7 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
 
     table = markdown_table(rows, limits)
     if arguments.metrics:
-        table += f"\n\n{metrics_table(rows)}"
+        table += f"\n\n{metrics_table(rows, limits)}"
     write_text(arguments.out / TABLE, table + "\n")
     pictures = []
     if arguments.pictures:
@@ -243,26 +256,31 @@ def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     """The judges asked for, and what they compare samples with.
 
     Raises:
-        ValueError: too few samples for a judge.
+        ValueError: too few samples for a judge, or features or statistics that do not fit.
         ImportError: the second judge's packages are not installed.
     """
     judges = [bundle_judge(bundle)]
     if arguments.second_judge:
         resolution = arguments.second_judge_resolution
         judges.append(efficientnet_lite0(resolution, device=arguments.device))
+    from_file: list[Reference] = []
     if arguments.inception is not None:
-        judges.append(inception_v3(arguments.inception, device=arguments.device))
-    cache = arguments.out / "references"
+        inception = inception_v3(arguments.inception, device=arguments.device)
+        if arguments.inception_statistics is None:
+            judges.append(inception)
+        else:
+            from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
+    cache = arguments.out / CACHE
     found = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
-    ]
+    ] + from_file
     for judged in found:
         check_rank(judged, arguments.num_samples)
     return found
 
 
-def _complete(row: Row | None, metrics: bool) -> bool:
-    return row is not None and ("precision" in row or not metrics)
+def _complete(row: Row | None, judged: Reference) -> bool:
+    return row is not None and ("precision" in row or judged.features is None)
 
 
 def _report(rows: list[Row], note: str) -> None:
@@ -281,8 +299,18 @@ def _floors(arguments: Arguments, bundle: Bundle, results: Results, judged: Refe
         "bundle_fingerprint": bundle.fingerprint,
         "judge": judged.judge.name,
     }
-    if not results.find_floors(identity):
-        results.add_floors(floors(bundle, [judged], arguments.progress))
+    computed = [
+        floor
+        for wanted in (
+            {"floor": "reconstruction", "reference": judged.description},
+            {"floor": "real halves"},
+        )
+        for floor in results.find_floors(identity | wanted)
+        if _complete(floor, judged)
+    ]
+    if len(computed) < 2:  # none, or those of a release that measured less
+        cache = arguments.out / CACHE
+        results.add_floors(floors(bundle, [judged], arguments.progress, cache))
     return results.find_floors(identity)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from agents.computation import machine
 from eval.evaluate import Evaluation, Reference
+from eval.floors import FLOORS
 from nat_env.files import write_json
 from nat_env.schedules import COLUMNS
 
@@ -114,7 +115,11 @@ def _program() -> list[str]:
 
 
 def _metrics(evaluation: Evaluation, judge: str) -> Row:
-    return asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
+    row = asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
+    if judge in evaluation.scores:
+        score = evaluation.scores[judge]
+        row |= {"score": score.mean, "score_std": score.std}
+    return row
 
 
 def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
@@ -124,7 +129,7 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
 
     Args:
         rows: of one bundle.
-        floors: of the same bundle, see `eval.evaluate.floors`.
+        floors: of the same bundle, see `eval.floors`.
 
     Raises:
         ValueError: rows of several bundles, whose distances do not compare.
@@ -168,51 +173,61 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         ]
         lines.append(_line(cells))
     for row in floors:
-        what = {"real": "(real images)", "reconstruction": "(tokenizer's reconstructions)"}
         count = "" if row["num_samples"] is None else f", N = {row['num_samples']}"
         distance = f"{row['frechet_distance']:.2f}"
         judge = f"{row['judge']}{count}"
-        lines.append(_line([what[row["floor"]], "", judge, distance, "", "", "", "", ""]))
+        lines.append(_line([FLOORS[row["floor"]], "", judge, distance, "", "", "", "", ""]))
+    references = dict.fromkeys(
+        f"{row['judge']}, {row['reference']}" for row in rows if "reference" in row
+    )
     note = (
         f"Bundle {', '.join(bundles)}. FD: Frechet distance to real images under the judge named, "
         "lower is better; mean ± sample standard deviation over seeds. "
         "Change: against the first policy. Class accuracy: by the bundle's judge. "
         "Seconds: of generating N images, judging left out."
     )
+    if references:
+        note += f" References: {'; '.join(references)}."
     return "\n".join([*lines, "", note])
 
 
-def metrics_table(rows: Sequence[Row]) -> str:
+def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     """Mean and spread over seeds of what `eval.metrics` says of each policy, T, N and judge.
+
+    A cell is empty where a judge, or one of the seeds, has no such number.
 
     Args:
         rows: of one bundle; those without metrics are left out.
+        floors: of the same bundle, what real images themselves reach; likewise.
 
     Example:
         >>> row = {"policy": "a", "num_steps": 4, "judge": "b-judge", "num_samples": 9}
         >>> row |= {"precision": 0.5, "recall": 0.25, "density": 0.5, "coverage": 1.0}
         >>> row |= {"kernel_distance": 0.002, "kernel_distance_error": 0.001, "num_real": 9}
         >>> print(metrics_table([row]).splitlines()[2])
-        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 |
+        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 ± 1.00 | |
+        >>> print(metrics_table([row | {"score": 7.5, "score_std": 0.2}]).splitlines()[2])
+        | a | 4 | b-judge, N = 9 | 0.500 | 0.250 | 0.500 | 1.000 | 2.00 ± 1.00 | 7.50 |
     """
     lines = [
-        "| policy | T | judge | precision | recall | density | coverage | KD x 1000 |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| policy | T | judge | precision | recall | density | coverage | KD x 1000 | score |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    measured = [row for row in rows if "precision" in row]
+    measured = [row for row in rows if _is_measured(row)]
     for ((judge, num_samples, num_steps), policy), group in _grouped(measured).items():
-        shares = [
-            _mean_and_spread([row[name] for row in group], digits=3)
-            for name in ("precision", "recall", "density", "coverage")
-        ]
-        kernel = _mean_and_spread([1000 * row["kernel_distance"] for row in group])
         setting = f"{judge}, N = {num_samples}"
-        lines.append(_line([policy, str(num_steps), setting, *shares, kernel]))
-    real = {row["num_real"] for row in measured}
+        lines.append(_line([policy, str(num_steps), setting, *_metric_cells(group)]))
+    for row in filter(_is_measured, floors):
+        setting = f"{row['judge']}, N = {row['num_samples']}"
+        lines.append(_line([FLOORS[row["floor"]], "", setting, *_metric_cells([row])]))
+    real = sorted({row["num_real"] for row in measured if "num_real" in row})
     note = (
-        f"Against {', '.join(map(str, sorted(real)))} real images. Precision and density: do the "
+        f"Against {', '.join(map(str, real)) or 'no'} real images; halves of these against each "
+        "other. Precision and density: do the "
         "samples look real; recall and coverage: is everything real among them. KD: kernel "
-        "distance (KID's formula under the judge named), lower is better."
+        "distance (KID's formula under the judge named), lower is better. Score: the Inception "
+        "Score's formula under the judge named, mean over 10 parts of the samples. ±: sample "
+        "standard deviation over seeds; of one seed, KD's standard error."
     )
     return "\n".join([*lines, "", note])
 
@@ -253,6 +268,25 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]
         setting = (row["judge"], row["num_samples"], row["num_steps"])
         settings.setdefault(setting, {}).setdefault(row["policy"], []).append(row)
     return {(s, policy): group for s, by in settings.items() for policy, group in by.items()}
+
+
+def _is_measured(row: Row) -> bool:
+    return "precision" in row or "score" in row
+
+
+def _metric_cells(group: Sequence[Row]) -> list[str]:
+    """Precision, recall, density, coverage, KD, score of the seeds of one policy."""
+
+    def cell(name: str, digits: int, scale: float = 1.0) -> str:
+        if not all(name in row for row in group):
+            return ""
+        return _mean_and_spread([scale * row[name] for row in group], digits)
+
+    kernel = cell("kernel_distance", 2, 1000)
+    if kernel and len(group) == 1:
+        kernel += f" ± {1000 * group[0]['kernel_distance_error']:.2f}"
+    shares = [cell(name, 3) for name in ("precision", "recall", "density", "coverage")]
+    return [*shares, kernel, cell("score", 2)]
 
 
 def _mean_and_spread(values: Sequence[float], digits: int = 2) -> str:

@@ -23,8 +23,8 @@ class GaussianStatistics:
     Attributes:
         mean: Sample mean, float64 [D].
         covariance: Unbiased sample covariance (divided by ``count - 1``), float64 [D, D].
-        count: Number of vectors behind the two, at least 2. It may be smaller than D; the
-            covariance is then singular.
+        count: Number of vectors behind the two, at least 2; None where a file does not say. It may
+            be smaller than D; the covariance is then singular.
 
     Raises:
         ValueError: If the shapes disagree, ``count`` is below 2, a value is not finite, or the
@@ -38,7 +38,7 @@ class GaussianStatistics:
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
-    count: int
+    count: int | None
 
     def __post_init__(self) -> None:
         """Check shapes and values, for statistics are also read from files."""
@@ -48,7 +48,7 @@ class GaussianStatistics:
             raise ValueError(
                 f"expected mean [D] and covariance [D, D], got {mean.shape} and {covariance.shape}"
             )
-        if self.count < 2:
+        if self.count is not None and self.count < 2:
             raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError("mean or covariance holds values that are not finite")

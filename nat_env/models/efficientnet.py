@@ -35,6 +35,11 @@ class EfficientNetLite0(nn.Module):
         """
         return self.classifier.extract_features(self._inputs(images)).mean(dim=(2, 3))
 
+    def logits(self, features: Tensor) -> Tensor:
+        """Features [B, 1280] of `forward` -> class logits [B, 1000] on the network's device."""
+        head = self.classifier._fc
+        return head(features.to(head.weight.device))
+
     def stages(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] -> the last feature map at each resolution, see `stage_sizes`.
 

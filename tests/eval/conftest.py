@@ -10,6 +10,7 @@ from agents.checkpoint import save_policy, save_run_config
 from agents.config import TrainConfig
 from agents.network import AdaNATNetwork
 from agents.policy import LearnedPolicy
+from eval.judges import Judge
 from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle, load_bundle
 
@@ -17,6 +18,16 @@ from nat_env.bundle import Bundle, load_bundle
 @pytest.fixture(scope="session")
 def digits() -> Bundle:
     return load_bundle("digits", dtype="float32")
+
+
+@pytest.fixture
+def pixels() -> Judge:
+    """A second judge: means over quarters of an image."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    return Judge("pixels", network)
 
 
 @pytest.fixture

@@ -8,17 +8,9 @@ import torch
 
 import eval.evaluate
 from agents.checkpoint import load_policy
-from eval.evaluate import (
-    SEED_LIMIT,
-    SEED_STRIDE,
-    Reference,
-    check_rank,
-    evaluate,
-    floors,
-    reference,
-)
+from eval.evaluate import SEED_LIMIT, SEED_STRIDE, Reference, evaluate, reference
 from eval.judges import Judge, bundle_judge
-from eval.metrics import sample_metrics
+from eval.metrics import inception_style_score, sample_metrics
 from eval.policies import ShuffledPolicy
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import StepRecord, generate
@@ -31,16 +23,6 @@ from nat_env.statistics import GaussianStatistics, frechet_distance
 @pytest.fixture(scope="module")
 def heuristic() -> ScheduledPolicy:
     return ScheduledPolicy(heuristic_schedule(2))
-
-
-@pytest.fixture
-def pixels() -> Judge:
-    """A second judge: means over quarters of an image."""
-
-    def network(images):
-        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
-
-    return Judge("pixels", network)
 
 
 def judged_by_own(bundle):
@@ -114,24 +96,6 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
     assert distance(learned, True) == pytest.approx(direct, rel=1e-4)
 
 
-def test_another_judges_reference_is_the_real_images_and_computed_once(digits, pixels, tmp_path):
-    direct = GaussianStatistics.from_features(pixels.features(digits.real_images.float() / 255))
-    first = reference(digits, pixels, tmp_path / "new")
-    assert first.description == f"{len(digits.real_images)} training images"
-    np.testing.assert_allclose(first.statistics.mean, direct.mean)
-    np.testing.assert_allclose(first.statistics.covariance, direct.covariance)
-
-    def fails(images):
-        raise AssertionError("computed again")
-
-    again = reference(digits, Judge("pixels", fails), tmp_path / "new")
-    np.testing.assert_array_equal(again.statistics.covariance, first.statistics.covariance)
-    np.testing.assert_array_equal(again.statistics.mean, first.statistics.mean)
-    assert again.statistics.count == len(digits.real_images)
-    with pytest.raises(AssertionError, match="computed again"):
-        reference(digits, Judge("another", fails), tmp_path / "new")
-
-
 def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels):
     judges = [*judged_by_own(digits), reference(digits, pixels)]
     assert judges[0].statistics is digits.statistics
@@ -141,25 +105,6 @@ def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels
     samples = GaussianStatistics.from_features(pixels.features(images))
     direct = frechet_distance(samples, judges[1].statistics)
     assert result.frechet_distances["pixels"] == pytest.approx(direct, rel=1e-4)
-
-
-def test_floors(digits, pixels):
-    judges = [*judged_by_own(digits), reference(digits, pixels)]
-    rows = {(row["judge"], row["floor"]): row for row in floors(digits, judges)}
-    assert set(rows) == {
-        ("digits-judge", "reconstruction"),
-        ("digits-judge", "real"),
-        ("pixels", "reconstruction"),
-    }
-    decoded = digits.tokenizer.decode(digits.real_ids)
-    own = rows["digits-judge", "reconstruction"]
-    direct = judge_frechet_distance(digits, decoded)
-    assert own["frechet_distance"] == pytest.approx(direct, rel=1e-4)
-    assert own["num_samples"] == len(digits.real_ids)
-    samples = GaussianStatistics.from_features(pixels.features(decoded))
-    direct = frechet_distance(samples, judges[1].statistics)
-    assert rows["pixels", "reconstruction"]["frechet_distance"] == pytest.approx(direct, rel=1e-4)
-    assert rows["digits-judge", "real"]["frechet_distance"] == digits.quality["real_floor"]
 
 
 @pytest.mark.parametrize(
@@ -188,13 +133,27 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
     real = digits.real_images.float() / 255
     assert set(result.metrics) == {"digits-judge", "pixels"}
     for name, network in (("digits-judge", digits.judge.features), ("pixels", pixels.network)):
-        expected = sample_metrics(network(real).numpy(), network(images).numpy(), subset_size=70)
+        expected = sample_metrics(network(real).numpy(), network(images).numpy())
         for field, value in asdict(expected).items():
             assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field
 
 
-def test_a_judge_needs_more_real_images_than_features(pixels):
-    check_rank(Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), 5), ""), 100)
-    few = Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), 4), "")
-    with pytest.raises(ValueError, match=r"^judge: pixels has 4 features, .* 4 real images"):
-        check_rank(few, 100)
+def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, heuristic, pixels):
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return digits.judge.features(images)
+
+    counted = Judge("counted", network, classifier=digits.judge.classifier)
+    judges = [reference(digits, bundle_judge(digits)), reference(digits, pixels)]
+    judges.append(Reference(counted, digits.statistics, ""))
+    result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
+    assert sum(seen) == 70
+    assert set(result.scores) == {"digits-judge", "counted"}
+    conditions = balanced_conditions(70, digits.num_classes)
+    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    direct = inception_style_score(digits.judge(images).softmax(dim=1))
+    for score in result.scores.values():
+        assert asdict(score) == pytest.approx({"mean": direct[0], "std": direct[1]}, rel=1e-3)
+    assert 1 < direct[0] < 7  # parts of 7 images each

@@ -263,6 +263,9 @@ def test_logits_are_the_last_layers(judge, weights, features):
         assert logits.shape == (2, 1008)
         expected = products + weights["fc.bias"] * bias
         torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-4)
+    # Those of the Inception Score are without the bias.
+    chances = judge.probabilities(features).double()
+    torch.testing.assert_close(chances, products.softmax(dim=1), rtol=1e-3, atol=1e-6)
 
 
 def test_averages_leave_the_padding_out(judge):

@@ -18,7 +18,7 @@ from nat_env.models.efficientnet import EfficientNetLite0
 @dataclass(frozen=True)
 class StubBundle:
     judge_name: str
-    judge: Judge
+    judge: Judge  # has features and a classifier, as a bundle's network
 
 
 def random_images(count: int, channels: int, size: int = 28) -> torch.Tensor:
@@ -45,7 +45,9 @@ def full() -> Judge:
 
 @pytest.fixture
 def mean_judge() -> Judge:
-    return Judge("mean", lambda images: images.mean(dim=(2, 3)), batch_size=3)
+    return Judge(
+        "mean", lambda images: images.mean(dim=(2, 3)), batch_size=3, classifier=lambda f: 2 * f
+    )
 
 
 def test_batches_are_cut_and_joined_in_order(mean_judge):
@@ -85,7 +87,18 @@ def test_bundle_judge_is_the_bundles(mean_judge):
     judge = bundle_judge(StubBundle("fashion-judge", mean_judge))
     images = random_images(2, 1)
     assert judge.name == "fashion-judge"
-    assert torch.equal(judge.features(images), mean_judge.features(images))
+    features = mean_judge.features(images)
+    assert torch.equal(judge.features(images), features)
+    assert torch.equal(judge.probabilities(features), (2 * features).softmax(dim=1))
+
+
+def test_probabilities_need_a_classifier(mean_judge):
+    exponentials = torch.tensor([1.0, 0.5]).exp()  # logits are twice the features
+    expected = exponentials / exponentials.sum()
+    found = mean_judge.probabilities(torch.tensor([[0.5, 0.25]]))
+    torch.testing.assert_close(found[0], expected)
+    with pytest.raises(ValueError, match="judge: plain has no classifier"):
+        Judge("plain", mean_judge.network).probabilities(torch.zeros(1, 2))
 
 
 def test_efficientnet_is_deterministic(small):
@@ -140,8 +153,10 @@ def test_features_are_what_the_classifier_reads(full):
     images = random_images(1, 3, size=224)
     classifier = network_of(full).classifier
     logits = classifier(images * 2 - 1)
-    from_features = classifier.get_submodule("_fc")(full.features(images))
+    from_features = network_of(full).logits(full.features(images))
     torch.testing.assert_close(from_features, logits, rtol=1e-3, atol=1e-4)
+    chances = full.probabilities(full.features(images))
+    torch.testing.assert_close(chances, logits.softmax(dim=1), rtol=1e-3, atol=1e-6)
 
 
 @torch.no_grad()
@@ -152,7 +167,7 @@ def test_efficientnet_recognises_a_photograph(full):
     with Image.open(str(path)) as photo:
         pixels = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    logits = network_of(full).classifier.get_submodule("_fc")(full.features(images))
+    logits = network_of(full).logits(full.features(images))
     assert logits.shape == (1, 1000)
     assert logits.argmax().item() == 652
 

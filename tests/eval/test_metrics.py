@@ -17,6 +17,7 @@ from eval.metrics import (
     precision_recall,
     sample_metrics,
 )
+from eval.score import ScoreAccumulator
 
 
 class Identity(nn.Module):
@@ -87,8 +88,28 @@ def test_kernel_distance_averages_over_its_subsets():
     measured = kernel_distance(real, fake, subset_size=6, num_subsets=4, seed=5)
     assert measured.mean == pytest.approx(sum(values) / 4, rel=1e-12)
     assert measured.std == pytest.approx(np.std(values, ddof=1), rel=1e-12)
-    assert measured.standard_error == pytest.approx(np.std(values, ddof=1) / 2, rel=1e-12)
+    # One subset of 6 fits into 9 samples: the other three tell nothing new.
+    assert measured.standard_error == pytest.approx(np.std(values, ddof=1), rel=1e-12)
     assert kernel_distance(real, fake, 6, 4, seed=6) != measured
+
+
+def test_kernel_distances_error_is_its_spread_over_fresh_draws():
+    # 100 subsets of 20, of which 10 fit side by side into 200 samples.
+    rng = np.random.default_rng(12)
+    draws = [
+        kernel_distance(rng.normal(size=(300, 3)), rng.normal(loc=1.0, size=(200, 3)), 20, 100, i)
+        for i in range(300)
+    ]
+    spread = np.std([draw.mean for draw in draws], ddof=1)
+    error = np.sqrt(np.mean([draw.standard_error**2 for draw in draws]))
+    assert error == pytest.approx(spread, rel=0.15)
+
+
+def test_subsets_are_a_tenth_of_the_smaller_set():
+    real, fake = two_sets()
+    kernel = kernel_distance(real, fake, subset_size=4)
+    assert kernel.num_disjoint == 11
+    assert sample_metrics(real, fake).kernel_distance == kernel.mean
 
 
 def test_kernel_distance_of_one_distribution_is_zero_on_average():
@@ -248,6 +269,19 @@ def test_score_is_that_of_a_loop():
     mean, std = inception_style_score(probabilities, num_splits=4, seed=1)
     assert mean == pytest.approx(np.mean(scores), rel=1e-12)
     assert std == pytest.approx(np.std(scores, ddof=1), rel=1e-12)
+
+
+def test_score_does_not_depend_on_the_batches():
+    probabilities = np.random.default_rng(8).dirichlet(np.full(5, 0.3), size=23)
+    accumulator = ScoreAccumulator(23, num_splits=4, seed=1)
+    for batch in np.split(probabilities, [1, 9, 20]):
+        accumulator.update(batch)
+    whole = inception_style_score(probabilities, num_splits=4, seed=1)
+    assert dataclasses.astuple(accumulator.score()) == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(ValueError, match="got 24 rows, allowed are N = 23"):
+        accumulator.update(probabilities[:1])
+    with pytest.raises(ValueError, match="got 0 samples, needed are N = 23"):
+        ScoreAccumulator(23).score()
 
 
 def test_score_of_certain_and_even_classes_is_their_number():

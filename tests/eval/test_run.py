@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import eval.grid
 import eval.run
 from eval.evaluate import evaluate, reference
+from eval.floors import floors
 from eval.judges import Judge, bundle_judge
 from eval.run import Arguments, run
 from eval.tables import markdown_table
@@ -268,6 +270,81 @@ def test_metrics_are_added_to_rows_that_lack_them_and_then_kept(arguments, evalu
     assert f"| {row['precision']:.3f} | {row['recall']:.3f} |" in table
     assert run(replace(one, metrics=True))[0] == table
     assert "precision" not in run(one)[0] and len(evaluations) == 2
+
+
+def test_old_floors_are_completed_once(arguments, monkeypatch):
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
+    run(one)
+    path = one.out / "results.json"
+    results = json.loads(path.read_text())
+    # As earlier releases wrote them: no halves, and rows without a score.
+    results["floors"] = [f for f in results["floors"] if f["floor"] != "real halves"]
+    for row in [*results["rows"], *results["floors"]]:
+        row.pop("score", None), row.pop("score_std", None)
+    path.write_text(json.dumps(results))
+    calls = []
+
+    def spy(bundle, judges, *rest):
+        calls.append(judges[0].judge.name)
+        return floors(bundle, judges, *rest)
+
+    monkeypatch.setattr(eval.run, "floors", spy)
+    table, _ = run(one)
+    assert calls == ["digits-judge"] and "| (real images, two halves) |" in table
+    run(one)
+    assert calls == ["digits-judge"]
+    table, _ = run(replace(one, metrics=True))
+    assert run(replace(one, metrics=True))[0] == table
+    assert calls == ["digits-judge"] * 2
+
+
+def test_the_metrics_table_ends_with_what_real_images_reach(arguments):
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,), metrics=True)
+    table, _ = run(one)
+    rows = json.loads((one.out / "results.json").read_text())
+    metrics = table.split("| score |")[1].splitlines()[2:]
+    named = [("heuristic", rows["rows"][0])]
+    by_floor = {floor["floor"]: floor for floor in rows["floors"]}
+    named.append(("(tokenizer's reconstructions)", by_floor["reconstruction"]))
+    named.append(("(real images, two halves)", by_floor["real halves"]))
+    for line, (name, row) in zip(metrics, named, strict=False):
+        kernel, error = 1000 * row["kernel_distance"], 1000 * row["kernel_distance_error"]
+        shares = [f"{row[m]:.3f}" for m in ("precision", "recall", "density", "coverage")]
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        assert cells[0] == name and cells[2] == f"digits-judge, N = {row['num_samples']}"
+        assert cells[3:] == [*shares, f"{kernel:.2f} ± {error:.2f}", f"{row['score']:.2f}"]
+    assert metrics[len(named)] == ""
+
+
+def test_inception_compares_with_a_files_statistics(arguments, tmp_path, monkeypatch, evaluations):
+    def network(images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    judge = Judge("inception-v3", network, classifier=lambda features: 9 * features)
+    monkeypatch.setattr(eval.run, "inception_v3", lambda path, device: judge)
+    path = tmp_path / "stats.npz"
+    one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
+    one = replace(one, inception=tmp_path / "weights.pth", metrics=True)
+    standard = replace(one, inception_statistics=path)
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3))
+    with pytest.raises(ValueError, match="D = 3, allowed is D = 4"):
+        run(standard)
+    assert not evaluations and not (one.out / "results.json").exists()
+    np.savez(path, mu=np.full(4, 0.5), sigma=np.eye(4))
+    table, _ = run(standard)
+    row = stored(one)[1]
+    assert "precision" in stored(one)[0] and "precision" not in row
+    assert f"| inception-v3, N = 40 | | | | | | {row['score']:.2f} |" in table
+    assert run(standard)[0] == table and len(evaluations) == 1
+
+    # Two references never share a row.
+    run(one)
+    assert evaluations[1:] == [(0, ["inception-v3"])]
+    own = stored(one)[1]
+    assert own["reference"] == "1437 training images" and "precision" in own
+    assert own["frechet_distance"] != row["frechet_distance"]
+    with pytest.raises(ValueError, match=r"inception_statistics: got .* only with inception"):
+        replace(standard, inception=None)
 
 
 def test_policies_take_a_name_and_the_last_of_a_run(arguments, make_run):
