@@ -6,7 +6,7 @@ import re
 import torch
 from torch import Tensor
 
-_NUMBER = r"([0-9]*\.?[0-9]+)"
+_NUMBER = r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)"
 _BETA = re.compile(rf"beta\({_NUMBER}, *{_NUMBER}\)")
 _FIXED = re.compile(rf"fixed\({_NUMBER}\)")
 
@@ -30,7 +30,7 @@ def sample_mask_ratio(name: str, size: int) -> Tensor:
         return torch.cos(torch.rand(size) * math.pi / 2)
     if match := _BETA.fullmatch(name):
         alpha, beta = map(float, match.groups())
-        if alpha > 0 and beta > 0:
+        if 0 < alpha < math.inf and 0 < beta < math.inf:
             return torch.distributions.Beta(alpha, beta).sample((size,))
     if (match := _FIXED.fullmatch(name)) and 0 < float(match[1]) <= 1:
         return torch.full((size,), float(match[1]))

@@ -95,6 +95,9 @@ def test_fixed_mask_ratio():
         "fixed()",
         "fixed(0.1.2)",
         "fixed(nan)",
+        "fixed(e-05)",
+        "beta(1, 2e)",
+        "beta(1e999, 1)",
     ],
 )
 def test_unknown_mask_ratios_are_refused(name):

@@ -10,6 +10,7 @@ from nat_env.bundle import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.loop import LoopConfig
+from pretrain.mask_ratio import sample_mask_ratio
 from pretrain.strategy import MaskRatio, Proxies, ProxyObjective, greedy_search
 from pretrain.transformer import TransformerTraining
 
@@ -52,6 +53,14 @@ def test_it_walks_down_as_well_and_stays_above_zero():
     assert min(min(call) for call in calls) > 0
     with pytest.raises(ValueError, match="allowed are numbers > 0"):
         greedy_search(objective, step=0.0)
+
+
+@pytest.mark.parametrize("ratio", [4.0, 5e-5, 2e6])
+def test_a_distribution_is_trained_under_as_it_is_named(ratio):
+    torch.manual_seed(0)
+    found = sample_mask_ratio(MaskRatio(ratio, 1.0).name, 5)
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.distributions.Beta(ratio, 1.0).sample((5,)))
 
 
 @pytest.fixture
