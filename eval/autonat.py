@@ -13,6 +13,7 @@ import tyro
 
 from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
+from eval.cost import updates
 from eval.evaluate import check_numbers
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_json
@@ -80,8 +81,8 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
     """Algorithm 1.
 
     Returns:
-        One row for each turn: mask ratio, FD of the schedule on the model trained under it, images
-        and proxy trainings so far. Also written to alternation.json.
+        One row for each turn: mask ratio, FD of the schedule on the model trained under it, images,
+        proxy trainings and updates of the schedule so far. Also written to alternation.json.
 
     Raises:
         ValueError: an argument that is not allowed, or a folder that cannot be written or holds
@@ -93,7 +94,7 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
     models = proxies(arguments, bundle)
     mask_ratio, initialisation = arguments.start, "heuristic"
     rows: list[dict[str, Any]] = []
-    images, trained = 0, set[str]()
+    images, num_updates, trained = 0, 0, set[str]()
     for turn in range(arguments.turns):
         folder = arguments.out / f"turn{turn}"
         model = models.trained(mask_ratio.name)
@@ -109,6 +110,7 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
         )
         mask_ratio, value = greedy_search(objective, mask_ratio)
         images += found.images + len(objective.trials) * arguments.evaluation_samples
+        num_updates += updates(found.trials)
         trained |= objective.trials.keys()
         rows.append(
             {
@@ -117,6 +119,7 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
                 "frechet_distance": value,
                 "images": images,
                 "proxy_trainings": len(trained),
+                "updates": num_updates,
                 "schedule": schedule.table.tolist(),
             }
         )
@@ -184,7 +187,7 @@ def main() -> None:
         print(
             f"turn {row['turn']}: {row['mask_ratio']}, FD {row['frechet_distance']:.3f} "
             f"(N = {arguments.evaluation_samples}), {row['images']} images, "
-            f"{row['proxy_trainings']} proxy trainings"
+            f"{row['proxy_trainings']} proxy trainings, {row['updates']} updates"
         )
     print(arguments.out / search.SCHEDULE)
 

@@ -24,6 +24,15 @@ class LoopConfig:
     """The learning rate rises linearly over these, then falls to 0 along half a cosine."""
     checkpoint_seconds: float = 60.0
 
+    def total_steps(self, num_samples: int) -> int:
+        """Updates of a training on so many samples; an epoch leaves out its last, partial batch.
+
+        Example:
+            >>> LoopConfig(epochs=1.5, batch_size=32).total_steps(100)
+            4
+        """
+        return max(1, int(self.epochs * (num_samples // self.batch_size)))
+
 
 def learning_rate_at(step: int, total_steps: int, warmup_steps: int) -> float:
     """Linear warm-up, then half a cosine down to 0: a factor in [0, 1].
@@ -70,7 +79,7 @@ def fit(
     from torch.utils.tensorboard import SummaryWriter
 
     path = folder / f"{name}.safetensors"
-    total_steps = max(1, int(config.epochs * (num_samples // config.batch_size)))
+    total_steps = config.total_steps(num_samples)
     step = 0
     if path.is_file():
         state = load_state(path)
