@@ -1,20 +1,29 @@
 """AutoNAT's ablations, at a size at which nothing is learned but everything runs as it should."""
 
 import json
+from dataclasses import replace
 
+import cma
+import numpy as np
 import pytest
 import torch
 
 import eval.ablations
+import eval.concurrent
+import eval.laboratory
 import pretrain.strategy
-from eval.ablations import Arguments, Laboratory, concurrent, report
+from eval.ablations import Arguments, report
+from eval.concurrent import concurrent
 from eval.evaluate import evaluate, reference
 from eval.judges import bundle_judge
+from eval.laboratory import Laboratory
+from eval.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import generate
 from nat_env.judging import judge_frechet_distance
+from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
-from nat_env.schedules import heuristic_schedule
+from nat_env.schedules import COLUMNS, heuristic_schedule
 from pretrain.strategy import PROXY_SEED
 
 
@@ -24,28 +33,38 @@ def arguments(tmp_path) -> Arguments:
         tmp_path,
         seeds=(0,),
         num_steps=2,
-        epochs=0.2,
-        images=140,  # seven scores: a base and the six probes of one gradient
+        epochs=0.1,  # two steps
+        images=160,  # eight scores: a base, the six probes of its gradient, and an update
         num_samples=20,
+        proxy_samples=30,
         evaluation_samples=66,
         turns=1,
         threads=1,
     )
 
 
+def rows_of(folder) -> list[dict]:
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
 def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     trained = []
-    train = pretrain.strategy.train_transformer
 
-    def spy(ids, labels, config, training, folder, seed):
+    def train(ids, labels, config, training, folder, seed):
         trained.append((training.mask_ratio, config.hidden_size))
-        return train(ids, labels, config, training, folder, seed)
+        torch.manual_seed(sum(training.mask_ratio.encode()))
+        model = UViT(config)
+        torch.nn.init.normal_(model.head_bias)  # or no temperature had an effect
+        return model
 
-    monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
+    monkeypatch.setattr(pretrain.strategy, "train_transformer", train)
     text = report(arguments)
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    found = {(row["study"], row["label"]): row["frechet_distance"] for row in rows}
-    assert {study for study, _ in found} == set(eval.ablations.STUDIES)
+    rows = {(row["study"], row["label"]): row for row in rows_of(tmp_path)}
+    found = {key: row["frechet_distance"] for key, row in rows.items()}
+    assert {study for study, _ in found} == set(STUDIES)
+    for study, _, order in CLAIMS:
+        for label in np.hstack(order).tolist():
+            assert (study, label) in found or label in ("after turn 2", "after turn 3")
 
     # A distance is what evaluating that model with that schedule gives.
     lab = Laboratory(arguments, 0)
@@ -59,44 +78,149 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
         == (found["appendix-A2", "heuristic, no search"])
     )
     assert found["table-6b", "after turn 1"] == found["table-6c", "alternating"]
+    assert found["table-6b", "arccos, heuristic schedule"] == found["table-2", "arccos"]
     # The larger model is wider, and the small one's ratio trains it.
-    small = lab.bundle.nat.transformer.config.hidden_size
+    small = lab.proxies.architecture.hidden_size
     assert (lab.best_mask_ratio, 2 * small) in trained
 
-    monkeypatch.setattr(eval.ablations, "evaluate", None)
-    monkeypatch.setattr(pretrain.strategy, "generate", None)
-    assert report(arguments) == text
-
-
-def test_what_is_left_out_stays_as_the_heuristic_has_it(arguments, tmp_path):
-    arguments = Arguments(**vars(arguments) | {"images": 160, "studies": ("table-6e",)})
-    report(arguments)
-    for column, name in enumerate(eval.ablations.COLUMNS):
+    # What is left out stays as the heuristic has it. An update takes a score of its base and one
+    # for each free entry, of which two are sampling temperatures, two guidance scales, one m and
+    # one re-masking temperature; then what it gave is scored.
+    images = {}
+    for column, name in enumerate(COLUMNS):
         trials = tmp_path / f"seed0/searches/without_{name}/trials.json"
         tables = torch.tensor([row["table"] for row in json.loads(trials.read_text())])
         others = [c for c in range(4) if c != column]
-        assert torch.equal(tables[..., column], heuristic_schedule(2).table[:, column].expand(8, 2))
+        assert (tables[..., column] == heuristic_schedule(2).table[:, column]).all()
         assert len(tables[..., others].unique(dim=0)) > 1
+        images[name] = 20 * len(tables)
+        assert rows["table-6e", f"without {name}"]["cost"] == {"images": images[name], "updates": 1}
+    assert list(images.values()) == [140, 120, 140, 120]
+    assert rows["table-6e", "all four"]["cost"] == {"images": 160, "updates": 1}
+
+    monkeypatch.setattr(eval.laboratory, "evaluate", None)
+    monkeypatch.setattr(pretrain.strategy, "generate", None)
+    assert report(arguments) == text
+    assert report(replace(arguments, studies=("table-6e",))) == text
 
 
-def test_a_concurrent_point_is_a_model_of_its_own(arguments, tmp_path):
+def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_path, monkeypatch):
+    passed = 0
+    features = UViT.features
+
+    def spy(self, ids, condition):
+        nonlocal passed
+        passed += len(ids) * (3 if self.training else 1)
+        return features(self, ids, condition)
+
+    monkeypatch.setattr(UViT, "features", spy)
+    monkeypatch.setattr(Laboratory, "distance", lambda *_: 1.0)
     lab = Laboratory(arguments, 0)
-    mask_ratio, schedule, images = concurrent(lab, 2)
-    assert images == 2 * 1000
-    scores = {}
-    for path in (tmp_path / "seed0/concurrent").glob("*/trials.json"):
-        scores |= dict(json.loads(path.read_text()))
-    assert len(scores) == 2 and min(scores, key=lambda name: scores[name]) == mask_ratio.name
-    bundle = lab.proxies.trained(mask_ratio.name)
-    images = generate(
-        bundle, ScheduledPolicy(schedule), balanced_conditions(1000, 10), 2, PROXY_SEED
+    alternating, same, twice = (line.cost for line in alternating_or_concurrent(lab))
+    # A proxy is two steps of 64 rows, three passes each; an image takes 2 (T - 1) = 2 rows.
+    proxy = 2 * 64 * 3
+    for cost in (alternating, same, twice):
+        assert cost["row-passes"] == cost["proxies"] * proxy + cost["images"] * 2
+    for factor, cost in ((1, same), (2, twice)):
+        assert 0 <= cost["row-passes"] - factor * alternating["row-passes"] < proxy + 30 * 2
+        assert cost["images"] == 30 * cost["points"]
+        # 6 free entries and 2 of the distribution.
+        population = cma.CMAEvolutionStrategy(np.zeros(8), 1.0, {"verbose": -9}).popsize
+        assert cost[f"generations of {population}"] == (cost["points"] - 1) // population
+
+    # The concurrent search starts with a proxy of the alternation's. Each model that generates has
+    # the first passes of ten classes, with and without the label, which the cost leaves out.
+    trials = json.loads((tmp_path / "seed0/alternation/turn0/training/trials.json").read_text())
+    models = 1 + len(trials) + twice["points"]
+    assert passed == alternating["row-passes"] + twice["row-passes"] - proxy + 20 * models
+
+
+def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_path, monkeypatch):
+    points = [np.zeros(8), np.full(8, -9.0), np.array([-9.0, -9.0, 9.0, 9.0, 9.0, 9.0, -9.0, -9.0])]
+    monkeypatch.setattr(eval.concurrent, "cma_points", lambda *_: sending(points))
+    lab = Laboratory(arguments, 0)
+    proxy = lab.cost(1, 0)["row-passes"]
+    found = concurrent(lab, 2 * proxy + 60 * 3)  # the last two points share a proxy
+    assert (found.cost["points"], found.cost["proxies"]) == (3, 2)
+    paths = [tmp_path / f"seed0/concurrent/{index}/trials.json" for index in range(3)]
+    (start, first), (_, second), (clamped, third) = (
+        json.loads(path.read_text())[0] for path in paths
     )
-    assert judge_frechet_distance(bundle, images) == pytest.approx(scores[mask_ratio.name])
+    assert (start, clamped) == ("beta(2, 1)", "beta(0.01, 0.1)")
+    assert second != third
+    model = lab.proxies.trained(found.mask_ratio.name)
+    policy = ScheduledPolicy(found.schedule)
+    images = generate(model, policy, balanced_conditions(30, 10), 2, PROXY_SEED)
+    lowest = min(first, second, third)
+    assert judge_frechet_distance(model, images) == pytest.approx(lowest)
+
+
+def sending(points):
+    for point in (*points, points[0]):
+        value = yield point
+        assert value > 0
+
+
+def test_turns_that_an_alternation_left_out_are_as_its_last(arguments, monkeypatch):
+    lab = Laboratory(replace(arguments, turns=3), 0)
+    row = {"mask_ratio": "beta(2, 1)", "proxy_trainings": 1, "images": 9, "updates": 4}
+    lab.alternation = [
+        row | {"schedule": heuristic_schedule(2, remask).table.tolist()} for remask in (3.0, 2.0)
+    ]
+    measured = []
+
+    def distance(model, schedule):
+        measured.append((model, float(schedule.table[0, 2])))  # tau_2 = lambda at the first step
+        return 0.0
+
+    monkeypatch.setattr(lab.proxies, "trained", lambda name: name)
+    monkeypatch.setattr(lab, "distance", distance)
+    labels = [line.label for line in convergence(lab)]
+    assert dict(zip(labels, measured, strict=True)) == {
+        "arccos, heuristic schedule": ("arccos", 1.0),
+        "start of the alternation": ("beta(2, 1)", 1.0),
+        "after turn 1": ("beta(2, 1)", 3.0),
+        "after turn 2": ("beta(2, 1)", 2.0),
+        "after turn 3": ("beta(2, 1)", 2.0),
+    }
+
+
+def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, monkeypatch):
+    measured = {"table-2": 2.0, "table-6b": 4.0, "table-6e": 1.0}
+
+    def study(name):
+        return lambda lab: iter([Line(f"line of {name}", measured[name] + lab.seed)])
+
+    monkeypatch.setattr(eval.ablations, "STUDIES", {name: study(name) for name in measured})
+    report(replace(arguments, studies=("table-6e",), seeds=(1, 0)))
+    text = report(replace(arguments, studies=("table-2", "table-6b")))
+    measured["table-6b"] = 7.0
+    text = report(replace(arguments, studies=("table-6b",), seeds=(2, 0)))
+    found = [(row["study"], row["seed"], row["frechet_distance"]) for row in rows_of(tmp_path)]
+    assert found == [
+        ("table-2", 0, 2.0),
+        ("table-6b", 0, 7.0),
+        ("table-6b", 2, 9.0),
+        ("table-6e", 0, 1.0),
+        ("table-6e", 1, 2.0),
+    ]
+    lines = [line for line in text.splitlines() if line.startswith("| line")]
+    assert lines == [
+        "| line of table-2 | 2.00 | 0 | |",
+        "| line of table-6b | 8.00 ± 1.41 | 0, 2 | |",
+        "| line of table-6e | 1.50 ± 0.71 | 0, 1 | |",
+    ]
+    with pytest.raises(ValueError, match="another setting"):
+        report(replace(arguments, evaluation_samples=67))
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="damaged"):
+        report(arguments)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("images", 1)]
+    ("name", "value"),
+    [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("images", 1), ("proxy_samples", 1)],
 )
 def test_bad_arguments_are_refused(arguments, name, value):
-    with pytest.raises(ValueError, match=name):
-        Arguments(**vars(arguments) | {name: value})
+    with pytest.raises(ValueError, match="num_samples" if name == "proxy_samples" else name):
+        replace(arguments, **{name: value})
