@@ -34,9 +34,9 @@ def arguments(tmp_path) -> Arguments:
         seeds=(0,),
         num_steps=2,
         epochs=0.1,  # two steps
-        images=160,  # eight scores: a base, the six probes of its gradient, and an update
-        num_samples=20,
-        proxy_samples=30,
+        images=272,  # eight scores: a base, the six probes of its gradient, and an update
+        num_samples=34,
+        proxy_samples=34,
         evaluation_samples=66,
         turns=1,
         threads=1,
@@ -93,10 +93,10 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
         others = [c for c in range(4) if c != column]
         assert (tables[..., column] == heuristic_schedule(2).table[:, column]).all()
         assert len(tables[..., others].unique(dim=0)) > 1
-        images[name] = 20 * len(tables)
+        images[name] = 34 * len(tables)
         assert rows["table-6e", f"without {name}"]["cost"] == {"images": images[name], "updates": 1}
-    assert list(images.values()) == [140, 120, 140, 120]
-    assert rows["table-6e", "all four"]["cost"] == {"images": 160, "updates": 1}
+    assert list(images.values()) == [238, 204, 238, 204]
+    assert rows["table-6e", "all four"]["cost"] == {"images": 272, "updates": 1}
 
     monkeypatch.setattr(eval.laboratory, "evaluate", None)
     monkeypatch.setattr(pretrain.strategy, "generate", None)
@@ -122,8 +122,8 @@ def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_p
     for cost in (alternating, same, twice):
         assert cost["row-passes"] == cost["proxies"] * proxy + cost["images"] * 2
     for factor, cost in ((1, same), (2, twice)):
-        assert 0 <= cost["row-passes"] - factor * alternating["row-passes"] < proxy + 30 * 2
-        assert cost["images"] == 30 * cost["points"]
+        assert 0 <= cost["row-passes"] - factor * alternating["row-passes"] < proxy + 34 * 2
+        assert cost["images"] == 34 * cost["points"]
         # 6 free entries and 2 of the distribution.
         population = cma.CMAEvolutionStrategy(np.zeros(8), 1.0, {"verbose": -9}).popsize
         assert cost[f"generations of {population}"] == (cost["points"] - 1) // population
@@ -140,7 +140,7 @@ def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_
     monkeypatch.setattr(eval.concurrent, "cma_points", lambda *_: sending(points))
     lab = Laboratory(arguments, 0)
     proxy = lab.cost(1, 0)["row-passes"]
-    found = concurrent(lab, 2 * proxy + 60 * 3)  # the last two points share a proxy
+    found = concurrent(lab, 2 * proxy + 68 * 3)  # the last two points share a proxy
     assert (found.cost["points"], found.cost["proxies"]) == (3, 2)
     paths = [tmp_path / f"seed0/concurrent/{index}/trials.json" for index in range(3)]
     (start, first), (_, second), (clamped, third) = (
@@ -150,7 +150,7 @@ def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_
     assert second != third
     model = lab.proxies.trained(found.mask_ratio.name)
     policy = ScheduledPolicy(found.schedule)
-    images = generate(model, policy, balanced_conditions(30, 10), 2, PROXY_SEED)
+    images = generate(model, policy, balanced_conditions(34, 10), 2, PROXY_SEED)
     lowest = min(first, second, third)
     assert judge_frechet_distance(model, images) == pytest.approx(lowest)
 

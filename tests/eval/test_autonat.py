@@ -18,9 +18,9 @@ def arguments(tmp_path) -> Arguments:
         tmp_path,
         epochs=0.2,
         num_steps=1,
-        images=80,  # four scores: a base, its two probes, and an update
-        num_samples=20,
-        evaluation_samples=30,
+        images=136,  # four scores: a base, its two probes, and an update
+        num_samples=34,
+        evaluation_samples=34,
         turns=2,
         tolerance=0.0,
         threads=1,
@@ -42,10 +42,10 @@ def test_turns_alternate_count_and_resume(arguments, tmp_path, monkeypatch):
         trials = dict(json.loads((tmp_path / f"turn{turn}/training/trials.json").read_text()))
         assert row["frechet_distance"] == min(trials.values()) == trials[row["mask_ratio"]]
         searched = json.loads((tmp_path / f"turn{turn}/generation/trials.json").read_text())
-        assert searched[-1]["images"] == 80
+        assert searched[-1]["images"] == 136
         assert row["updates"] == turn + 1
         before = rows[turn - 1]["images"] if turn else 0
-        assert row["images"] == before + 80 + 30 * len(trials)
+        assert row["images"] == before + 136 + 34 * len(trials)
     # The second search begins with what the first one found, on the model of the last turn.
     assert searched[0]["table"] == rows[0]["schedule"]
     assert Schedule.load(tmp_path / "schedule.json").table.tolist() == rows[1]["schedule"]
