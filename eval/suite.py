@@ -7,19 +7,19 @@ one bundle, with its own folder for each T and seed.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 
 from agents import search
 from eval import run
 from eval.tables import Row, provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
+from eval.verdicts import verdict
 from nat_env.files import write_text
 
 
@@ -143,28 +143,18 @@ def suite(arguments: Arguments) -> str:
 
 
 def orderings(rows: Sequence[Row]) -> str:
-    """Whether the orderings of `CLAIMS` hold, by means over seeds and in how many of them.
+    """Whether the orderings of `CLAIMS` hold under each judge, see `eval.verdicts`.
 
     Args:
-        rows: of one T and N. Seeds that not all methods of a claim have are left out of it.
+        rows: of one T and N.
     """
     lines = []
     for claim, quantity, methods in CLAIMS:
         for judge in dict.fromkeys(row["judge"] for row in rows):
-            values = _by_method(rows, judge, quantity, methods)
-            if values is None:
-                continue
-            means = values.mean(axis=1)
-            in_seeds = int((np.diff(values, axis=0) > 0).all(axis=0).sum())
-            order = " < ".join(
-                f"{method} ({mean:.3g})" for method, mean in zip(methods, means, strict=True)
-            )
-            verdict = "holds" if (np.diff(means) > 0).all() else "does NOT hold"
-            what = quantity.replace("_", " ")
-            lines.append(
-                f"- {claim}, {what}, {judge}: {order} **{verdict}**, "
-                f"in {in_seeds} of {values.shape[1]} seeds"
-            )
+            values = _by_method(rows, judge, quantity)
+            if set(methods) <= set(values):
+                what = quantity.replace("_", " ")
+                lines.append(f"- {claim}, {what}, {judge}: {verdict(values, methods)}")
     return "\n".join(lines)
 
 
@@ -172,26 +162,26 @@ def gains(rows: Sequence[Row]) -> str:
     """What adapting is worth, and what the discriminator keeps of diversity, under each judge.
 
     Args:
-        rows: see `orderings`.
+        rows: of one T and N. Two methods are compared on the seeds that both have.
     """
     lines = []
     for judge in dict.fromkeys(row["judge"] for row in rows):
+        distances = _by_method(rows, judge, "frechet_distance")
         rivals = {
-            method: found.mean(axis=1)
-            for method in NOT_ADAPTIVE
-            if (found := _by_method(rows, judge, "frechet_distance", ("adaptive", method)))
-            is not None
+            name: means
+            for name in NOT_ADAPTIVE
+            if (means := _means(distances, "adaptive", name)) is not None
         }
         if rivals:
-            best = min(rivals, key=lambda method: rivals[method][1])
+            best = min(rivals, key=lambda name: rivals[name][1])
             adaptive, other = rivals[best]
             lines.append(
                 f"- adaptive against the best that is not, {best}, frechet distance, {judge}: "
                 f"{adaptive:.3g} against {other:.3g}, {100 * (adaptive / other - 1):+.0f} %"
             )
-        recalls = _by_method(rows, judge, "recall", ("adaptive", "adaptive-pretrained"))
+        recalls = _means(_by_method(rows, judge, "recall"), "adaptive", "adaptive-pretrained")
         if recalls is not None:
-            ours, pretrained = recalls.mean(axis=1)
+            ours, pretrained = recalls
             lines.append(
                 f"- discriminator against pretrained reward, recall, {judge}: {ours:.3f} against "
                 f"{pretrained:.3f}, {ours - pretrained:+.3f}"
@@ -199,20 +189,24 @@ def gains(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _by_method(
-    rows: Sequence[Row], judge: str, quantity: str, methods: Sequence[str]
-) -> NDArray[np.float64] | None:
-    """Values [methods, seeds] of the seeds that all of the methods have; None without any."""
-    found = [
-        {
-            row["seed"]: row[quantity]
-            for row in rows
-            if (row["policy"], row["judge"]) == (method, judge) and quantity in row
-        }
-        for method in methods
-    ]
-    seeds = sorted(set.intersection(*map(set, found)))
-    return np.array([[of[seed] for seed in seeds] for of in found]) if seeds else None
+def _by_method(rows: Sequence[Row], judge: str, quantity: str) -> dict[str, dict[int, float]]:
+    """Values by method and seed, where they were measured."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["judge"] == judge and quantity in row:
+            found.setdefault(row["policy"], {})[row["seed"]] = row[quantity]
+    return found
+
+
+def _means(
+    values: Mapping[str, Mapping[int, float]], one: str, other: str
+) -> tuple[float, float] | None:
+    """Of two methods, over the seeds that both have."""
+    seeds = values.get(one, {}).keys() & values.get(other, {}).keys()
+    if not seeds:
+        return None
+    first, second = (float(np.mean([values[m][seed] for seed in seeds])) for m in (one, other))
+    return first, second
 
 
 def main() -> None:
