@@ -339,6 +339,27 @@ def test_running_normalisation_is_by_all_images_seen(tmp_path):
     )
 
 
+def test_compositions_go_on_from_the_states_of_their_parts(bundle, tmp_path):
+    """Every kind around every other, with the Frechet reward's buffer innermost."""
+
+    def nested():
+        remembering = Clipped(WeightedSum([(0.1, FrechetReward.of_bundle(bundle, 70))]), low=-1e4)
+        others = [(0.5, RunningNormalized(brightness)), (1.0, JudgeLogLikelihood(bundle.judge))]
+        return WeightedSum([(2.0, RunningNormalized(remembering)), *others])
+
+    images, labels = random_images(160), torch.arange(160) % 10
+    first, later = slice(0, 80), slice(80, 160)
+    whole, broken = nested(), nested()
+    for reward in (whole, broken):
+        reward(images[first], labels[first])
+    save_state(tmp_path / "state.safetensors", broken.state_dict())
+    resumed = nested()
+    resumed.load_state_dict(load_state(tmp_path / "state.safetensors"))
+    expected = whole(images[later], labels[later])
+    assert torch.equal(resumed(images[later], labels[later]), expected)
+    assert not torch.equal(nested()(images[later], labels[later]), expected)
+
+
 def test_rewards_that_are_alike_are_not_divided_by_zero():
     reward = RunningNormalized(lambda images, conditions: torch.full((len(images),), 0.1))
     for _ in range(3):
