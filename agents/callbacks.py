@@ -22,6 +22,7 @@ from nat_env.bundle import balanced_conditions
 from nat_env.files import save_state
 from nat_env.generate import generate
 from nat_env.render import image_grid
+from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.schedules import COLUMNS
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
@@ -95,15 +96,10 @@ class RoundCallback(BaseCallback):
 
     def load_reward_state(self, state: dict[str, Any]) -> None:
         """Restore what a checkpoint holds of a reward that learns or remembers."""
-        if state:
-            self._stateful_reward.load_state_dict(state)
-
-    def _reward_state(self) -> dict[str, Any]:
-        reward = self._stateful_reward
-        return reward.state_dict() if hasattr(reward, "state_dict") else {}
+        restore_state(self._reward, state)
 
     @property
-    def _stateful_reward(self) -> Any:
+    def _reward(self) -> Any:
         return self.decoder.reward_fn if self.adversary is None else self.adversary.model
 
     def _on_training_start(self) -> None:
@@ -249,7 +245,7 @@ class RoundCallback(BaseCallback):
         self.seconds, self._counted = self.seconds + now - self._counted, now
         state = {
             "learner": learner_state(self.model),
-            "reward": self._reward_state(),
+            "reward": state_of(self._reward),
             "environment": self.decoder.state_dict(),
             "callback": self.state_dict(),
             "random": random_states(),

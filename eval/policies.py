@@ -210,6 +210,7 @@ class ShuffledPolicy:
     def __init__(self, policy: DecodingPolicy, seed: int) -> None:
         """Shuffle what `policy` sees, by a generator of its own."""
         self.policy = policy
+        self.num_steps: int | None = getattr(policy, "num_steps", None)
         self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:

@@ -88,11 +88,17 @@ def generate(
         Images [B, C, H, W] float32 in [0, 1].
 
     Raises:
-        ValueError: a label out of range, T < 1, or a negative seed.
+        ValueError: a label out of range, T < 1 or other than the policy's, or a negative seed.
     """
     bundle.check_conditions(conditions)
     if num_steps < 1:
         raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    own = getattr(policy, "num_steps", None)
+    if own not in (None, num_steps):
+        raise ValueError(
+            f"num_steps: got {num_steps}, allowed with this policy is its own T = {own}; "
+            f"a schedule becomes one of another T by schedule.resampled({num_steps})"
+        )
     if seed < 0:
         raise ValueError(f"seed: got {seed}, allowed is >= 0")
     images = []

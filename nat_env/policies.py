@@ -8,7 +8,10 @@ from nat_env.schedules import Schedule
 
 
 class DecodingPolicy(Protocol):
-    """Anything that maps the decoding state to the four quantities."""
+    """Anything that maps the decoding state to the four quantities.
+
+    One that is for a single T says so by an attribute `num_steps`; None or none: for any.
+    """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
@@ -21,6 +24,11 @@ class ScheduledPolicy:
     def __init__(self, schedule: Schedule) -> None:
         """Follow `schedule`."""
         self.schedule = schedule
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.schedule.num_steps
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """The schedule's rows at timesteps [B]."""

@@ -1,5 +1,7 @@
 """Frechet, CLIP, composed and named rewards, each against a computation of its own."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -344,6 +346,27 @@ def test_running_normalisation_is_by_all_images_seen(tmp_path):
     )
 
 
+def test_compositions_go_on_from_the_states_of_their_parts(bundle, tmp_path):
+    """Every kind around every other, with the Frechet reward's buffer innermost."""
+
+    def nested():
+        remembering = Clipped(WeightedSum([(0.1, FrechetReward.of_bundle(bundle, 70))]), low=-1e4)
+        others = [(0.5, RunningNormalized(brightness)), (1.0, JudgeLogLikelihood(bundle.judge))]
+        return WeightedSum([(2.0, RunningNormalized(remembering)), *others])
+
+    images, labels = random_images(160), torch.arange(160) % 10
+    first, later = slice(0, 80), slice(80, 160)
+    whole, broken = nested(), nested()
+    for reward in (whole, broken):
+        reward(images[first], labels[first])
+    save_state(tmp_path / "state.safetensors", broken.state_dict())
+    resumed = nested()
+    resumed.load_state_dict(load_state(tmp_path / "state.safetensors"))
+    expected = whole(images[later], labels[later])
+    assert torch.equal(resumed(images[later], labels[later]), expected)
+    assert not torch.equal(nested()(images[later], labels[later]), expected)
+
+
 def test_rewards_that_are_alike_are_not_divided_by_zero():
     reward = RunningNormalized(lambda images, conditions: torch.full((len(images),), 0.1))
     for _ in range(3):
@@ -403,6 +426,48 @@ def test_an_environment_takes_a_name_a_dict_or_a_function(bundle, clip_folder):
         assert rewarded == 2
 
 
+def test_rewards_of_rewards_are_described_by_plain_values(bundle):
+    clipped = {"name": "clipped", "reward": "judge", "low": -0.05, "high": -0.003}
+    terms = [[0.25, "judge"], [-3, clipped], [1.0, {"name": "normalized", "reward": clipped}]]
+    choice = json.loads(json.dumps({"name": "sum", "terms": terms}))
+    env = gym.make_vec(
+        "NATDecode-v0", 20, bundle="digits", num_steps=1, dtype="float32", reward_fn=choice
+    )
+    likelihoods = np.zeros(0)
+    for _, rewards, *_ in play(env, 2):
+        images, labels = env.unwrapped.final_images, env.unwrapped.final_conditions
+        logits = bundle.judge(images).log_softmax(dim=1)
+        latest = logits[range(20), labels].double().detach().numpy()
+        likelihoods = np.concatenate([likelihoods, latest])
+        seen = likelihoods.clip(-0.05, -0.003)
+        normalized = (seen[-20:] - seen.mean()) / seen.std()
+        expected = 0.25 * latest - 3 * seen[-20:] + normalized
+        np.testing.assert_allclose(rewards, expected, rtol=1e-3, atol=1e-3)
+    assert (likelihoods < -0.05).any() and (likelihoods > -0.003).any()
+    single = gym.make("NATDecode-v0", bundle="digits", num_steps=1, reward_fn=choice)
+    single.reset(seed=0)
+    assert np.isfinite(single.step(np.zeros(4, np.float32))[1])
+
+
+def test_what_is_wrong_within_a_description_is_named(bundle):
+    for options, message in [
+        ({"name": "sum"}, r"^reward options: .*'terms'.*; allowed are: terms$"),
+        ({"name": "sum", "terms": []}, r"^terms: got weights \[\]"),
+        ({"name": "sum", "terms": ["judge"]}, r"^terms: got \['judge'\], allowed is a list of \["),
+        ({"name": "sum", "terms": [["judge", 1.0]]}, r"^terms: got .*a list of \[weight, reward\]"),
+        ({"name": "sum", "terms": 3}, r"^terms: got 3"),
+        ({"name": "sum", "terms": [[1.0, "fid"]]}, r"^reward name: got 'fid'"),
+        ({"name": "sum", "terms": [[1.0, {"name": "frechet", "size": 3}]]}, "got {'size': 3} for"),
+        ({"name": "clipped", "reward": {"low": 1.0}}, r"^reward_fn: got {'low': 1.0}"),
+        ({"name": "clipped", "reward": "judge", "low": None}, r"^low, high: got None and inf"),
+        ({"name": "clipped", "reward": "judge", "low": 2.0, "high": 1.0}, r"^low, high: got 2.0"),
+        ({"name": "normalized", "reward": {"name": ["judge"]}}, r"^reward name: got \['judge'\]"),
+        ({"name": "normalized", "reward": "adversarial"}, r"^reward name: got 'adversarial'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            NATDecodeVectorEnv(2, bundle, reward_fn=options)
+
+
 def test_the_single_environment_takes_names_and_the_judge_is_its_default():
     rewards = {}
     frechet = {"reward_fn": {"name": "frechet", "capacity": 2}}
@@ -431,7 +496,10 @@ def test_each_environment_has_a_buffer_of_its_own(bundle):
 
 def test_names_and_options_that_do_not_fit_are_refused(bundle):
     assert nat_env.named_reward is named_reward
-    with pytest.raises(ValueError, match=r"'fid', allowed are 'judge', 'frechet', 'clip'$"):
+    with pytest.raises(
+        ValueError,
+        match=r"'fid', allowed are 'judge', 'frechet', 'clip', 'sum', 'clipped', 'normalized'$",
+    ):
         named_reward("fid", bundle)
     with pytest.raises(ValueError, match=r"wrapper, nat_env.AdversarialReward\(env\); allowed"):
         named_reward("adversarial", bundle)

@@ -482,14 +482,26 @@ def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
 def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, monkeypatch):
     """Against steps one by one, the frozen features computed anew in each."""
     monkeypatch.setattr(adversarial, "EMBEDDINGS_LIMIT", limit)
+    monkeypatch.setattr(adversarial, "EMBEDDED_AT_ONCE", 20)
+    asked = []  # how many images at a time
+
+    class Asked(ClassifierTrunk):
+        def stages(self, images):
+            asked.append(len(images))
+            return super().stages(images)
+
     config = DiscriminatorConfig(trunk=trunk, widths=(8, 16), batch_size=16)
     reals, real_labels = stub_images(64, True, 1)
-    frozen = None if trunk == "scratch" else ClassifierTrunk(bundle.features)
+    frozen = None if trunk == "scratch" else Asked(bundle.features)
     model, twin = (
         AdversarialRewardModel(reals, real_labels, 10, config, trunk=frozen) for _ in range(2)
     )
     images, labels = stub_images(50, False)
     result = model.update(images, labels, num_updates=4)
+    if trunk == "features":  # one image tells how large what is kept of all would be
+        each_step = [16, 16] * 4
+        once = [20, 20, 10, 20, 20, 20, 4]
+        assert [n for n in asked if n > 1] == (once if limit else each_step)
     generator = torch.Generator().manual_seed(0)
     losses = []
     for _ in range(4):

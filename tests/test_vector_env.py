@@ -642,6 +642,18 @@ def test_generate_costs_the_same(fresh_bundle, rows_of_passes):
     assert rows_of_passes == [4, 4, 4] * 2 + [2] * 3
 
 
+@pytest.mark.parametrize("own", [2, 8])
+def test_generate_refuses_another_t_than_the_policys(fresh_bundle, rows_of_passes, own):
+    labels, schedule = torch.tensor([2, 7]), heuristic_schedule(own)
+    message = rf"^num_steps: got 4, .* T = {own}; .*schedule\.resampled\(4\)$"
+    with pytest.raises(ValueError, match=message):
+        generate(fresh_bundle, nat_env.ScheduledPolicy(schedule), labels, 4, 0)
+    assert not rows_of_passes  # before any work
+    generate(fresh_bundle, nat_env.ScheduledPolicy(schedule.resampled(4)), labels, 4, 0)
+    any_t = nat_env.ScheduledPolicy(heuristic_schedule(4)).__call__  # says nothing of its T
+    generate(fresh_bundle, any_t, labels, 3, 0)
+
+
 def test_passes_in_chunks_are_the_same(bundle, fresh_bundle, rows_of_passes):
     fresh_bundle.nat.rows_per_pass = 4
     generator = torch.Generator().manual_seed(0)

@@ -1,6 +1,6 @@
 """The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,11 @@ LOSSES = ("bce", "hinge")
 TRUNKS = ("features", "scratch", "efficientnet", "transformer")
 
 EMBEDDINGS_LIMIT = 2**29
-"""Bytes that what a frozen trunk says of all real images may take; above, it is asked each time."""
+"""Bytes that what a frozen trunk says of all real images, or of all generated, may take; above, it
+is asked each time."""
+
+EMBEDDED_AT_ONCE = 256
+"""Images that a frozen trunk is asked about at a time."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class AdversarialRewardModel:
     def update(self, images: Tensor, conditions: Tensor, num_updates: int = 1) -> dict[str, float]:
         """Gradient steps on Eq. 14, each with a batch of generated images and as many real ones.
 
-        What the frozen part of the discriminator sees is computed once for each image.
+        What the frozen part of the discriminator sees is computed once for each image, unless
+        images are augmented or `EMBEDDINGS_LIMIT` is passed.
 
         Args:
             images: generated [n, C, H, W] in [0, 1]; a step draws `batch_size` of them, or takes
@@ -143,21 +148,20 @@ class AdversarialRewardModel:
             Means over the steps of `loss`, `accuracy_real`, `accuracy_fake`.
         """
         conditions = conditions.to(images.device)
-        embedded = None if self.config.augment else self.discriminator.embed(images)
+        embedded = None
+        if not self.config.augment:
+            embedded = self._embedded(len(images), lambda i: images[i], images.device)
         results = []
         for _ in range(num_updates):
             size = min(self.config.batch_size, len(images))
             chosen = torch.randperm(len(images), generator=self.generator)[:size]
             reals = torch.randint(len(self.real_images), (size,), generator=self.generator)
-            results.append(
-                self._step(
-                    *self._real_batch(reals, images.device),
-                    [part[chosen] for part in embedded]
-                    if embedded is not None
-                    else self.discriminator.embed(augment(images[chosen], self.generator)),
-                    conditions[chosen],
-                )
-            )
+            real_batch = self._real_batch(reals, images.device)
+            if embedded is not None:
+                fake = [part[chosen] for part in embedded]
+            else:
+                fake = self.discriminator.embed(self._augmented(images[chosen]))
+            results.append(self._step(*real_batch, fake, conditions[chosen]))
         return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
 
     def _step(
@@ -193,9 +197,7 @@ class AdversarialRewardModel:
         labels = self.real_labels[chosen].to(device)
         if self._real_embeddings is not None:
             return None, [part[chosen].to(device) for part in self._real_embeddings], labels
-        real = self._reals(chosen, device)
-        if self.config.augment:
-            real = augment(real, self.generator)
+        real = self._augmented(self._reals(chosen, device))
         if not self.config.r1:
             return None, self.discriminator.embed(real), labels
         real.requires_grad_()
@@ -207,13 +209,25 @@ class AdversarialRewardModel:
         if self.config.augment or self.config.r1:
             return None
         device = next(self.discriminator.parameters()).device
-        one = self.discriminator.embed(self._reals(torch.tensor([0]), device))
-        size = sum(part.numel() * part.element_size() for part in one) * len(self.real_images)
-        if size > EMBEDDINGS_LIMIT:
+        return self._embedded(len(self.real_images), lambda i: self._reals(i, device))
+
+    def _embedded(
+        self,
+        count: int,
+        images_at: Callable[[Tensor], Tensor],
+        kept_on: str | torch.device = "cpu",
+    ) -> list[Tensor] | None:
+        """Of `count` images, in pieces; None if it is too large to be kept."""
+        one = self.discriminator.embed(images_at(torch.tensor([0])))
+        if sum(part.numel() * part.element_size() for part in one) * count > EMBEDDINGS_LIMIT:
             return None
-        indices = torch.arange(len(self.real_images)).split(256)
-        pieces = [self.discriminator.embed(self._reals(i, device)) for i in indices]
-        return [torch.cat([part.cpu() for part in parts]) for parts in zip(*pieces, strict=True)]
+        indices = torch.arange(count).split(EMBEDDED_AT_ONCE)
+        pieces = [[p.to(kept_on) for p in self.discriminator.embed(images_at(i))] for i in indices]
+        return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        """The images as updates see them."""
+        return augment(images, self.generator) if self.config.augment else images
 
     def _reals(self, chosen: Tensor, device: torch.device) -> Tensor:
         real = self.real_images[chosen].to(device)

@@ -1,4 +1,7 @@
-"""Rewards made of rewards: weighted sums, bounds, running normalisation."""
+"""Rewards made of rewards: weighted sums, bounds, running normalisation.
+
+Their state is that of their parts: a reward that learns or remembers goes on inside of them too.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nat_env.rewards.protocol import Reward, scores_of
+from nat_env.rewards.protocol import Reward, restore_state, scores_of, state_of
 
 
 class WeightedSum:
@@ -36,6 +39,15 @@ class WeightedSum:
         scores = [weight * scores_of(reward, images, conditions) for weight, reward in self.terms]
         return torch.stack(scores).sum(dim=0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The terms' states."""
+        return {"terms": [state_of(reward) for _, reward in self.terms]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        for (_, reward), part in zip(self.terms, state["terms"], strict=True):
+            restore_state(reward, part)
+
 
 class Clipped:
     """A reward kept within bounds: beyond them there is nothing to gain.
@@ -60,6 +72,14 @@ class Clipped:
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Rewards [B]."""
         return scores_of(self.reward, images, conditions).clamp(self.low, self.high)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of what is clipped."""
+        return state_of(self.reward)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        restore_state(self.reward, state)
 
 
 class RunningNormalized:
@@ -127,10 +147,12 @@ class RunningNormalized:
         self.count = total
 
     def state_dict(self) -> dict[str, Any]:
-        """Count, mean and sum of squared deviations."""
-        return {"count": self.count, "mean": self.mean, "scatter": self._scatter}
+        """Count, mean, sum of squared deviations, and the state of what is normalised."""
+        own = {"count": self.count, "mean": self.mean, "scatter": self._scatter}
+        return own | {"reward": state_of(self.reward)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict()`."""
         self.count, self.mean = int(state["count"]), float(state["mean"])
         self._scatter = float(state["scatter"])
+        restore_state(self.reward, state["reward"])

@@ -66,7 +66,8 @@ class ScratchDiscriminator(nn.Module):
 class FeatureDiscriminator(nn.Module):
     """Heads on the stages of a frozen pretrained network, as StyleGAN-T's on DINO.
 
-    The frozen features make it look at what an image shows rather than at its texture.
+    The frozen features make it look at what an image shows rather than at its texture. The loss is
+    taken of each stage's mean logit, in AdaNAT's code of every position's.
     """
 
     def __init__(self, trunk: Trunk, num_classes: int, width: int) -> None:

@@ -1,17 +1,21 @@
 """Rewards by name, for configurations that hold plain JSON values only."""
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from nat_env.bundle import Bundle
 from nat_env.rewards.clip import ClipScore
+from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
 from nat_env.rewards.frechet import FrechetReward
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.protocol import Reward
 
 RewardChoice = str | Mapping[str, Any] | Reward
-"""A name; a name with options, such as `{"name": "frechet", "capacity": 512}`; or a function."""
+"""A name; a name with options, such as `{"name": "frechet", "capacity": 512}`, which may be choices
+themselves: `{"name": "clipped", "reward": "judge", "low": -2.0}`; or a function."""
 
 
 def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
@@ -20,7 +24,9 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
     Args:
         name: `judge`, the judge's log-likelihood of the label; `frechet`, see `FrechetReward`, with
             the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template,
-            "a photo of a {}") and `scale`.
+            "a photo of a {}") and `scale`. Made of other rewards: `sum`, with `terms`, a list of
+            [weight, reward]; `clipped`, with `reward`, `low` and `high`; `normalized`, with
+            `reward`, its running normalisation.
         bundle: gives judge, statistics and class names.
         **options: of that reward.
 
@@ -31,6 +37,10 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
         >>> from nat_env.bundle import load_bundle
         >>> named_reward("frechet", load_bundle("digits"), capacity=512).capacity
         512
+        >>> terms = [[1.0, "judge"], [0.5, {"name": "clipped", "reward": "judge", "low": -2.0}]]
+        >>> reward = named_reward("sum", load_bundle("digits"), terms=terms)
+        >>> [weight for weight, _ in reward.terms], reward.terms[1][1].low
+        ([1.0, 0.5], -2.0)
     """
     allowed = ", ".join(map(repr, _MAKERS))
     if name == "adversarial":
@@ -38,7 +48,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
             f"reward name: got 'adversarial', which learns beside the policy and is a wrapper, "
             f"nat_env.AdversarialReward(env); allowed are {allowed}"
         )
-    if name not in _MAKERS:
+    if not isinstance(name, str) or name not in _MAKERS:
         raise ValueError(f"reward name: got {name!r}, allowed are {allowed}")
     maker = _MAKERS[name]
     try:
@@ -52,7 +62,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
 
 
 def chosen_reward(choice: RewardChoice, bundle: Bundle) -> Reward:
-    """The reward that an environment's `reward_fn` stands for.
+    """The reward that an environment's `reward_fn` stands for, or a part of it.
 
     Raises:
         ValueError: neither a name, nor a mapping with one, nor a function.
@@ -83,8 +93,33 @@ def _clip(
     return ClipScore(path_or_id, prompts, bundle.device, scale)
 
 
+def _sum(bundle: Bundle, terms: Sequence[tuple[float, RewardChoice]]) -> Reward:
+    if not isinstance(terms, Sequence) or not all(map(_is_term, terms)):
+        raise ValueError(f"terms: got {terms!r}, allowed is a list of [weight, reward]")
+    return WeightedSum([(weight, chosen_reward(part, bundle)) for weight, part in terms])
+
+
+def _is_term(term: Any) -> bool:
+    return isinstance(term, (list, tuple)) and len(term) == 2 and isinstance(term[0], Real)
+
+
+def _clipped(
+    bundle: Bundle, reward: RewardChoice, low: float = -math.inf, high: float = math.inf
+) -> Reward:
+    if not isinstance(low, Real) or not isinstance(high, Real):
+        raise ValueError(f"low, high: got {low!r} and {high!r}, allowed are numbers")
+    return Clipped(chosen_reward(reward, bundle), low, high)
+
+
+def _normalized(bundle: Bundle, reward: RewardChoice) -> Reward:
+    return RunningNormalized(chosen_reward(reward, bundle))
+
+
 _MAKERS: dict[str, Callable[..., Reward]] = {
     "judge": _judge,
     "frechet": FrechetReward.of_bundle,
     "clip": _clip,
+    "sum": _sum,
+    "clipped": _clipped,
+    "normalized": _normalized,
 }

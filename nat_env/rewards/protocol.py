@@ -1,6 +1,6 @@
-"""What a reward is, and the check of what one gives."""
+"""What a reward is, the check of what one gives, and what one remembers."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -38,3 +38,14 @@ def scores_of(reward: Reward, images: Tensor, conditions: Tensor) -> Tensor:
     if not bool(torch.isfinite(scores).all()):
         raise ValueError(f"reward_fn: gave {scores.tolist()}, allowed are finite numbers")
     return scores.detach().float()
+
+
+def state_of(reward: Any) -> dict[str, Any]:
+    """What `reward` has learned or remembers, its `state_dict()`; empty where it has none."""
+    return reward.state_dict() if hasattr(reward, "state_dict") else {}
+
+
+def restore_state(reward: Any, state: dict[str, Any]) -> None:
+    """Restore `state_of(reward)`."""
+    if state:
+        reward.load_state_dict(state)

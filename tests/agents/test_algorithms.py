@@ -18,6 +18,7 @@ from eval.policies import named_policy, policy_fingerprint
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state
+from nat_env.generate import generate
 from nat_env.observations import pooled
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
@@ -135,6 +136,8 @@ def test_learning_starts_at_the_residual_schedule_and_explores_as_told(algo):
     expected = heuristic_schedule(2).table[timestep]
     # The mean of the quantities under the exploration is close to the schedule, not equal.
     torch.testing.assert_close(found[:, 1:], expected[:, 1:], atol=0.06, rtol=0.05)
+    with pytest.raises(ValueError, match=r"^num_steps: got 3, .* T = 2"):
+        generate(bundle, policy, torch.tensor([1]), 3, 0)
 
 
 def test_a_recurrent_policy_remembers_within_an_episode_only(tmp_path):

@@ -16,6 +16,7 @@ from eval.policies import (
     policy_fingerprint,
 )
 from nat_env.bundle import bundle_folder
+from nat_env.generate import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 
@@ -163,6 +164,12 @@ def test_shuffling_draws_from_no_global_generator(digits):
     all_steps(policy, 2)
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_equal(np.random.get_state(legacy=False), numpy_state)
+
+
+def test_a_shuffled_policy_is_for_the_t_of_what_it_shuffles(digits):
+    policy = ShuffledPolicy(ScheduledPolicy(heuristic_schedule(8)), seed=0)
+    with pytest.raises(ValueError, match=r"^num_steps: got 4, .* T = 8"):
+        generate(digits, policy, torch.tensor([1]), 4, 0)
 
 
 def test_fingerprints_tell_policies_apart(digits, make_run):
