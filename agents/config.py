@@ -99,7 +99,7 @@ class TrainConfig:
     eval_every: int = 20
     """Rounds between evaluations."""
     eval_samples: int = 1000
-    """Images of an evaluation; their seeds are never used by nat-eval."""
+    """Images of an evaluation, more than the judge has features; their seeds are not nat-eval's."""
     seed: int = 0
     """Of weights, conditions and random numbers; trainings of two seeds share none."""
     dtype: str = "auto"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import generate
-from nat_env.judging import judge_frechet_distance
+from nat_env.judging import check_rank, judge_frechet_distance
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
 
@@ -37,8 +37,12 @@ def evaluate(
         bundle: the frozen models.
         policy: (features, timestep) -> m, tau_1, tau_2, w.
         num_steps: T.
-        num_samples: N >= 2.
+        num_samples: N, more than the judge has features.
+
+    Raises:
+        ValueError: fewer, or see `generate`.
     """
+    check_rank(bundle.judge_name, bundle.statistics, num_samples)
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
     images = generate(
         bundle,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import generate
-from nat_env.judging import judge_frechet_distance
+from nat_env.judging import check_rank, judge_frechet_distance
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.schedules import Schedule
@@ -46,7 +46,8 @@ class Objective:
             bundle: the frozen models.
             score: `frechet`, the FD under the bundle's judge; `judge`, minus the mean
                 log-likelihood of the labels under it; or a function of images and labels.
-            num_samples: images of a score, of all classes alike; at least 2.
+            num_samples: images of a score, of all classes alike; at least 2, and for `frechet`
+                more than the judge has features.
             seed: of the search.
             common_random_numbers: see above.
             batch_size: images decoded at once.
@@ -58,6 +59,8 @@ class Objective:
             raise ValueError(f"objective: got {score!r}, allowed are {OBJECTIVES} or a function")
         if num_samples < 2:
             raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
+        if score == "frechet":
+            check_rank(bundle.judge_name, bundle.statistics, num_samples)
         if seed < 0:
             raise ValueError(f"seed: got {seed}, allowed is >= 0")
         self.bundle = bundle

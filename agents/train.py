@@ -23,6 +23,7 @@ from agents.tracking import start_tracking, wandb_module
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state, require_writable_folder, write_json
+from nat_env.judging import check_rank
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.names import RewardChoice
@@ -43,12 +44,13 @@ class Training:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
 
         Raises:
-            ValueError: an unknown bundle, a folder that cannot be written, a folder that holds a
-                run already (without `resume`), one of another bundle or configuration (with), or
-                `wandb` without its package.
+            ValueError: an unknown bundle, too few `eval_samples` for its judge, a folder that
+                cannot be written, a folder that holds a run already (without `resume`), one of
+                another bundle or configuration (with), or `wandb` without its package.
         """
         wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
+        check_rank(bundle.judge_name, bundle.statistics, config.eval_samples, "eval_samples")
         if config.resume:
             check_same_run(config.out, config, bundle)
             # Without a state the run was stopped before its first checkpoint: from the start.

@@ -17,6 +17,7 @@ from eval.cost import updates
 from eval.evaluate import check_numbers
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_json
+from nat_env.judging import check_rank
 from nat_env.policies import ScheduledPolicy
 from pretrain.config import PRESETS
 from pretrain.data import digits, fashion_mnist
@@ -89,6 +90,8 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
             another alternation.
     """
     bundle = load_bundle(arguments.bundle)
+    for name in ("num_samples", "evaluation_samples"):
+        check_rank(bundle.judge_name, bundle.statistics, getattr(arguments, name), name)
     require_writable_folder(arguments.out)
     _claim(arguments, bundle)
     models = proxies(arguments, bundle)

@@ -15,6 +15,7 @@ from eval.evaluate import Reference, check_numbers, evaluate, reference
 from eval.judges import bundle_judge
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import write_json
+from nat_env.judging import check_rank
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule
 from pretrain.strategy import Proxies
@@ -88,11 +89,15 @@ class Laboratory:
         """Work in the sub-folder of `seed`.
 
         Raises:
-            ValueError: an unknown bundle, or a damaged file of distances.
+            ValueError: an unknown bundle, too few samples for its judge, or a damaged file of
+                distances.
         """
         self.setting, self.seed = setting, seed
         self.folder = setting.out / f"seed{seed}"
         self.bundle = load_bundle(setting.bundle)
+        for name in ("num_samples", "proxy_samples", "evaluation_samples"):
+            samples = getattr(setting, name)
+            check_rank(self.bundle.judge_name, self.bundle.statistics, samples, name)
         self.reference: Reference = reference(self.bundle, bundle_judge(self.bundle))
         self._path = self.folder / "distances.json"
         self._distances: dict[str, float] = _read(self._path)

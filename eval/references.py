@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from eval.embedding import feature_count, real_features
 from eval.judges import Judge, bundle_judge
+from nat_env import judging
 from nat_env.bundle import Bundle
 from nat_env.files import sha256
 from nat_env.statistics import GaussianStatistics
@@ -89,22 +90,8 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
 
 
 def check_rank(judged: Reference, num_samples: int) -> None:
-    """Check that the covariances of so many samples and of the real images have full rank.
-
-    Raises:
-        ValueError: there are not more samples, or not more real images, than features.
-    """
-    size, count = judged.statistics.mean.size, judged.statistics.count
-    if count is not None and count <= size:
-        raise ValueError(
-            f"judge: {judged.judge.name} has {size} features, allowed are fewer than the "
-            f"bundle's {count} real images; leave that judge out"
-        )
-    if num_samples <= size:
-        raise ValueError(
-            f"num_samples: got {num_samples}, allowed is > {size}, the number of features of the "
-            f"judge {judged.judge.name}; draw more samples, or leave that judge out"
-        )
+    """Check that a judge can compare so many samples, see `nat_env.judging.check_rank`."""
+    judging.check_rank(judged.judge.name, judged.statistics, num_samples)
 
 
 def _check_dimension(

@@ -15,7 +15,7 @@ from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.files import write_json
 from nat_env.frozen import FrozenNAT
 from nat_env.generate import generate
-from nat_env.judging import judge_frechet_distance
+from nat_env.judging import check_rank, judge_frechet_distance
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
 from pretrain.transformer import TransformerTraining, train_transformer
@@ -162,14 +162,13 @@ class ProxyObjective:
             proxies: train the models.
             policy: the generation strategy, fixed.
             num_steps: T.
-            num_samples: images of a trial.
+            num_samples: images of a trial, more than the judge has features.
             folder: of the trials, which belongs to these proxies and this policy.
 
         Raises:
-            ValueError: fewer than 2 samples, or a damaged `trials.json`.
+            ValueError: too few samples, or a damaged `trials.json`.
         """
-        if num_samples < 2:
-            raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
+        check_rank(proxies.bundle.judge_name, proxies.bundle.statistics, num_samples)
         self.proxies, self.policy = proxies, policy
         self.num_steps, self.num_samples = num_steps, num_samples
         self.folder = folder

@@ -165,14 +165,14 @@ def generated(monkeypatch) -> list[tuple[int, int]]:
 def test_common_random_numbers_and_independent_ones(generated):
     bundle = load_bundle("digits", dtype="float32")
     schedule = heuristic_schedule(2)
-    common = Objective(bundle, num_samples=20)
+    common = Objective(bundle, "judge", num_samples=20)
     assert common(schedule) == common(schedule) and common.images == 40
-    independent = Objective(bundle, num_samples=20, common_random_numbers=False)
+    independent = Objective(bundle, "judge", num_samples=20, common_random_numbers=False)
     assert independent(schedule) != independent(schedule)
     seeds = [seed for seed, _ in generated]
     assert seeds[0] == seeds[1] == seeds[2] == seeds[3] - 20
     # A score known from before takes its random numbers with it.
-    resumed = Objective(bundle, num_samples=20, common_random_numbers=False)
+    resumed = Objective(bundle, "judge", num_samples=20, common_random_numbers=False)
     resumed.skip()
     resumed(schedule)
     assert generated[-1][0] == seeds[3]
@@ -218,6 +218,7 @@ SMALL = Arguments(
     num_steps=2,
     images=400,
     num_samples=20,
+    objective="judge",
     finite_differences=FiniteDifferencesConfig(learning_rates=(0.0005, 0.05, 0.05, 0.05)),
     threads=1,
     dtype="float32",
@@ -300,14 +301,14 @@ def test_a_smaller_budget_loses_nothing(tmp_path):
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    options = ["cma", "--bundle", "digits", "--num-steps", "2", "--images", "60"]
-    options += ["--num-samples", "20", "--threads", "1", "--dtype", "float32"]
+    options = ["cma", "--bundle", "digits", "--num-steps", "2", "--images", "105"]
+    options += ["--num-samples", "35", "--threads", "1", "--dtype", "float32"]
     monkeypatch.setattr("sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a")])
     main()
     trials = json.loads((tmp_path / "a" / "trials.json").read_text())
-    assert [t["images"] for t in trials] == [20, 40, 60]
+    assert [t["images"] for t in trials] == [35, 70, 105]
     lowest = min(t["value"] for t in trials)
-    assert f"{lowest:.3f} at best, after 60 images" in capsys.readouterr().out
+    assert f"{lowest:.3f} at best, after 105 images" in capsys.readouterr().out
     monkeypatch.setattr(
         "sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a"), "--seed", "1"]
     )
@@ -318,6 +319,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
 def test_the_variance_command(tmp_path, monkeypatch, capsys):
     options = ["variance", "--bundle", "digits", "--num-steps", "1", "--num-samples", "20"]
     options += ["--repeats", "2", "--threads", "1", "--dtype", "float32", "--out", str(tmp_path)]
+    options += ["--objective", "judge"]
     monkeypatch.setattr("sys.argv", ["nat-search", *options])
     main()
     stored = json.loads((tmp_path / "variance.json").read_text())
@@ -350,7 +352,8 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
         (lambda: CmaEsConfig(population=2), "population"),
         (lambda: Objective(load_bundle("digits"), seed=-1), "seed"),
         (lambda: Objective(load_bundle("digits"), "fid"), "objective"),
-        (lambda: Objective(load_bundle("digits"), num_samples=1), "num_samples"),
+        (lambda: Objective(load_bundle("digits"), num_samples=32), "num_samples: got 32.* > 32"),
+        (lambda: Objective(load_bundle("digits"), "judge", num_samples=1), "num_samples: got 1"),
     ],
 )
 def test_numbers_that_are_not_allowed(make, name):

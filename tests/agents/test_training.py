@@ -10,9 +10,11 @@ import torch
 from agents.callbacks import RoundCallback
 from agents.checkpoint import load_policy, load_run_config
 from agents.config import PRESETS, TrainConfig
+from agents.evaluation import evaluate
 from agents.train import Training, main
 from nat_env.bundle import load_bundle
 from nat_env.files import load_state
+from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 
@@ -235,6 +237,17 @@ def test_a_refused_option_leaves_no_run_behind(tmp_path):
             run(tmp_path, **change)
         assert not (tmp_path / "config.json").exists()
     run(tmp_path, trajectories=32 * 3)
+
+
+def test_an_evaluation_has_more_samples_than_the_judge_features(tmp_path):
+    message = r"got 32, allowed is > 32, the number of features of the judge digits-judge"
+    with pytest.raises(ValueError, match=f"^eval_samples: {message}"):
+        run(tmp_path / "run", eval_samples=32)
+    assert not (tmp_path / "run").exists()
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    with pytest.raises(ValueError, match=f"^num_samples: {message}"):
+        evaluate(load_bundle("digits"), policy, 2, 32)
+    evaluate(load_bundle("digits"), policy, 2, 33)
 
 
 def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(tmp_path):

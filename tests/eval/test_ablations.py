@@ -217,6 +217,13 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
         report(arguments)
 
 
+@pytest.mark.parametrize("name", ["num_samples", "proxy_samples", "evaluation_samples"])
+def test_too_few_samples_are_refused_before_any_training(arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name}: got 32, allowed is > 32, .* digits-judge"):
+        report(replace(arguments, **{name: 32}))
+    assert not list(arguments.out.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("images", 1), ("proxy_samples", 1)],

@@ -69,6 +69,13 @@ def test_a_folder_belongs_to_one_alternation(arguments, tmp_path):
         alternate(replace(arguments, start=MaskRatio(1.0, 1.0)))
 
 
+@pytest.mark.parametrize("name", ["num_samples", "evaluation_samples"])
+def test_too_few_samples_are_refused_before_any_training(arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name}: got 32, allowed is > 32, .* digits-judge"):
+        alternate(replace(arguments, **{name: 32}))
+    assert not list(arguments.out.iterdir())
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("turns", 0), ("epochs", 0.0), ("num_steps", 0), ("tolerance", -1.0), ("seed", -1)],

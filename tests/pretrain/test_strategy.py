@@ -106,7 +106,9 @@ def test_bad_input(proxies, tmp_path):
     (tmp_path / "trials.json").write_text("{")
     with pytest.raises(ValueError, match=r"trials.json is damaged"):
         objective_of(proxies, tmp_path)
-    with pytest.raises(ValueError, match="num_samples: got 1"):
-        objective_of(proxies, tmp_path, num_samples=1)
+    with pytest.raises(ValueError, match=r"^num_samples: got 32, allowed is > 32, .* digits-judge"):
+        objective_of(proxies, tmp_path, num_samples=32)
+    (tmp_path / "trials.json").unlink()
+    objective_of(proxies, tmp_path, num_samples=33)
     with pytest.raises(ValueError, match="mask_ratio"):
         proxies.trained("x")
