@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from eval.embedding import image_bar
 from eval.metrics import SampleMetrics, sample_metrics
 from eval.policies import ShuffledPolicy
-from eval.references import Reference, check_rank, reference
+from eval.references import Reference
 from eval.score import Score, ScoreAccumulator
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import StepRecord, generate
+from nat_env.judging import check_rank
 from nat_env.policies import DecodingPolicy
 from nat_env.statistics import FeatureAccumulator, frechet_distance
-
-__all__ = ["Evaluation", "Reference", "check_numbers", "check_rank", "evaluate", "reference"]
 
 SEED_STRIDE = 1_000_000
 """Sample i of evaluation seed s draws from generator seed s * SEED_STRIDE + i."""
@@ -75,7 +74,7 @@ def evaluate(
         num_steps: T >= 1.
         num_samples: N, 2 to `SEED_STRIDE`. A Frechet distance falls as N grows.
         seed: 0 to `SEED_LIMIT` - 1; no two seeds share a random number.
-        judges: with their references, see `reference`.
+        judges: with their references, see `eval.references.reference`.
         batch_size: samples decoded at once.
         progress: label of a progress bar; None for no bar.
         shuffle_features: the policy sees the features of other samples of the batch.
@@ -85,7 +84,7 @@ def evaluate(
     """
     check_numbers(num_samples, seed, batch_size)
     for judged in judges:
-        check_rank(judged, num_samples)
+        check_rank(judged.judge.name, judged.statistics, num_samples)
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
     conditions = balanced_conditions(num_samples, bundle.num_classes)

@@ -16,8 +16,9 @@ import tyro
 from tqdm import tqdm
 
 from agents.computation import Computation
-from eval.evaluate import check_numbers, evaluate, reference
+from eval.evaluate import check_numbers, evaluate
 from eval.judges import bundle_judge
+from eval.references import reference
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_json
 from nat_env.policies import ScheduledPolicy

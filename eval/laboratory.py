@@ -11,8 +11,9 @@ from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
 from eval import autonat
 from eval.cost import row_passes, updates
-from eval.evaluate import Reference, check_numbers, evaluate, reference
+from eval.evaluate import check_numbers, evaluate
 from eval.judges import bundle_judge
+from eval.references import Reference, reference
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import write_json
 from nat_env.judging import check_rank

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from eval.embedding import feature_count, real_features
 from eval.judges import Judge, bundle_judge
-from nat_env import judging
 from nat_env.bundle import Bundle
 from nat_env.files import sha256
 from nat_env.statistics import GaussianStatistics
@@ -87,11 +86,6 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
     statistics = _load_statistics(path)
     _check_dimension(bundle, judge, statistics, str(path))
     return Reference(judge, statistics, f"{path.name}, SHA-256 {sha256(path)[:8]}")
-
-
-def check_rank(judged: Reference, num_samples: int) -> None:
-    """Check that a judge can compare so many samples, see `nat_env.judging.check_rank`."""
-    judging.check_rank(judged.judge.name, judged.statistics, num_samples)
 
 
 def _check_dimension(

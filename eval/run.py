@@ -8,25 +8,24 @@ import torch
 import tyro
 
 from agents.computation import Computation
-from eval.evaluate import Reference, check_numbers, check_rank, evaluate, reference
+from eval.cells import Cell, complete
+from eval.evaluate import check_numbers
 from eval.floors import floors
 from eval.inception import inception_v3
 from eval.judges import bundle_judge, efficientnet_lite0
 from eval.pictures import Album, draw_policies, draw_precision_recall, draw_trainings
 from eval.policies import (
-    Contestant,
     chosen_bundle,
     for_seed,
     is_gone,
     named_contestants,
-    policy_fingerprint,
     split_name,
 )
-from eval.references import reference_from_file
-from eval.tables import Results, Row, evaluation_rows, markdown_table, metrics_table
+from eval.references import Reference, reference, reference_from_file
+from eval.tables import Results, Row, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
-from nat_env.policies import DecodingPolicy
+from nat_env.judging import check_rank
 
 RESULTS = "results.json"
 TABLE = "table.md"
@@ -101,88 +100,6 @@ class Arguments(Computation):
             check_numbers(self.num_samples, seed, self.batch_size)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A contestant with one seed: a row for each judge."""
-
-    arguments: Arguments
-    bundle: Bundle
-    contestant: Contestant
-    seed: int
-    judges: list[Reference]
-    results: Results
-
-    def check(self) -> None:
-        """Refuse what can be neither found nor computed.
-
-        Raises:
-            ValueError: the policy's file is gone, and not all of its rows are kept.
-        """
-        if self.policy is None and self._missing():
-            raise ValueError(
-                f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
-                f"{self.results.path} has not all of its rows for this bundle, T = "
-                f"{self.arguments.num_steps} and N = {self.arguments.num_samples}"
-            )
-
-    def rows(self) -> list[Row]:
-        """Those there are, and the others computed."""
-        arguments, name, missing = self.arguments, self.contestant.name, self._missing()
-        if missing and self.policy is not None:
-            evaluation = evaluate(
-                self.bundle,
-                self.policy,
-                arguments.num_steps,
-                arguments.num_samples,
-                self.seed,
-                missing,
-                arguments.batch_size,
-                f"{name}, seed {self.seed}" if arguments.progress else None,
-                self.contestant.shuffled,
-            )
-            self.results.add(evaluation_rows(self._identity, evaluation, missing))
-        rows = self.kept()
-        if arguments.progress:
-            _report(rows, "" if missing else " (was there)")
-        return rows
-
-    def kept(self) -> list[Row]:
-        """Those there are."""
-        return [row for judged in self.judges if (row := self._find(judged))]
-
-    @property
-    def policy(self) -> DecodingPolicy | None:
-        """With this seed."""
-        return self.contestant.by_seed[self.seed]
-
-    @property
-    def _identity(self) -> Row:
-        """What determines the rows."""
-        identity = {
-            "bundle": self.bundle.name,
-            "bundle_fingerprint": self.bundle.fingerprint,
-            "policy": self.contestant.name,
-            "features_shuffled": self.contestant.shuffled,
-            "num_steps": self.arguments.num_steps,
-            "seed": self.seed,
-            "num_samples": self.arguments.num_samples,
-        }
-        if self.policy is None:  # from another machine, perhaps of another dtype
-            return identity
-        dtype = next(self.bundle.nat.transformer.parameters()).dtype
-        return identity | {
-            "policy_fingerprint": policy_fingerprint(self.policy),
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-
-    def _find(self, judged: Reference) -> Row | None:
-        about = {"judge": judged.judge.name, "reference": judged.description}
-        return self.results.find(self._identity | about)
-
-    def _missing(self) -> list[Reference]:
-        return [judged for judged in self.judges if not _complete(self._find(judged), judged)]
-
-
 def run(arguments: Arguments) -> tuple[str, list[Path]]:
     """Evaluate what is missing, and draw.
 
@@ -246,7 +163,17 @@ def cells(arguments: Arguments) -> list[Cell]:
         if arguments.shuffle_features
     ]
     return [
-        Cell(arguments, bundle, contestant, seed, judges, results)
+        Cell(
+            bundle,
+            contestant,
+            arguments.num_steps,
+            arguments.num_samples,
+            seed,
+            judges,
+            results,
+            arguments.batch_size,
+            arguments.progress,
+        )
         for contestant in contestants + shuffled
         for seed in seeds
     ]
@@ -275,22 +202,8 @@ def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
     ] + from_file
     for judged in found:
-        check_rank(judged, arguments.num_samples)
+        check_rank(judged.judge.name, judged.statistics, arguments.num_samples)
     return found
-
-
-def _complete(row: Row | None, judged: Reference) -> bool:
-    return row is not None and ("precision" in row or judged.features is None)
-
-
-def _report(rows: list[Row], note: str) -> None:
-    distances = ", ".join(f"{row['frechet_distance']:.2f} ({row['judge']})" for row in rows)
-    about = rows[0]
-    print(
-        f"{about['policy']}, seed {about['seed']}: FD {distances}, N = {about['num_samples']}, "
-        f"{about['images_per_second']:.0f} images/s{note}",
-        flush=True,
-    )
 
 
 def _floors(arguments: Arguments, bundle: Bundle, results: Results, judged: Reference) -> list[Row]:
@@ -306,7 +219,7 @@ def _floors(arguments: Arguments, bundle: Bundle, results: Results, judged: Refe
             {"floor": "real halves"},
         )
         for floor in results.find_floors(identity | wanted)
-        if _complete(floor, judged)
+        if complete(floor, judged)
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
         cache = arguments.out / CACHE

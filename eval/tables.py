@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from agents.computation import machine
-from eval.evaluate import Evaluation, Reference
+from eval.evaluate import Evaluation
 from eval.floors import FLOORS
+from eval.references import Reference
 from nat_env.files import write_json
 from nat_env.schedules import COLUMNS
 

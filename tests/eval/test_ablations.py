@@ -14,9 +14,10 @@ import eval.laboratory
 import pretrain.strategy
 from eval.ablations import Arguments, report
 from eval.concurrent import concurrent
-from eval.evaluate import evaluate, reference
+from eval.evaluate import evaluate
 from eval.judges import bundle_judge
 from eval.laboratory import Laboratory
+from eval.references import reference
 from eval.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import generate

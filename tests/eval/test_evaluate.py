@@ -8,10 +8,11 @@ import torch
 
 import eval.evaluate
 from agents.checkpoint import load_policy
-from eval.evaluate import SEED_LIMIT, SEED_STRIDE, Reference, evaluate, reference
+from eval.evaluate import SEED_LIMIT, SEED_STRIDE, evaluate
 from eval.judges import Judge, bundle_judge
 from eval.metrics import inception_style_score, sample_metrics
 from eval.policies import ShuffledPolicy
+from eval.references import Reference, reference
 from nat_env.bundle import balanced_conditions
 from nat_env.generate import StepRecord, generate
 from nat_env.judging import judge_frechet_distance

@@ -50,7 +50,7 @@ def test_what_is_there_is_not_computed_again(arguments, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr("eval.run.evaluate", refuse)
+    monkeypatch.setattr("eval.cells.evaluate", refuse)
     monkeypatch.setattr("eval.grid.evaluate", refuse)
     assert report(arguments)[0] == first
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eval.judges import Judge, bundle_judge
-from eval.references import Reference, check_rank, reference, reference_from_file
+from eval.references import reference, reference_from_file
 from nat_env.files import save_state, sha256
 from nat_env.statistics import GaussianStatistics
 
@@ -33,14 +33,6 @@ def test_another_judges_reference_is_the_real_images_and_computed_once(digits, p
     assert again.statistics.count == len(digits.real_images)
     with pytest.raises(AssertionError, match="computed again"):
         reference(digits, Judge("another", fails), tmp_path / "new")
-
-
-def test_a_judge_needs_more_real_images_than_features(pixels):
-    for count in (5, None):  # a file does not say
-        check_rank(Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), count), ""), 100)
-    few = Reference(pixels, GaussianStatistics(np.zeros(4), np.eye(4), 4), "")
-    with pytest.raises(ValueError, match=r"^judge: pixels has 4 features, .* 4 real images"):
-        check_rank(few, 100)
 
 
 def test_statistics_of_a_file_are_the_reference(digits, pixels, tmp_path):

@@ -10,11 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+import eval.cells
 import eval.grid
 import eval.run
-from eval.evaluate import evaluate, reference
+from eval.evaluate import evaluate
 from eval.floors import floors
 from eval.judges import Judge, bundle_judge
+from eval.references import reference
 from eval.run import Arguments, run
 from eval.tables import markdown_table
 from nat_env.policies import ScheduledPolicy
@@ -49,7 +51,7 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
         calls.append((seed, [judged.judge.name for judged in judges]))
         return evaluate(bundle, policy, num_steps, num_samples, seed, judges, *rest)
 
-    monkeypatch.setattr(eval.run, "evaluate", spy)
+    monkeypatch.setattr(eval.cells, "evaluate", spy)
     monkeypatch.setattr(eval.grid, "evaluate", spy)
     return calls
 
@@ -147,18 +149,18 @@ def test_a_rerun_computes_nothing(arguments, evaluations):
 
 
 def test_a_stopped_run_loses_nothing(arguments, evaluations, monkeypatch):
-    spied = eval.run.evaluate
+    spied = eval.cells.evaluate
 
     def stops(*values):
         if len(evaluations) == 2:
             raise KeyboardInterrupt
         return spied(*values)
 
-    monkeypatch.setattr(eval.run, "evaluate", stops)
+    monkeypatch.setattr(eval.cells, "evaluate", stops)
     with pytest.raises(KeyboardInterrupt):
         run(arguments)
     assert len(stored(arguments)) == 2
-    monkeypatch.setattr(eval.run, "evaluate", spied)
+    monkeypatch.setattr(eval.cells, "evaluate", spied)
     run(arguments)
     assert len(stored(arguments)) == len(evaluations) == 4
 
