@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import sb3_contrib
 import stable_baselines3
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
@@ -118,44 +117,6 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     rate = () if algorithm.learner is ARS else (lambda _: 0.0,)
     policy = policy_class(space, box, *rate, **of_policy).to(bundle.device)
     return PredictedPolicy(policy, action_map, config.num_steps)
-
-
-def learner_state(model: BaseAlgorithm) -> dict[str, Any]:
-    """All that `model` needs to go on: networks, optimizers, other variables, replay buffer."""
-    state: dict[str, Any] = {
-        "timesteps": model.num_timesteps,
-        "updates": int(getattr(model, "_n_updates", 0)),
-        "parameters": model.get_parameters(),
-        "variables": {name: getattr(model, name).detach() for name in _variables(model)},
-    }
-    if isinstance(model, OffPolicyAlgorithm):
-        buffer = model.replay_buffer
-        assert buffer is not None
-        arrays = {name: torch.from_numpy(getattr(buffer, name)) for name in _BUFFER}
-        state["replay"] = arrays | {"position": buffer.pos, "full": buffer.full}
-    return state
-
-
-def load_learner_state(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
-    """Restore what `learner_state` gave."""
-    model.num_timesteps = int(state["timesteps"])
-    model._n_updates = int(state["updates"])
-    model.set_parameters(dict(state["parameters"]), device=model.device)
-    for name in _variables(model):
-        getattr(model, name).data.copy_(state["variables"][name])
-    if isinstance(model, OffPolicyAlgorithm):
-        buffer = model.replay_buffer
-        assert buffer is not None
-        for name in _BUFFER:
-            getattr(buffer, name)[:] = state["replay"][name].numpy()
-        buffer.pos, buffer.full = int(state["replay"]["position"]), bool(state["replay"]["full"])
-
-
-_BUFFER = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-
-
-def _variables(model: BaseAlgorithm) -> list[str]:
-    return model._get_torch_save_params()[1]
 
 
 def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eval.evaluate import evaluate
 from eval.policies import Contestant, policy_fingerprint
 from eval.references import Reference
-from eval.tables import Results, Row, evaluation_rows
+from eval.rows import Results, Row, evaluation_rows
 from nat_env.bundle import Bundle
 from nat_env.policies import DecodingPolicy
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, write
-from eval.tables import Row
+from eval.rows import Row
 
 _STAGES = 4
 

@@ -11,7 +11,7 @@ from agents.algorithms import TrainedPolicy
 from eval import curves, plots
 from eval.judges import bundle_judge
 from eval.policies import for_seed, run_of
-from eval.tables import Row
+from eval.rows import Row
 from nat_env.bundle import Bundle
 from nat_env.policies import DecodingPolicy
 

@@ -12,7 +12,8 @@ import tyro
 from agents.computation import Computation
 from eval import grid, run
 from eval.evaluate import check_numbers
-from eval.tables import Results, markdown_table
+from eval.rows import Results
+from eval.tables import markdown_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import write_text
 from nat_env.schedules import Schedule

@@ -22,7 +22,8 @@ from eval.policies import (
     split_name,
 )
 from eval.references import Reference, reference, reference_from_file
-from eval.tables import Results, Row, markdown_table, metrics_table
+from eval.rows import Results, Row
+from eval.tables import markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import require_writable_folder, write_text
 from nat_env.judging import check_rank

@@ -17,7 +17,8 @@ import tyro
 
 from agents import search
 from eval import run
-from eval.tables import Row, provenance
+from eval.rows import Row
+from eval.tables import provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
 from eval.verdicts import verdict
 from nat_env.files import write_text

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from agents.computation import machine
 from eval.bench.arithmetic import least_seconds
 from eval.bench.report import Row
-from eval.tables import machine
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from agents.algorithms import ALGORITHMS, learner_state, make_learner
+from agents.algorithms import ALGORITHMS, make_learner
 from agents.callbacks import RoundCallback
 from agents.checkpoint import load_policy
 from agents.config import TrainConfig
+from agents.learner_state import learner_state
 from agents.predicted import PredictedPolicy
 from agents.train import Training
 from agents.vec_env import GymnasiumVecEnv

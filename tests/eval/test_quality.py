@@ -5,7 +5,7 @@ import json
 import pytest
 
 from eval.quality import Arguments, report
-from eval.tables import Results
+from eval.rows import Results
 from nat_env.schedules import Schedule
 
 

@@ -1,0 +1,129 @@
+"""Evaluations as rows: results.json, which a stopped command goes on from."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agents.computation import machine
+from eval.evaluate import Evaluation
+from eval.references import Reference
+from nat_env.files import write_json
+from nat_env.schedules import COLUMNS
+
+Row = dict[str, Any]
+"""What was evaluated of a policy with one seed under one judge, and what came out."""
+
+_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "judge")
+"""results.json never holds two rows that agree in these: an average over it is not distorted by
+what an older model or policy of the same name has left."""
+
+
+class Results:
+    """The rows of a results.json, written after every change.
+
+    A row is matched by all that determines it, the bundle's and the policy's fingerprint included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take up the file at `path`, or start one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        self.path = path
+        self.rows: list[Row] = []
+        self.floors: list[Row] = []
+        if path.is_file():
+            try:
+                stored = json.loads(path.read_text())
+                self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
+
+    def find(self, identity: Mapping[str, Any]) -> Row | None:
+        """The row that agrees with all of `identity`."""
+        return _find(self.rows, identity)
+
+    def find_floors(self, identity: Mapping[str, Any]) -> list[Row]:
+        """All floors that agree with `identity`."""
+        return [row for row in self.floors if _agrees(row, identity)]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, in the place of those that they supersede, and write the file."""
+        for row in rows:
+            same = {key: row[key] for key in _ONE_OF_EACH}
+            self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
+        self._write()
+
+    def add_floors(self, floors: Sequence[Row]) -> None:
+        """Add floors in the place of those of the same bundle and judge, and write the file."""
+        new = {(floor["bundle"], floor["judge"]) for floor in floors}
+        kept = [old for old in self.floors if (old["bundle"], old["judge"]) not in new]
+        self.floors = [*kept, *floors]
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self.path, {"rows": self.rows, "floors": self.floors})
+
+
+def evaluation_rows(
+    identity: Mapping[str, Any], evaluation: Evaluation, judges: Sequence[Reference]
+) -> list[Row]:
+    """One row per judge: what was evaluated, what came out, and when, where and how."""
+    actions = {
+        name: {
+            "mean": evaluation.action_mean[:, column].tolist(),
+            "std": evaluation.action_std[:, column].tolist(),
+        }
+        for column, name in enumerate(COLUMNS)
+    }
+    shared = {
+        "class_accuracy": evaluation.class_accuracy,
+        "seconds": evaluation.seconds,
+        "images_per_second": evaluation.images_per_second,
+        "judge_seconds": evaluation.judge_seconds,
+        "actions": actions,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
+    }
+    return [
+        dict(identity)
+        | {
+            "judge": judged.judge.name,
+            "reference": judged.description,
+            "frechet_distance": evaluation.frechet_distances[judged.judge.name],
+        }
+        | _metrics(evaluation, judged.judge.name)
+        | shared
+        for judged in judges
+    ]
+
+
+def _program() -> list[str]:
+    """How this one was called: by its own name, or as a module."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification is None:
+        return [Path(sys.argv[0]).name]
+    return ["python", "-m", specification.name.removesuffix(".__main__")]
+
+
+def _metrics(evaluation: Evaluation, judge: str) -> Row:
+    row = asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
+    if judge in evaluation.scores:
+        score = evaluation.scores[judge]
+        row |= {"score": score.mean, "score_std": score.std}
+    return row
+
+
+def _find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:
+    return next((row for row in rows if _agrees(row, identity)), None)
+
+
+def _agrees(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    return all(row.get(key) == value for key, value in identity.items())
