@@ -19,6 +19,7 @@ from agents.checkpoint import (
     run_fingerprint,
 )
 from nat_env.bundle import Bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_text
 
 HUB = "hub:"
@@ -136,7 +137,7 @@ def _hub() -> Any:
 
 def main() -> None:
     """Entry point."""
-    arguments = tyro.cli(Arguments, prog="nat-share")
+    arguments = parse(Arguments, "nat-share")
     try:
         where = push_policy(arguments.run, arguments.target, arguments.license, arguments.private)
     except ValueError as error:

@@ -21,6 +21,7 @@ from agents.finite_differences import (
 from agents.objective import Objective
 from agents.proposals import Proposals
 from nat_env.bundle import Bundle, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json
 from nat_env.schedules import Schedule
 
@@ -215,7 +216,7 @@ def _claim(arguments: Arguments, bundle: Bundle) -> list[dict[str, Any]]:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="nat-search")
+        arguments = parse(Arguments, "nat-search")
         torch.set_num_threads(arguments.threads)
         if arguments.method == "variance":
             found = variance(arguments)

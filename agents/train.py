@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from stable_baselines3.common.logger import configure
 
 from agents.algorithms import algorithm_of, make_learner
@@ -23,6 +22,7 @@ from agents.learner_state import load_learner_state
 from agents.tracking import start_tracking, wandb_module
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle
+from nat_env.command_line import parse_preset
 from nat_env.files import load_state, require_writable_folder, write_json
 from nat_env.judging import check_rank
 from nat_env.reals import discriminator_reals
@@ -163,7 +163,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
 
 def main() -> None:
     """Entry point."""
-    config = tyro.extras.overridable_config_cli(PRESETS, prog="nat-train")
+    config = parse_preset(PRESETS, "nat-train")
     torch.set_num_threads(config.threads)
     try:
         results = Training(config).run()

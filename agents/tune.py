@@ -19,6 +19,7 @@ from agents.spaces import OF_LEARNER, Span, arguments_of, with_options
 from agents.study import load_optuna, next_trial, open_study, suggested
 from agents.train import Training
 from nat_env.bundle import load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def _report(trial: "optuna.trial.FrozenTrial") -> str:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="nat-tune")
+        arguments = parse(Arguments, "nat-tune")
         torch.set_num_threads(arguments.threads)
         optuna = load_optuna()
         optuna.logging.set_verbosity(optuna.logging.WARNING)

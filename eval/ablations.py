@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.computation import machine
 from eval.laboratory import Laboratory, Setting
 from eval.studies import CLAIMS, STUDIES
 from eval.verdicts import verdict
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
 
 RESULTS = "results.json"
@@ -164,7 +164,7 @@ def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.ablations")
+        arguments = parse(Arguments, "python -m eval.ablations")
         torch.set_num_threads(arguments.threads)
         text = report(arguments)
     except ValueError as error:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-import tyro
 
 from agents.algorithms import ALGORITHMS, algorithm_of
 from agents.evaluation import evaluate
@@ -20,6 +19,7 @@ from eval import run
 from eval.curves import save_learning_curves
 from eval.trials import Comparison, Group, Method, Trial, budgets, training, training_config
 from nat_env.bundle import load_bundle
+from nat_env.command_line import parse
 from nat_env.files import write_text
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
@@ -126,7 +126,7 @@ def _draw(group: Group) -> None:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.algorithms")
+        arguments = parse(Arguments, "python -m eval.algorithms")
         torch.set_num_threads(arguments.threads)
         report = compare(arguments)
     except (ValueError, ImportError) as error:

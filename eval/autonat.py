@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
 from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
 from eval.cost import updates
 from eval.evaluate import check_numbers
 from nat_env.bundle import Bundle, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json
 from nat_env.judging import check_rank
 from nat_env.policies import ScheduledPolicy
@@ -179,7 +179,7 @@ def _claim(arguments: Arguments, bundle: Bundle) -> None:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.autonat")
+        arguments = parse(Arguments, "python -m eval.autonat")
         torch.set_num_threads(arguments.threads)
         rows = alternate(arguments)
     except ValueError as error:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 
 from agents.checkpoint import CONFIG
 from agents.config import PRESETS
 from agents.train import Training
 from eval import run
 from nat_env.bundle import load_bundle
+from nat_env.command_line import parse
 from nat_env.files import write_text
 
 
@@ -96,7 +96,7 @@ def _report(arguments: Arguments, table: str, pictures: list[Path], seconds: flo
 
 def main() -> None:
     """Entry point."""
-    arguments = tyro.cli(Arguments, prog="demo")
+    arguments = parse(Arguments, "demo")
     torch.set_num_threads(arguments.threads)
     try:
         demo(arguments)

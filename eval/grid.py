@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from tqdm import tqdm
 
 from agents.computation import Computation
@@ -20,6 +19,7 @@ from eval.evaluate import check_numbers, evaluate
 from eval.judges import bundle_judge
 from eval.references import reference
 from nat_env.bundle import Bundle, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
@@ -154,7 +154,7 @@ def _stored(path: Path) -> list[Trial]:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.grid")
+        arguments = parse(Arguments, "python -m eval.grid")
         torch.set_num_threads(arguments.threads)
         ranked = run(arguments)
     except ValueError as error:

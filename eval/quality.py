@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from agents.computation import Computation
 from eval import grid, run
@@ -15,6 +14,7 @@ from eval.evaluate import check_numbers
 from eval.rows import Results
 from eval.tables import markdown_table
 from nat_env.bundle import Bundle, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import write_text
 from nat_env.schedules import Schedule
 
@@ -129,7 +129,7 @@ def _parts(bundle: Bundle) -> list[tuple[str, str]]:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.quality")
+        arguments = parse(Arguments, "python -m eval.quality")
         torch.set_num_threads(arguments.threads)
         text, pictures = report(arguments)
     except ValueError as error:

@@ -25,6 +25,7 @@ from eval.references import Reference, reference, reference_from_file
 from eval.rows import Results, Row
 from eval.tables import markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_text
 from nat_env.judging import check_rank
 
@@ -231,7 +232,7 @@ def _floors(arguments: Arguments, bundle: Bundle, results: Results, judged: Refe
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="nat-eval")
+        arguments = parse(Arguments, "nat-eval")
         torch.set_num_threads(arguments.threads)
         table, pictures = run(arguments)
     except (ValueError, ImportError) as error:

@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-import tyro
 from PIL import Image
 from torch import Tensor
 
 from agents.computation import Computation
 from eval.policies import chosen_bundle, named_policy, own_num_steps
 from nat_env.bundle import Bundle, balanced_conditions, load_bundle
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, written_aside
-from nat_env.generate import generate
-from nat_env.render import canvas, frame_grid, image_grid, to_rgb
+from nat_env.generate import StepRecord, generate
+from nat_env.render import canvas, confidence_map, frame_grid, image_grid, to_rgb
 
 FRAME_MILLISECONDS = 500
 """Of an animation; the last picture stands four times as long."""
@@ -40,7 +41,8 @@ class Arguments(Computation):
     count: int = 16
     """Images altogether, as even among the classes as can be, class by class."""
     gif: Path | None = None
-    """Also write here how they are decoded, step by step, masked tokens covered."""
+    """Also write here how they are decoded, step by step, masked tokens covered. Beside each image
+    is how sure the step was of the tokens that it drew: from violet to yellow, older ones white."""
     seed: int = 0
     """Image i is drawn with the random numbers of seed + i."""
     scale: int = 4
@@ -82,17 +84,18 @@ def run(arguments: Arguments) -> list[Path]:
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
     columns = _columns(len(labels), len(labels.unique()))
-    steps: list[list[Tensor]] = [[] for _ in range(num_steps)]
+    records: list[list[StepRecord]] = [[] for _ in range(num_steps)]
     if arguments.gif is not None:
         require_writable_folder(arguments.gif.parent)
     images = generate(
         bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size,
-        lambda record: steps[record.timestep].append(record.ids),
+        lambda record: records[record.timestep].append(record),
     )  # fmt: skip
     paths = []
     if arguments.gif is not None:
-        ids = torch.stack([torch.cat(batches) for batches in steps])  # [T, B, N]
-        _save_animation(bundle, ids, columns, arguments.scale, arguments.gif)
+        ids = torch.stack([torch.cat([r.ids for r in step]) for step in records])  # [T, B, N]
+        confidences = [torch.cat([r.confidence for r in step]) for step in records]
+        _save_animation(bundle, ids, confidences, columns, arguments.scale, arguments.gif)
         paths.append(arguments.gif)
     if grid:
         _save(image_grid(images, columns, arguments.scale), arguments.out)
@@ -127,13 +130,26 @@ def _columns(count: int, num_classes: int) -> int:
     return max(1, round(count**0.5))
 
 
-def _save_animation(bundle: Bundle, ids: Tensor, columns: int, scale: int, path: Path) -> None:
-    """The canvas before the first step and after each of ids [T, B, N]."""
+def _save_animation(
+    bundle: Bundle, ids: Tensor, confidences: Sequence[Tensor], columns: int, scale: int, path: Path
+) -> None:
+    """Each sample before the first step and after each of ids [T, B, N]: canvas, confidences."""
     mask_id = bundle.nat.mask_id
-    canvases = [torch.full_like(ids[0], mask_id), *ids]
+    before = torch.full_like(ids[0], mask_id)
+    known = torch.full(before.shape, torch.inf)
+    grid, cell = bundle.tokenizer.config.grid, bundle.tokenizer.config.factor * scale
     first, *others = [
-        frame_grid(canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale), columns)
-        for shown in canvases
+        frame_grid(
+            np.concatenate(
+                [
+                    canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale),
+                    confidence_map(confidence, grid, cell),
+                ],
+                axis=2,
+            ),
+            columns,
+        )
+        for shown, confidence in zip([before, *ids], [known, *confidences], strict=True)
     ]
     durations = [FRAME_MILLISECONDS] * len(others) + [4 * FRAME_MILLISECONDS]
     with written_aside(path) as aside:
@@ -150,7 +166,7 @@ def _save(image: Image.Image, path: Path) -> None:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="nat-sample")
+        arguments = parse(Arguments, "nat-sample")
         torch.set_num_threads(arguments.threads)
         paths = run(arguments)
     except ValueError as error:

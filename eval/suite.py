@@ -13,7 +13,6 @@ from typing import Self
 
 import numpy as np
 import torch
-import tyro
 
 from agents import search
 from eval import run
@@ -21,6 +20,7 @@ from eval.rows import Row
 from eval.tables import provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
 from eval.verdicts import verdict
+from nat_env.command_line import parse
 from nat_env.files import write_text
 
 
@@ -213,7 +213,7 @@ def _means(
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="python -m eval.suite")
+        arguments = parse(Arguments, "python -m eval.suite")
         torch.set_num_threads(arguments.threads)
         report = suite(arguments)
     except (ValueError, ImportError) as error:

@@ -100,6 +100,18 @@ def decode_step(
     Returns:
         The next ids [B, N].
     """
+    return transition(ids, logits, null_logits, actions, uniforms, last, mask_id)[0]
+
+
+def transition(
+    ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
+    last: Tensor, mask_id: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `decode_step`, with the confidences by which it re-masked.
+
+    Returns:
+        The next ids [B, N], and the confidences [B, N], +inf at tokens known before.
+    """
     masked = ids == mask_id  # [B, N]
     rows = masked.nonzero()[:, 0]  # [M]: the sample that each masked token belongs to
     action = actions.float()[rows]  # [M, 4]
@@ -111,4 +123,4 @@ def decode_step(
     confidence[masked] = confidences(guided, tokens, action[:, REMASK_TEMPERATURE], uniform[:, 1])
     ratio = actions[:, REMASK_RATIO].float().masked_fill(last, 0.0)
     revealed = ids.masked_scatter(masked, tokens)
-    return revealed.masked_fill(remask(confidence, ratio), mask_id)
+    return revealed.masked_fill(remask(confidence, ratio), mask_id), confidence

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nat_env.bundle import Bundle
-from nat_env.decoding import decode_step
+from nat_env.decoding import transition
 from nat_env.frozen import FrozenNAT
 from nat_env.policies import DecodingPolicy
 
@@ -22,6 +22,8 @@ class StepRecord:
     """[B, N] after the step."""
     actions: Tensor
     """m, tau_1, tau_2, w [B, 4] that were applied."""
+    confidence: Tensor
+    """By which the step re-masked [B, N], +inf at tokens known before."""
 
 
 def draw_uniforms(generators: Sequence[np.random.Generator], num_tokens: int) -> Tensor:
@@ -49,11 +51,11 @@ def generate_tokens(
         actions = policy(passes.features, timestep)
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
         last = timestep == num_steps - 1
-        ids = decode_step(
+        ids, confidence = transition(
             ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
         )
         if on_step is not None:
-            on_step(StepRecord(step, ids, actions))
+            on_step(StepRecord(step, ids, actions, confidence))
         if step < num_steps - 1:
             passes = nat.passes(ids, conditions)
     return ids

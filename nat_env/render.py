@@ -10,6 +10,9 @@ from nat_env.models.tokenizer import VQTokenizer
 MASK_COLOUR = (88, 101, 132)
 """A masked token on the canvas: slate blue, which no grey image contains."""
 
+LEAST_CONFIDENT, MOST_CONFIDENT = (68, 1, 84), (253, 231, 37)
+"""Ends of the confidences' scale: those of matplotlib's viridis."""
+
 
 def canvas(
     tokenizer: VQTokenizer, ids: Tensor, guess: Tensor, mask_id: int, scale: int = 8
@@ -34,6 +37,31 @@ def canvas(
     covered = cells.repeat(factor, axis=1).repeat(factor, axis=2)  # [B, H, W]
     frames[covered] = MASK_COLOUR
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def confidence_map(confidence: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
+    """Which of the tokens just drawn a step was sure of.
+
+    Args:
+        confidence: [B, N], +inf at tokens known before, as `decoding.transition` gives.
+        grid: rows and columns of tokens.
+        cell: pixels of a token.
+
+    Returns:
+        Frames [B, rows * cell, columns * cell, 3] uint8: from `LEAST_CONFIDENT` to
+        `MOST_CONFIDENT` by rank in the sample, white where the token was known.
+    """
+    drawn = confidence.isfinite()
+    ranks = confidence.argsort(dim=1, stable=True).argsort(dim=1).float()  # known ones come last
+    share = (ranks / (drawn.sum(dim=1, keepdim=True) - 1).clamp_min(1)).clamp_max(1)  # [B, N]
+    low, high = (
+        torch.tensor(c, dtype=torch.float32, device=confidence.device)
+        for c in (LEAST_CONFIDENT, MOST_CONFIDENT)
+    )
+    colours = torch.lerp(low, high, share[:, :, None])  # [B, N, 3]
+    colours = colours.masked_fill(~drawn[:, :, None], 255)
+    cells = colours.round().byte().view(len(confidence), *grid, 3).cpu().numpy()
+    return cells.repeat(cell, axis=1).repeat(cell, axis=2)
 
 
 def to_rgb(images: Tensor) -> np.ndarray:

@@ -95,7 +95,9 @@ def fit(
     last_saved = time.monotonic()
     with (
         SummaryWriter(str(folder / "tensorboard" / name)) as writer,
-        tqdm(total=total_steps, initial=step, desc=name, unit="step", mininterval=2) as bar,
+        tqdm(
+            total=total_steps, initial=step, desc=name, unit="step", mininterval=2, disable=None
+        ) as bar,
     ):
         while step < total_steps:
             factor = learning_rate_at(step, total_steps, config.warmup_steps)

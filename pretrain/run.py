@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nat_env.command_line import parse
 from nat_env.image_folder import find_images
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist
@@ -131,11 +132,11 @@ class Folder(Arguments):
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(
+        arguments = parse(
             Annotated[Fashion, tyro.conf.subcommand("fashion")]
             | Annotated[Digits, tyro.conf.subcommand("digits")]
-            | Annotated[Folder, tyro.conf.subcommand("folder")],
-            prog="nat-pretrain",
+            | Annotated[Folder, tyro.conf.subcommand("folder")],  # type: ignore[arg-type]
+            "nat-pretrain",
             description="Make a bundle: tokenizer, transformer, judge and reference statistics.",
         )
         torch.set_num_threads(arguments.threads)

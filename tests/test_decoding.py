@@ -8,7 +8,7 @@ import torch
 from diffusers import AmusedScheduler
 from scipy import stats
 
-from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens
+from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens, transition
 from nat_env.schedules import heuristic_schedule
 
 LARGEST_UNIFORM = 1 - 2.0**-24
@@ -117,6 +117,31 @@ def test_counts_are_exact_among_ties(num_masked):
     assert (after == 4).sum(dim=1).tolist() == [min(num_masked, 7)] * 2
     assert after[:, 3].tolist() == [1, 1]
     assert set(after.flatten().tolist()) <= {1, 2, 4}
+
+
+def test_a_transition_tells_the_confidences_that_it_re_masked_by():
+    rng = np.random.default_rng(3)
+    codes, num_tokens = 5, 6
+    logits, null_logits, actions, uniforms = random_step(rng, 2, num_tokens, codes)
+    actions[:, 0] = 0.5
+    ids = torch.full((2, num_tokens), codes)
+    ids[0, 4], ids[1, :2] = 1, 3
+    arguments = (ids, logits, null_logits, actions, uniforms)
+    revealed = decode_step(*arguments, torch.ones(2) > 0, codes)
+    after, confidence = transition(*arguments, torch.zeros(2) > 0, codes)
+    for b in range(2):
+        expected = []
+        for n in range(num_tokens):
+            if ids[b, n] != codes:
+                expected.append(math.inf)
+                continue
+            guided = logits[b, n] + actions[b, 3] * (logits[b, n] - null_logits[b, n])
+            gumbel = -math.log(-math.log(float(uniforms[b, n, 1])))
+            share = torch.softmax(guided.double(), dim=0)[revealed[b, n]]
+            expected.append(math.log(float(share)) + float(actions[b, 2]) * gumbel)
+        np.testing.assert_allclose(confidence[b], expected, rtol=1e-4, atol=1e-5)
+        masked = set(torch.tensor(expected).argsort()[:3].tolist())
+        assert {n for n in range(num_tokens) if after[b, n] == codes} == masked
 
 
 def test_remask_hides_the_least_confident():

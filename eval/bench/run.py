@@ -17,6 +17,7 @@ from eval.bench.machine import ceilings
 from eval.bench.report import Row, Section
 from eval.bench.start import StartOptions
 from eval.bench.training import TrainOptions
+from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
 from nat_env.models.uvit import UViTConfig
 
@@ -130,7 +131,7 @@ def _heading(machine: Row) -> str:
 def main() -> None:
     """Entry point."""
     try:
-        arguments = tyro.cli(Arguments, prog="nat-bench")
+        arguments = parse(Arguments, "nat-bench")
         torch.set_num_threads(arguments.threads)
         print(run(arguments))
     except ValueError as error:

@@ -13,7 +13,7 @@ from agents.checkpoint import load_policy
 from eval.sample import Arguments, run, sample_labels
 from nat_env.generate import generate
 from nat_env.policies import ScheduledPolicy
-from nat_env.render import MASK_COLOUR, image_grid, to_rgb
+from nat_env.render import LEAST_CONFIDENT, MASK_COLOUR, MOST_CONFIDENT, image_grid, to_rgb
 from nat_env.schedules import heuristic_schedule
 
 
@@ -58,6 +58,15 @@ def test_a_grid_has_a_row_per_class(arguments, images, tmp_path):
     np.testing.assert_array_equal(pixels_of(path), np.asarray(image_grid(images, 3, scale=3)))
 
 
+def parts_of(frame, side, count, columns, part):
+    """The left (0) or right (1) square of each of the samples on a sheet."""
+    corners = [
+        (2 + i // columns * (side + 2), 2 + i % columns * (2 * side + 2) + part * side)
+        for i in range(count)
+    ]
+    return np.stack([frame[y : y + side, x : x + side] for y, x in corners])
+
+
 def test_an_animation_uncovers_the_images(arguments, images, tmp_path):
     grid, gif = tmp_path / "grid.png", tmp_path / "new" / "steps.gif"
     assert run(replace(arguments, out=grid, gif=gif, scale=2, batch_size=4)) == [grid, gif]
@@ -67,11 +76,23 @@ def test_an_animation_uncovers_the_images(arguments, images, tmp_path):
         for index in range(3):
             animation.seek(index)
             frames.append(np.asarray(animation.convert("RGB")).astype(int))
-    shown = np.asarray(image_grid(images, 3, scale=2)).astype(int)
-    covered = [(abs(frame - MASK_COLOUR).max(axis=2) < 12).mean() for frame in frames]
-    inside = 1 - (shown.min(axis=2) == 255).mean()
-    assert covered[0] > 0.9 * inside > covered[1] > covered[2] == 0
-    assert abs(frames[2] - shown).mean() < 3  # a palette of 256 colours
+    side = 2 * images.shape[-1]
+    canvases, confidences = (
+        np.stack([parts_of(frame, side, len(images), 3, part) for frame in frames])
+        for part in (0, 1)
+    )  # each [3, B, side, side, 3]
+    covered = (abs(canvases - MASK_COLOUR).max(axis=-1) < 12).mean(axis=(1, 2, 3))
+    assert covered[0] == 1 > covered[1] > covered[2] == 0
+    shown = np.repeat(np.repeat(to_rgb(images).astype(int), 2, axis=1), 2, axis=2)
+    assert abs(canvases[2] - shown).mean() < 3  # a palette of 256 colours
+
+    known = confidences.min(axis=-1) > 240  # white
+    assert known[0].all() and not known[1].any()
+    was_covered = abs(canvases[1] - MASK_COLOUR).max(axis=-1) < 12
+    np.testing.assert_array_equal(known[2], ~was_covered)
+    for colour in (LEAST_CONFIDENT, MOST_CONFIDENT):  # in every sample
+        there = abs(confidences[1] - colour).max(axis=-1) < 24
+        assert there.any(axis=(1, 2)).all()
     with pytest.raises(ValueError, match="gif: got"):
         replace(arguments, gif=tmp_path / "steps.mp4")
 
