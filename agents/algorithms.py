@@ -4,8 +4,8 @@ A new one is an entry of `ALGORITHMS`.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from agents import spaces as tuning
-from agents.config import TrainConfig, linear
+from agents.config import PRESETS, TrainConfig, linear
 from agents.network import AdaNATNetwork
 from agents.policy import AdaNATPolicy, LearnedPolicy
 from agents.ppo import PPO
@@ -48,9 +48,9 @@ class Algorithm:
     """Of the learner's constructor; `TrainConfig.algo_options` come after them."""
     space: tuning.Space
     """What `nat-tune` varies."""
+    refuses: frozenset[str] = frozenset()
+    """Options of a `TrainConfig` that the learner has no use for."""
     observation: str = "pooled"
-    fit: Mapping[str, Any] = field(default_factory=dict)
-    """Of a `TrainConfig`, where the values of the presets do not fit the learner."""
 
 
 def algorithm_of(config: TrainConfig) -> Algorithm:
@@ -61,10 +61,17 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     """
     if config.algo not in ALGORITHMS:
         raise ValueError(f"algo: got {config.algo!r}, allowed are {list(ALGORITHMS)}")
-    for name, default in (("adaptive", True), ("shared_noise", False), ("fresh_samples", False)):
-        if config.algo != "ppo" and getattr(config, name) != default:
-            raise ValueError(f"{name}: got {not default}, allowed with {config.algo} is {default}")
-    return ALGORITHMS[config.algo]
+    if config.algo != "ppo" and config.fresh_samples:
+        raise ValueError(f"fresh_samples: got True, allowed with {config.algo} is False")
+    algorithm = ALGORITHMS[config.algo]
+    for name in sorted(algorithm.refuses):
+        value, of_presets = getattr(config, name), [getattr(p, name) for _, p in PRESETS.values()]
+        if value not in of_presets:
+            raise ValueError(
+                f"{name}: got {value}, allowed with {config.algo} is the preset's, which it has no "
+                "use for; its own options are given by --algo-options, such as learning_rate 3e-4"
+            )
+    return algorithm
 
 
 def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgorithm:
@@ -136,7 +143,7 @@ def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:
 
 def _steps(config: TrainConfig) -> int:
     """Of each environment in a round: whole episodes."""
-    return config.trajectories_per_round // config.num_envs * config.num_steps
+    return config.trajectories_per_round // config.environments * config.num_steps
 
 
 def _adanat(config: TrainConfig) -> dict[str, Any]:
@@ -207,56 +214,79 @@ def _ars(config: TrainConfig) -> dict[str, Any]:
     Raises:
         ValueError: a round has no two batches of episodes.
     """
-    candidates = config.trajectories_per_round // config.num_envs
+    candidates = config.trajectories_per_round // config.environments
     if candidates < 2 or candidates % 2:
         raise ValueError(
-            f"num_envs: got {config.num_envs}, allowed with ars are those that fit an even number "
-            f"of times in trajectories_per_round = {config.trajectories_per_round}: each candidate "
-            "policy decodes num_envs images"
+            f"num_envs: got {config.environments}, allowed with ars are those that fit an even "
+            f"number of times in trajectories_per_round = {config.trajectories_per_round}: each "
+            "candidate policy decodes num_envs images"
         )
     return {
         "n_delta": candidates // 2,
-        "n_eval_episodes": config.num_envs,
+        "n_eval_episodes": config.environments,
         "delta_std": 0.01,
         "learning_rate": 0.01,
     }
 
 
+_PPO_ALONE = frozenset(
+    {
+        "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
+        "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
+        "max_grad_norm",
+    }
+)  # fmt: skip
+_ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}
+_ARS_REFUSES = _ON_POLICY_REFUSES | {"hidden_size", "action_std"}
+
 ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
-        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, tuning.ADANAT, "features"
+        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, tuning.ADANAT,
+        observation="features",
     ),
     "stock-ppo": Algorithm(
         "PPO as it comes",
         waiting(stable_baselines3.PPO), "MlpPolicy", _with_batches, tuning.CLIPPED,
+        refuses=_ON_POLICY_REFUSES,
     ),
-    "a2c": Algorithm("A2C", waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy, tuning.A2C),
+    "a2c": Algorithm(
+        "A2C",
+        waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy, tuning.A2C,
+        refuses=_ON_POLICY_REFUSES,
+    ),
     "trpo": Algorithm(
         "trust-region policy optimisation",
         waiting(sb3_contrib.TRPO), "MlpPolicy", _with_batches, tuning.TRPO,
+        refuses=_ON_POLICY_REFUSES,
     ),
     "recurrent-ppo": Algorithm(
         "PPO with an LSTM",
         waiting(sb3_contrib.RecurrentPPO), "MlpLstmPolicy", _recurrent, tuning.CLIPPED,
+        refuses=_ON_POLICY_REFUSES,
     ),
     "sac": Algorithm(
         "soft actor-critic",
         waiting(stable_baselines3.SAC), "MlpPolicy", _off_policy, tuning.WITH_TARGETS,
+        refuses=_PPO_ALONE,
     ),
     "td3": Algorithm(
         "twin delayed deterministic policy gradient",
         waiting(stable_baselines3.TD3), "MlpPolicy", _td3, tuning.WITH_TARGETS,
+        refuses=_PPO_ALONE,
     ),
     "tqc": Algorithm(
         "truncated quantile critics",
         waiting(sb3_contrib.TQC), "MlpPolicy", _off_policy, tuning.WITH_TARGETS,
+        refuses=_PPO_ALONE,
     ),
     "crossq": Algorithm(
         "CrossQ: batch normalisation, no target networks",
         waiting(sb3_contrib.CrossQ), "MlpPolicy", _off_policy, tuning.OFF_POLICY,
+        refuses=_PPO_ALONE,
     ),
     "ars": Algorithm(
         "augmented random search, a linear policy",
-        ARS, "LinearPolicy", _ars, tuning.ARS, fit={"num_envs": 32},
+        ARS, "LinearPolicy", _ars, tuning.ARS,
+        refuses=_ARS_REFUSES,
     ),
 }  # fmt: skip

@@ -20,6 +20,10 @@ def linear(start: float, end: float) -> Callable[[float], float]:
     return lambda remaining: end + (start - end) * remaining
 
 
+BATCH_ENVS = 32
+"""Sub-environments where a round is made of many batches."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Learn an adaptive decoding policy for a frozen NAT by PPO and an adversarial reward."""
@@ -34,12 +38,14 @@ class TrainConfig:
     """Episodes of the whole training, warm-up included."""
     trajectories_per_round: int = 256
     """Episodes between two policy updates."""
-    num_envs: int = 256
-    """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`."""
+    num_envs: int | None = None
+    """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`. By
+    default that many, or 32 where a number is given to each batch and not to each sample: to a
+    candidate policy of `ars`, or by the reward `frechet`."""
     algo: str = "ppo"
     """Learner: ppo (AdaNAT's), stock-ppo, a2c, trpo, recurrent-ppo, sac, td3, tqc, crossq or ars.
-    All but ppo see one pooled vector, and take their own defaults for what the options below say
-    of PPO."""
+    All but ppo see one pooled vector, and have defaults of their own in place of some options
+    below, which they refuse."""
     algo_options: dict[str, int | float | str] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
@@ -47,7 +53,7 @@ class TrainConfig:
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
     shared_noise: bool = False
-    """Explore by one draw for all `num_envs` samples, with --no-adaptive by one configuration: for
+    """Explore by one draw for all samples of a batch, with --no-adaptive by one configuration: for
     the reward `frechet`, which is one number for all of them."""
     hidden_size: int = 128
     """Width of actor and critic; the paper's is 512."""
@@ -123,7 +129,6 @@ class TrainConfig:
         at_least_one = (
             "num_steps",
             "trajectories_per_round",
-            "num_envs",
             "epochs",
             "batch_size",
             "discriminator_updates",
@@ -133,6 +138,8 @@ class TrainConfig:
         for name in at_least_one:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+        if self.num_envs is not None and self.num_envs < 1:
+            raise ValueError(f"num_envs: got {self.num_envs}, allowed is >= 1")
         if self.eval_samples < 2:
             raise ValueError(f"eval_samples: got {self.eval_samples}, allowed is >= 2")
         if self.hidden_size < 4 or self.hidden_size % 4:
@@ -147,14 +154,14 @@ class TrainConfig:
 
     def _check_together(self) -> None:
         """Check what depends on one another."""
-        if self.reward == "frechet" and self.trajectories_per_round == self.num_envs:
+        if self.reward == "frechet" and self.trajectories_per_round == self.environments:
             raise ValueError(
-                f"num_envs: got {self.num_envs} = trajectories_per_round, allowed is less with the "
-                "reward 'frechet': it is one number a batch, and says nothing about a single one"
+                f"num_envs: got {self.environments} = trajectories_per_round, allowed is less with "
+                "the reward 'frechet': it is one number a batch, and says nothing about one alone"
             )
-        if self.trajectories_per_round % self.num_envs:
+        if self.trajectories_per_round % self.environments:
             raise ValueError(
-                f"num_envs: got {self.num_envs}, must divide trajectories_per_round = "
+                f"num_envs: got {self.environments}, must divide trajectories_per_round = "
                 f"{self.trajectories_per_round}"
             )
         if self.trajectories < self.trajectories_per_round + self.policy_rests_for:
@@ -167,6 +174,14 @@ class TrainConfig:
                 f"batch_size: got {self.batch_size}, allowed is at most a round's "
                 f"{self.trajectories_per_round * self.num_steps} transitions"
             )
+
+    @property
+    def environments(self) -> int:
+        """`num_envs`, or what it is by default."""
+        if self.num_envs is not None:
+            return self.num_envs
+        in_batches = self.algo == "ars" or self.reward == "frechet"
+        return BATCH_ENVS if in_batches else self.trajectories_per_round
 
     @property
     def policy_rests_for(self) -> int:

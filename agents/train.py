@@ -64,7 +64,7 @@ class Training:
         self.config = config
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
-            config.num_envs,
+            config.environments,
             bundle,
             config.num_steps,
             observation=algorithm_of(config).observation,
@@ -121,7 +121,7 @@ class Training:
         assert adapter is not None
         adapter.reset()  # the first reset takes the seed: a later one would start all over
         model._last_obs = self.decoder.load_state_dict(state["environment"])
-        model._last_episode_starts = np.ones(self.config.num_envs, bool)  # type: ignore[attr-defined]
+        model._last_episode_starts = np.ones(self.config.environments, bool)  # type: ignore[attr-defined]
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])

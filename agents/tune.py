@@ -94,7 +94,7 @@ class Arguments:
     @property
     def fixed(self) -> dict[str, Any]:
         """Options of nat-train that no trial varies and that are not the preset's."""
-        return {"algo": self.algo, "num_steps": self.num_steps} | dict(ALGORITHMS[self.algo].fit)
+        return {"algo": self.algo, "num_steps": self.num_steps}
 
     @property
     def training(self) -> TrainConfig:
@@ -202,7 +202,7 @@ def usual_options(config: TrainConfig) -> dict[str, Any]:
     for name in algorithm.space:
         option = name.removeprefix(OF_LEARNER)
         if name == option:
-            found[name] = getattr(config, name)
+            found[name] = config.environments if name == "num_envs" else getattr(config, name)
         else:
             found[name] = given[option] if option in given else signature[option].default
     return found

@@ -6,10 +6,11 @@ import sb3_contrib
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 
 class WaitsForReward(BaseAlgorithm):
-    """Mixed into a learner: no update before `warmup_timesteps`.
+    """Mixed into a learner: no update before `warmup_timesteps`, and nothing kept for one.
 
     An untrained discriminator's normalised reward is noise at full amplitude.
     """
@@ -25,6 +26,8 @@ class WaitsForReward(BaseAlgorithm):
         """The learner's update, if it is time for one."""
         if not self.warming_up:
             super().train(*args, **kwargs)  # type: ignore[misc]
+        elif isinstance(self, OffPolicyAlgorithm) and self.replay_buffer is not None:
+            self.replay_buffer.reset()
 
 
 def waiting(learner: type[BaseAlgorithm]) -> type[BaseAlgorithm]:

@@ -59,7 +59,7 @@ class Arguments(Comparison):
             )
         for name in self.algos or ALGORITHMS:
             trial = Trial(self, self.num_steps, self.seeds[0], self.out)
-            config = training_config(trial, algo=name, **ALGORITHMS[name].fit)
+            config = training_config(trial, algo=name)
             algorithm_of(config).options(config)
 
     def resolved(self) -> Self:
@@ -69,10 +69,7 @@ class Arguments(Comparison):
     def methods(self) -> Mapping[str, Method]:
         """A training for each learner."""
         chosen = {name: ALGORITHMS[name] for name in self.algos}
-        return {
-            name: training(algorithm.about, algo=name, **algorithm.fit)
-            for name, algorithm in chosen.items()
-        }
+        return {name: training(algorithm.about, algo=name) for name, algorithm in chosen.items()}
 
 
 def compare(arguments: Arguments) -> str:

@@ -82,11 +82,10 @@ def schedule_search(about: str, name: str) -> Method:
 METHODS: dict[str, Method] = {
     "adaptive": training("PPO, discriminator (AdaNAT)"),
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
-    "adaptive-frechet": training("PPO, Frechet reward", reward="frechet", num_envs=32),
+    "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),
     "not-adaptive-frechet": training(
         "PPO, Frechet reward, one configuration for all",
         reward="frechet",
-        num_envs=32,
         adaptive=False,
         shared_noise=True,
     ),

@@ -64,7 +64,7 @@ class Rounds:
             self.model = stable_baselines3.PPO(
                 "MultiInputPolicy",
                 training.model.get_env(),  # type: ignore[arg-type]
-                n_steps=self.timesteps // config.num_envs,
+                n_steps=self.timesteps // config.environments,
                 batch_size=config.batch_size,
                 n_epochs=config.epochs,
                 device=config.device,

@@ -258,7 +258,7 @@ def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(t
         training.model.env.reset()
         draws.append({g.bit_generator.state["state"]["inc"] for g in training.decoder.generators})
     evaluation = {np.random.PCG64(i).state["state"]["inc"] for i in range(2000)}
-    assert len(draws[0]) == len(draws[1]) == SMALL.num_envs
+    assert len(draws[0]) == len(draws[1]) == SMALL.environments
     assert not draws[0] & draws[1]
     assert not (draws[0] | draws[1]) & evaluation
 
