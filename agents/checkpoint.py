@@ -149,5 +149,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads((folder / CONFIG).read_text())
         return {"fingerprint": values["fingerprint"], "config": values["config"]}
+    except FileNotFoundError:
+        raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one") from None
     except (OSError, json.JSONDecodeError, KeyError) as error:
         raise ValueError(f"run: {str(folder)!r} is not a run folder ({error!r})") from error

@@ -96,7 +96,7 @@ def shared_folder(spec: str) -> Path:
         found = hub.snapshot_download(
             name, revision=revision or None, allow_patterns=[_WEIGHTS, CONFIG, RESIDUAL, CARD]
         )
-    except (OSError, ValueError) as error:
+    except _hub_errors() as error:
         raise ValueError(f"policy: cannot get {spec!r} from the hub ({error})") from error
     return Path(found)
 
@@ -123,7 +123,7 @@ def _upload(folder: Path, target: str, private: bool) -> str:
     try:
         hub.create_repo(name, private=private, exist_ok=True)
         return str(hub.upload_folder(repo_id=name, folder_path=folder))
-    except (OSError, ValueError) as error:
+    except _hub_errors() as error:
         raise ValueError(
             f"target: cannot write to {target!r} ({error}); `hf auth login` logs in to the hub"
         ) from error
@@ -133,6 +133,11 @@ def _hub() -> Any:
     import huggingface_hub  # slow to import, and seldom used
 
     return huggingface_hub
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What an unknown name, a refusal, or no connection raises."""
+    return (OSError, ValueError, _hub().errors.HTTPError)
 
 
 def main() -> None:

@@ -60,7 +60,6 @@ class Training:
             state = None
             if (config.out / CONFIG).exists():
                 raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
-            require_writable_folder(config.out)
         self.config = config
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
@@ -77,6 +76,7 @@ class Training:
         self.model = make_learner(config, adapter, bundle)
         adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
         if not config.resume:  # only now have all the options been accepted
+            require_writable_folder(config.out)
             save_run_config(config.out, config, bundle)
         self.tracker = start_tracking(wandb, config) if wandb else None
         self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))

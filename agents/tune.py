@@ -43,6 +43,8 @@ class Arguments:
     """Of nat-train: fashion or digits."""
     out: Path
     """Folder of the study."""
+    bundle: str | None = None
+    """A shipped bundle's name or a folder; by default that of the preset."""
     algo: str = "ppo"
     """Learner, see `nat-train --algo`; what is varied is in agents/spaces.py."""
     trials: int = 20
@@ -94,7 +96,8 @@ class Arguments:
     @property
     def fixed(self) -> dict[str, Any]:
         """Options of nat-train that no trial varies and that are not the preset's."""
-        return {"algo": self.algo, "num_steps": self.num_steps}
+        bundle = self.bundle or PRESETS[self.preset][1].bundle
+        return {"algo": self.algo, "num_steps": self.num_steps, "bundle": bundle}
 
     @property
     def training(self) -> TrainConfig:
@@ -119,7 +122,7 @@ def tune(arguments: Arguments) -> dict[str, Any]:
         ImportError: Optuna is not installed.
     """
     optuna = load_optuna()
-    bundle = load_bundle(PRESETS[arguments.preset][1].bundle, device=arguments.device)
+    bundle = load_bundle(arguments.training.bundle, device=arguments.device)
     require_writable_folder(arguments.out)
     training = arguments.training
     space = {name: repr(values) for name, values in ALGORITHMS[arguments.algo].space.items()}
@@ -171,6 +174,9 @@ def _run(arguments: Arguments, study: "optuna.Study", trial: "optuna.Trial") -> 
 
     def report(about: dict[str, float]) -> None:
         number = int(about["round"])
+        print(
+            f"  round {number} of {config.rounds}: FD {about['frechet_distance']:.3f}", flush=True
+        )
         if not _is_evaluated(config, number) or number == config.rounds:
             return
         if number not in reported:  # by this training before it was stopped

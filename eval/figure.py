@@ -1,5 +1,6 @@
 """Figures measured in pixels, with a heading: what all pictures of evaluations are drawn on."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ def write(figure: Figure, x: float, y: float, text: str, size: float, **style: A
     """Text at pixels from the top left."""
     width, height = figure.get_size_inches() * DPI
     figure.text(x / width, 1 - y / height, text, fontsize=size, **style)
+
+
+def label_width(names: Iterable[str]) -> int:
+    """Pixels that the longest of some names of size 10 takes, with a margin on both sides.
+
+    Example:
+        >>> label_width(["Bag", "Ankle boot"])
+        110
+    """
+    return max(110, 24 + 8 * max(map(len, names)))
 
 
 def heading(figure: Figure, title: str, explanation: str, left: int) -> None:

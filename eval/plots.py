@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eval.evaluate import SEED_STRIDE
-from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, shortened, write
+from eval.figure import (
+    COLOURS,
+    heading,
+    label_width,
+    new_figure,
+    pixel_axes,
+    save,
+    shortened,
+    write,
+)
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import StepRecord, generate
 from nat_env.policies import DecodingPolicy
@@ -64,7 +73,8 @@ def save_sample_grids(
         sheets.append(np.asarray(image_grid(images[order], per_class, scale, gap=3)))
 
     height, width, _ = sheets[0].shape
-    left, top, gap, bottom = 110, 104, 28, 12
+    left = label_width(bundle.class_names[:shown])
+    top, gap, bottom = 104, 28, 12
     total = (left + len(sheets) * (width + gap), top + height + bottom)
     figure = new_figure(*total)
     heading(
@@ -159,7 +169,8 @@ def save_steps(
     scale = max(1, round(130 / bundle.real_images.shape[-1]))
 
     size = bundle.real_images.shape[-1] * scale
-    left, top, gap, below = 110, 130, 14, 36
+    left = label_width(bundle.class_names)
+    top, gap, below = 130, 14, 36
     width = max(left + len(steps) * (size + gap), 720)
     figure = new_figure(width, top + len(chosen) * (size + below) + 8)
     heading(

@@ -91,8 +91,12 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         training=asdict(config),
         quality=quality,
     )
-    print(json.dumps(quality, indent=2))
-    print(f"bundle written to {out}")
+    print(
+        f"judge: {100 * quality['judge_test_accuracy']:.1f} % of {held_out.count} images held out; "
+        f"FD ({data.name} judge) of these {quality['real_floor']:.2f}, of reconstructions "
+        f"{quality['reconstruction_floor']:.2f}; {quality['codes_in_use']} of "
+        f"{config.codebook_size} codes in use\nbundle written to {out}"
+    )
 
 
 def balanced_statistics(features: Tensor, labels: Tensor) -> GaussianStatistics:

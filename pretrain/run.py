@@ -1,5 +1,6 @@
 """Command nat-pretrain: a bundle from a data set."""
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -142,6 +143,8 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
         data, config = arguments.prepared()
         make_bundle(data, config, arguments.work / data.name, arguments.out)
+        train = ["nat-train", "fashion", "--bundle", str(arguments.out), "--out", "runs/mine"]
+        print(f"next, a policy for it: {shlex.join(train)}")
     except ValueError as error:
         raise SystemExit(f"nat-pretrain: {error}") from None
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from huggingface_hub.errors import HTTPError
 
 from agents.checkpoint import load_about, load_policy, save_policy, save_run_config
 from agents.config import PRESETS
@@ -66,12 +67,17 @@ def hub(tmp_path, monkeypatch):
     def snapshot_download(repo_id, revision, allow_patterns):
         asked.append(("download", repo_id, revision))
         assert set(allow_patterns) == FILES
+        if repo_id == "me/unreachable":
+            raise HTTPError("no connection")
         if not (repositories / repo_id).is_dir():
             raise OSError("404")
         return str(repositories / repo_id)
 
     stub = SimpleNamespace(
-        create_repo=create_repo, upload_folder=upload_folder, snapshot_download=snapshot_download
+        create_repo=create_repo,
+        upload_folder=upload_folder,
+        snapshot_download=snapshot_download,
+        errors=SimpleNamespace(HTTPError=HTTPError),
     )
     monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
     return SimpleNamespace(folder=repositories, asked=asked)
@@ -126,14 +132,15 @@ def test_the_hub_by_its_prefix(run, hub, tmp_path, monkeypatch, capsys):
     assert policy_fingerprint(policy) == policy_fingerprint(original)
     out = tmp_path / "grid.png"
     assert sample.run(sample.Arguments(out, spec, count=10, threads=1)) == [out]
-    with pytest.raises(ValueError, match=r"^policy: cannot get 'hub:me/other' from the hub"):
-        named_policy("hub:me/other", load_bundle("digits"), 2)
+    for name in ("hub:me/other", "hub:me/unreachable"):
+        with pytest.raises(ValueError, match=rf"^policy: cannot get '{name}' from the hub"):
+            named_policy(name, load_bundle("digits"), 2)
 
 
 def test_what_cannot_be_shared_is_refused(run, hub, tmp_path):
     with pytest.raises(ValueError, match=r"^target: .*new or empty"):
         push_policy(run, str(run))
-    with pytest.raises(ValueError, match=r"^run: .*not a run folder"):
+    with pytest.raises(ValueError, match=r"^run: .*holds no run"):
         push_policy(tmp_path / "none", str(tmp_path / "a"))
     about = load_about(run)
     policy = load_policy(run, load_bundle("digits"))

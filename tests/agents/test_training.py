@@ -211,7 +211,7 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         run(tmp_path / "run")
     with pytest.raises(ValueError, match="another learning_rate"):
         run(tmp_path / "run", trajectories=32 * 3, learning_rate=1.0, resume=True)
-    with pytest.raises(ValueError, match="not a run folder"):
+    with pytest.raises(ValueError, match="holds no run; nat-train starts one"):
         run(tmp_path / "empty", resume=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     shutil.copytree(tmp_path / "run", tmp_path / "foreign")

@@ -88,7 +88,7 @@ def test_a_run_folder(digits, make_run):
 )
 def test_what_is_no_policy_is_refused_with_what_is_allowed(digits, monkeypatch, tmp_path, spec):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"heuristic\(lambda, k, tau1\)|not a run folder"):
+    with pytest.raises(ValueError, match=r"heuristic\(lambda, k, tau1\)|holds no run"):
         named_policy(spec, digits, num_steps=4)
 
 
