@@ -9,9 +9,10 @@ RUN := $(VENV)/bin/python
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test notebooks lint types clean
+.PHONY: help install demo test notebooks lint types clean
 
 help:
+	@echo "make install    .venv with the library and its commands, then: source .venv/bin/activate"
 	@echo "make demo       train a decoding policy on the shipped bundle, evaluate it, write runs/demo"
 	@echo "make test       run the test suite, doctests included; one file: make test ARGS=tests/test_x.py"
 	@echo "make notebooks  run the notebooks in full, in place: their pictures and numbers are renewed"
@@ -20,6 +21,8 @@ help:
 	@echo "make clean      remove .venv, caches and build products; runs/ stays"
 	@echo
 	@echo "PYTHON=python3.12 chooses the interpreter of a new .venv, ARGS=... adds to demo, test, notebooks."
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@echo "==> Training and evaluating a decoding policy; the report goes to runs/demo"

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import gymnasium as gym
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from gymnasium.wrappers import RecordVideo
 from stable_baselines3.common.env_checker import check_env as stable_baselines_check_env
 
 import nat_env.bundle
@@ -195,6 +197,24 @@ def test_frames():
         if covered:
             env.step(np.zeros(4))
     assert make().unwrapped.render() is None
+
+
+def test_an_episode_as_a_video(tmp_path):
+    env = RecordVideo(
+        make(render_mode="rgb_array"), str(tmp_path / "videos"), episode_trigger=lambda _: True
+    )
+    env.reset(seed=0)
+    for _ in range(NUM_STEPS):
+        env.step(np.zeros(4))
+    last = env.unwrapped.render()
+    env.close()
+    (path,) = (tmp_path / "videos").iterdir()
+    reader = imageio_ffmpeg.read_frames(str(path))
+    about = next(reader)
+    frames = [np.frombuffer(f, np.uint8).reshape(64, 64, 3).astype(int) for f in reader]
+    assert len(frames) == NUM_STEPS + 1 and about["fps"] == 2
+    assert abs(frames[0] - MASK_COLOUR).mean() < 8  # compression has a loss
+    assert abs(frames[-1] - last).mean() < 8
 
 
 def test_closing_twice_is_fine():
