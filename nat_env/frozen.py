@@ -1,7 +1,7 @@
 """The frozen NAT as decoding sees it: two logits and one feature map per canvas."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class FrozenNAT:
     def __post_init__(self) -> None:
         """Freeze the transformer."""
         self.transformer.eval().requires_grad_(False)
-        self._first: dict[int, Any] = {}
+        self._first: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -52,24 +52,30 @@ class FrozenNAT:
         """Conditional and null pass on ids [B, N] with labels [B], their rows in one batch."""
         batch = len(ids)
         null = torch.full_like(condition, self.null_condition)
-        both = zip(
-            torch.cat([ids, ids]).split(self.rows_per_pass),
-            torch.cat([condition, null]).split(self.rows_per_pass),
-            strict=True,
-        )
-        outputs = [self.transformer(*chunk) for chunk in both]
-        logits = torch.cat([o.logits for o in outputs])
-        features = torch.cat([o.features for o in outputs])[:batch].float()
-        return Passes(logits[:batch], logits[batch:], features)
+        logits, features = self._forward(torch.cat([ids, ids]), torch.cat([condition, null]))
+        return Passes(logits[:batch], logits[batch:], features[:batch].float())
 
+    @torch.no_grad()
     def first_passes(self, condition: Tensor) -> Passes:
         """The passes on the all-masked canvas, which depend on the label alone: kept per label."""
         labels = condition.tolist()
-        missing = sorted(set(labels) - self._first.keys())
+        missing = sorted({*labels, self.null_condition} - self._first.keys())
         if missing:
             canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
-            passes = self.passes(canvas, torch.tensor(missing, device=self.device))
-            for row, label in enumerate(missing):
-                self._first[label] = Passes(*(part[row] for part in passes))
+            logits, features = self._forward(canvas, torch.tensor(missing, device=self.device))
+            self._first |= {
+                label: (logits[row], features[row].float()) for row, label in enumerate(missing)
+            }
         chosen = [self._first[label] for label in labels]
-        return Passes(*(torch.stack(parts) for parts in zip(*chosen, strict=True)))
+        logits, features = (torch.stack(parts) for parts in zip(*chosen, strict=True))
+        null_logits, _ = self._first[self.null_condition]
+        return Passes(logits, null_logits.expand_as(logits), features)
+
+    def _forward(self, ids: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [R, N, K] and features [R, N, D], in chunks of `rows_per_pass`."""
+        chunks = zip(
+            ids.split(self.rows_per_pass), condition.split(self.rows_per_pass), strict=True
+        )
+        outputs = [self.transformer(*chunk) for chunk in chunks]
+        logits, features = zip(*((o.logits, o.features) for o in outputs), strict=True)
+        return torch.cat(logits), torch.cat(features)

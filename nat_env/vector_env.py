@@ -250,7 +250,8 @@ class NATDecodeVectorEnv(VectorEnv):
         assert self._passes is not None and self.generators is not None
         nat = self.bundle.nat
         uniforms = draw_uniforms([self.generators[r] for r in rows], nat.num_tokens)
-        now = self._passes.rows(rows)
+        everyone = len(rows) == self.num_envs
+        now = self._passes if everyone else self._passes.rows(rows)
         ids = decode_step(
             self.ids[rows],
             now.logits,

@@ -598,9 +598,9 @@ def test_an_episode_costs_one_pass_less_than_its_steps(
 ):
     env = make(fresh_bundle, 5, num_steps=num_steps, autoreset_mode=mode, observation="features")
     env.reset(seed=0, options={"condition": [0, 1, 2, 3, 4]})
-    assert rows_of_passes == [10]  # five new labels, each with the null condition, in one batch
+    assert rows_of_passes == [6]  # five new labels and the null condition, in one batch
     env.reset(options={"condition": [5, 6, 7, 8, 9]})
-    assert rows_of_passes == [10, 10]
+    assert rows_of_passes == [6, 5]
     for _ in range(2):
         rows_of_passes.clear()
         if mode is AutoresetMode.DISABLED:
@@ -616,7 +616,7 @@ def test_an_episode_costs_one_pass_less_than_its_steps(
 def test_only_unfinished_rows_are_passed(fresh_bundle, rows_of_passes):
     env = make(fresh_bundle, 3, autoreset_mode="NextStep")
     env.reset(seed=0, options={"condition": 3})
-    assert rows_of_passes == [2]  # one label
+    assert rows_of_passes == [2]  # one label, and the null condition
     env.reset(seed=0, options={"condition": list(range(3))})
     env.reset(seed=0, options={"condition": list(range(3, 6))})
     env.reset(seed=0, options={"condition": list(range(6, 9))})
@@ -636,7 +636,7 @@ def test_only_unfinished_rows_are_passed(fresh_bundle, rows_of_passes):
 def test_generate_costs_the_same(fresh_bundle, rows_of_passes):
     policy = nat_env.ScheduledPolicy(heuristic_schedule(4))
     generate(fresh_bundle, policy, torch.tensor([2, 2, 7]), 4, 0)
-    assert rows_of_passes == [4, 6, 6, 6]
+    assert rows_of_passes == [3, 6, 6, 6]
     rows_of_passes.clear()
     generate(fresh_bundle, policy, torch.tensor([2, 7, 7, 2, 2]), 4, 0, batch_size=2)
     assert rows_of_passes == [4, 4, 4] * 2 + [2] * 3

@@ -130,10 +130,10 @@ def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_p
         assert cost[f"generations of {population}"] == (cost["points"] - 1) // population
 
     # The concurrent search starts with a proxy of the alternation's. Each model that generates has
-    # the first passes of ten classes, with and without the label, which the cost leaves out.
+    # the first passes of ten labels and of none, which the cost leaves out.
     trials = json.loads((tmp_path / "seed0/alternation/turn0/training/trials.json").read_text())
     models = 1 + len(trials) + twice["points"]
-    assert passed == alternating["row-passes"] + twice["row-passes"] - proxy + 20 * models
+    assert passed == alternating["row-passes"] + twice["row-passes"] - proxy + 11 * models
 
 
 def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_path, monkeypatch):
