@@ -13,18 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.computation import machine
 from eval.laboratory import Laboratory, Setting
+from eval.rows import Row, stamp
 from eval.studies import CLAIMS, STUDIES
+from eval.tables import provenance
 from eval.verdicts import verdict
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
 
 RESULTS = "results.json"
 REPORT = "ablations.md"
-
-Row = dict[str, Any]
-"""A line of a study with one seed."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +66,22 @@ def report(arguments: Arguments) -> str:
         for lab in laboratories:
             print(f"{name}, seed {lab.seed}", flush=True)
             about = {"study": name, "seed": lab.seed}
-            new = [about | asdict(line) for line in STUDIES[name](lab)]
+            lines = [about | asdict(line) for line in STUDIES[name](lab)]
+            # What has come out of the folder again keeps its date.
+            new = [_find(rows, line) or line | stamp() for line in lines]
             rows = [row for row in rows if not about.items() <= row.items()] + new
             rows.sort(key=lambda row: (list(STUDIES).index(row["study"]), row["seed"]))
-            write_json(path, {"setting": setting, "machine": machine(), "rows": rows})
+            write_json(path, {"setting": setting, "rows": rows})
     listed = "\n".join(f"- {key}: {value}" for key, value in setting.items())
     note = (
         f"FD: Frechet distance under {laboratories[0].reference.judge.name}, N = "
         f"{arguments.evaluation_samples}, lower is better; mean ± sample standard deviation over "
-        f"seeds. Last measured on {machine()}."
+        "seeds."
     )
     names = dict.fromkeys(row["study"] for row in rows)
     sections = [section(name, [row for row in rows if row["study"] == name]) for name in names]
     title = f"# AutoNAT's ablations on `{arguments.bundle}`"
-    text = "\n\n".join([title, listed, note, *sections])
+    text = "\n\n".join([title, listed, note, *sections, provenance(rows)])
     write_text(arguments.out / REPORT, text + "\n")
     return text
 
@@ -124,6 +124,10 @@ def table(rows: Sequence[Row]) -> str:
         cells = [label, f"{np.mean(values):.2f}{spread}", seeds, _cost(found)]
         lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
     return "\n".join(lines)
+
+
+def _find(rows: Sequence[Row], line: Row) -> Row | None:
+    return next((row for row in rows if line.items() <= row.items()), None)
 
 
 def _cost(rows: Sequence[Row]) -> str:

@@ -88,10 +88,7 @@ def evaluation_rows(
         "images_per_second": evaluation.images_per_second,
         "judge_seconds": evaluation.judge_seconds,
         "actions": actions,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "command": shlex.join([*_program(), *sys.argv[1:]]),
-    }
+    } | stamp()
     return [
         dict(identity)
         | {
@@ -103,6 +100,15 @@ def evaluation_rows(
         | shared
         for judged in judges
     ]
+
+
+def stamp() -> Row:
+    """When, where and by which command a row is being computed; `tables.provenance` tells it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
+    }
 
 
 def _program() -> list[str]:

@@ -211,6 +211,10 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
         "| line of table-6b | 8.00 ± 1.41 | 0, 2 | |",
         "| line of table-6e | 1.50 ± 0.71 | 0, 1 | |",
     ]
+    before = rows_of(tmp_path)
+    monkeypatch.setattr("sys.argv", ["again"])
+    assert report(replace(arguments, studies=("table-2",))) == text
+    assert rows_of(tmp_path) == before  # the command that measured it, not this one
     with pytest.raises(ValueError, match="another setting"):
         report(replace(arguments, evaluation_samples=67))
     (tmp_path / "results.json").write_text("{}")
