@@ -143,7 +143,7 @@ class UViT(nn.Module):
         x = self.mid_block(x)
         for block in self.out_blocks:
             x = block(x, skips.pop())
-        return self.norm(x[:, 1:])
+        return self.norm(x)[:, 1:]
 
     def logits(self, features: Tensor) -> Tensor:
         """The tied head: features [..., D] -> logits [..., K] over visual tokens."""

@@ -20,7 +20,6 @@ def arguments(tmp_path, monkeypatch) -> Arguments:
     small = replace(
         PRESETS["digits"][1],
         trajectories_per_round=64,
-        num_envs=64,  # ars takes half of them
         hidden_size=16,
         batch_size=32,
         warmup_rounds=1,

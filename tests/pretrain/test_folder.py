@@ -161,11 +161,11 @@ def test_transparent_pixels_are_white(tmp_path, mode):
     if mode == "LA":
         image = image.convert("LA")
     elif mode == "P":
-        image = Image.fromarray(np.tile(np.array([0, 1, 2, 0], np.uint8), (3, 1)), "L").convert("P")
+        image = Image.fromarray(np.tile(np.array([0, 1, 2, 0], np.uint8), (3, 1))).convert("P")
         image.putpalette([9, 9, 9, 127, 127, 127, 0, 0, 0])
         image.info["transparency"] = 0
     elif mode == "P with alpha":
-        image = Image.fromarray(np.tile(np.array([0, 1, 2, 0], np.uint8), (3, 1)), "L").convert("P")
+        image = Image.fromarray(np.tile(np.array([0, 1, 2, 0], np.uint8), (3, 1))).convert("P")
         image.putpalette([9, 9, 9, 0, 0, 0, 0, 0, 0])
         image.info["transparency"] = bytes([0, 128, 255])
     image.save(tmp_path / "x.png")
