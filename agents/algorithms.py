@@ -64,6 +64,7 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     if config.algo != "ppo" and config.fresh_samples:
         raise ValueError(f"fresh_samples: got True, allowed with {config.algo} is False")
     algorithm = ALGORITHMS[config.algo]
+    # A configuration does not say which of its values were asked for: those of presets were not.
     for name in sorted(algorithm.refuses):
         value, of_presets = getattr(config, name), [getattr(p, name) for _, p in PRESETS.values()]
         if value not in of_presets:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from eval.laboratory import Laboratory, Setting
-from eval.rows import Row, stamp
+from eval.rows import Row, find, stamp
 from eval.studies import CLAIMS, STUDIES
 from eval.tables import provenance
 from eval.verdicts import verdict
@@ -68,7 +68,7 @@ def report(arguments: Arguments) -> str:
             about = {"study": name, "seed": lab.seed}
             lines = [about | asdict(line) for line in STUDIES[name](lab)]
             # What has come out of the folder again keeps its date.
-            new = [_find(rows, line) or line | stamp() for line in lines]
+            new = [find(rows, line) or line | stamp() for line in lines]
             rows = [row for row in rows if not about.items() <= row.items()] + new
             rows.sort(key=lambda row: (list(STUDIES).index(row["study"]), row["seed"]))
             write_json(path, {"setting": setting, "rows": rows})
@@ -124,10 +124,6 @@ def table(rows: Sequence[Row]) -> str:
         cells = [label, f"{np.mean(values):.2f}{spread}", seeds, _cost(found)]
         lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
     return "\n".join(lines)
-
-
-def _find(rows: Sequence[Row], line: Row) -> Row | None:
-    return next((row for row in rows if line.items() <= row.items()), None)
 
 
 def _cost(rows: Sequence[Row]) -> str:

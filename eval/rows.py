@@ -47,7 +47,7 @@ class Results:
 
     def find(self, identity: Mapping[str, Any]) -> Row | None:
         """The row that agrees with all of `identity`."""
-        return _find(self.rows, identity)
+        return find(self.rows, identity)
 
     def find_floors(self, identity: Mapping[str, Any]) -> list[Row]:
         """All floors that agree with `identity`."""
@@ -127,7 +127,8 @@ def _metrics(evaluation: Evaluation, judge: str) -> Row:
     return row
 
 
-def _find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:
+def find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:
+    """The first row that agrees with all of `identity`."""
     return next((row for row in rows if _agrees(row, identity)), None)
 
 

@@ -138,19 +138,12 @@ def _save_animation(
     before = torch.full_like(ids[0], mask_id)
     known = torch.full(before.shape, torch.inf)
     grid, cell = bundle.tokenizer.config.grid, bundle.tokenizer.config.factor * scale
-    first, *others = [
-        frame_grid(
-            np.concatenate(
-                [
-                    canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale),
-                    confidence_map(confidence, grid, cell),
-                ],
-                axis=2,
-            ),
-            columns,
-        )
-        for shown, confidence in zip([before, *ids], [known, *confidences], strict=True)
-    ]
+    sheets = []
+    for shown, confidence in zip([before, *ids], [known, *confidences], strict=True):
+        left = canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale)
+        right = confidence_map(confidence, grid, cell)
+        sheets.append(frame_grid(np.concatenate([left, right], axis=2), columns))
+    first, *others = sheets
     durations = [FRAME_MILLISECONDS] * len(others) + [4 * FRAME_MILLISECONDS]
     with written_aside(path) as aside:
         first.save(

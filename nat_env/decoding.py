@@ -85,7 +85,7 @@ def remask(confidence: Tensor, ratio: Tensor) -> Tensor:
 def decode_step(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
     last: Tensor, mask_id: int,
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed.
 
     Args:
@@ -98,19 +98,8 @@ def decode_step(
         mask_id: the id of a masked token.
 
     Returns:
-        The next ids [B, N].
-    """
-    return transition(ids, logits, null_logits, actions, uniforms, last, mask_id)[0]
-
-
-def transition(
-    ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
-    last: Tensor, mask_id: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """As `decode_step`, with the confidences by which it re-masked.
-
-    Returns:
-        The next ids [B, N], and the confidences [B, N], +inf at tokens known before.
+        The next ids [B, N], and the confidences [B, N] by which they were re-masked, +inf at tokens
+        known before.
     """
     masked = ids == mask_id  # [B, N]
     rows = masked.nonzero()[:, 0]  # [M]: the sample that each masked token belongs to

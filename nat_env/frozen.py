@@ -18,11 +18,15 @@ class Passes(NamedTuple):
     """[B, N, D] float32, of the conditional pass."""
 
     def rows(self, index: Tensor) -> "Passes":
-        """The chosen rows."""
+        """The chosen rows, in ascending order; without a copy if they are all."""
+        if len(index) == len(self.features):
+            return self
         return Passes(*(part[index] for part in self))
 
     def put(self, index: Tensor, other: "Passes") -> "Passes":
-        """A copy with the rows at `index` replaced by `other`."""
+        """`other` at the rows `index`, in ascending order, and these rows elsewhere."""
+        if len(index) == len(self.features):
+            return other
         return Passes(*(a.index_copy(0, index, b) for a, b in zip(self, other, strict=True)))
 
 

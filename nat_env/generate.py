@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nat_env.bundle import Bundle
-from nat_env.decoding import transition
+from nat_env.decoding import decode_step
 from nat_env.frozen import FrozenNAT
 from nat_env.policies import DecodingPolicy
 
@@ -51,7 +51,7 @@ def generate_tokens(
         actions = policy(passes.features, timestep)
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
         last = timestep == num_steps - 1
-        ids, confidence = transition(
+        ids, confidence = decode_step(
             ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
         )
         if on_step is not None:

@@ -43,7 +43,7 @@ def confidence_map(confidence: Tensor, grid: tuple[int, int], cell: int) -> np.n
     """Which of the tokens just drawn a step was sure of.
 
     Args:
-        confidence: [B, N], +inf at tokens known before, as `decoding.transition` gives.
+        confidence: [B, N], +inf at tokens known before, as `decoding.decode_step` gives.
         grid: rows and columns of tokens.
         cell: pixels of a token.
 

@@ -240,8 +240,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
         self.ids = self.ids.index_fill(0, rows, self.bundle.nat.mask_id)
         first = self.bundle.nat.first_passes(labels)
-        whole = self._passes is None or len(rows) == self.num_envs
-        self._passes = first if whole else self._passes.put(rows, first)  # type: ignore[union-attr]
+        self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, rows: Tensor, physical: Tensor) -> None:
         """The transition for the rows [R], and the pass on what it gave for those not finished."""
@@ -250,9 +249,8 @@ class NATDecodeVectorEnv(VectorEnv):
         assert self._passes is not None and self.generators is not None
         nat = self.bundle.nat
         uniforms = draw_uniforms([self.generators[r] for r in rows], nat.num_tokens)
-        everyone = len(rows) == self.num_envs
-        now = self._passes if everyone else self._passes.rows(rows)
-        ids = decode_step(
+        now = self._passes.rows(rows)
+        ids, _ = decode_step(
             self.ids[rows],
             now.logits,
             now.null_logits,
@@ -266,8 +264,7 @@ class NATDecodeVectorEnv(VectorEnv):
         going_on = rows[self.timesteps[rows] < self.num_steps]
         if len(going_on):
             passes = nat.passes(self.ids[going_on], self.conditions[going_on])
-            everyone = len(going_on) == self.num_envs
-            self._passes = passes if everyone else self._passes.put(going_on, passes)
+            self._passes = self._passes.put(going_on, passes)
 
     def _rewards(self, terminated: Tensor) -> np.ndarray:
         rewards = np.zeros(self.num_envs, np.float64)

@@ -1,6 +1,7 @@
 """Command nat-pretrain: a bundle from a data set."""
 
 import shlex
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +18,7 @@ from pretrain.make import make_bundle
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Arguments(ABC):
     """Make a bundle: tokenizer, transformer, judge and reference statistics from a data set.
 
     Every part resumes from `work` where it stopped, when called again with the same configuration.
@@ -39,13 +40,13 @@ class Arguments:
         if self.threads < 1:
             raise ValueError(f"threads: got {self.threads}, allowed is >= 1")
 
+    @abstractmethod
     def prepared(self) -> tuple[LabelledImages, PretrainConfig]:
         """The data set, and what a bundle of it is made with.
 
         Raises:
             ValueError: files that are missing or damaged, or sizes that do not go together.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from diffusers import AmusedScheduler
 from scipy import stats
 
-from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens, transition
+from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens
 from nat_env.schedules import heuristic_schedule
 
 LARGEST_UNIFORM = 1 - 2.0**-24
@@ -77,7 +77,7 @@ def test_whole_trajectories_equal_a_plain_loop(seed, num_tokens, codes):
         actions[:, 0] = 1 - (1 - actions[:, 0]) * 0.4 * (step + 1)  # mostly falling, may be < 0
         actions[:, 0].clamp_(0, 1)
         last = lengths == step + 1
-        ids = decode_step(ids, logits, null_logits, actions, uniforms, last, codes)
+        ids, _ = decode_step(ids, logits, null_logits, actions, uniforms, last, codes)
         expected = [
             loop_step(*row, codes)
             for row in zip(expected, logits, null_logits, actions, uniforms, last, strict=True)
@@ -97,7 +97,7 @@ def test_number_of_tokens_that_stay_masked(ratio, already_known):
     ids = torch.full((3, num_tokens), codes)
     for row in ids:
         row[torch.from_numpy(rng.permutation(num_tokens)[:already_known])] = 2
-    after = decode_step(ids, logits, null_logits, actions, uniforms, torch.zeros(3) > 0, codes)
+    after, _ = decode_step(ids, logits, null_logits, actions, uniforms, torch.zeros(3) > 0, codes)
     expected = min(num_tokens - already_known, math.floor(num_tokens * ratio))
     assert (after == codes).sum(dim=1).tolist() == [expected] * 3
     known = ids != codes
@@ -113,13 +113,13 @@ def test_counts_are_exact_among_ties(num_masked):
     logits[..., 2] = 100.0
     actions = torch.tensor([[num_masked / 8, 1.0, 0.0, 0.0]] * 2)
     uniforms = torch.full((2, 8, 2), 0.5)
-    after = decode_step(ids, logits, logits, actions, uniforms, torch.zeros(2) > 0, 4)
+    after, _ = decode_step(ids, logits, logits, actions, uniforms, torch.zeros(2) > 0, 4)
     assert (after == 4).sum(dim=1).tolist() == [min(num_masked, 7)] * 2
     assert after[:, 3].tolist() == [1, 1]
     assert set(after.flatten().tolist()) <= {1, 2, 4}
 
 
-def test_a_transition_tells_the_confidences_that_it_re_masked_by():
+def test_a_step_tells_the_confidences_that_it_re_masked_by():
     rng = np.random.default_rng(3)
     codes, num_tokens = 5, 6
     logits, null_logits, actions, uniforms = random_step(rng, 2, num_tokens, codes)
@@ -127,8 +127,8 @@ def test_a_transition_tells_the_confidences_that_it_re_masked_by():
     ids = torch.full((2, num_tokens), codes)
     ids[0, 4], ids[1, :2] = 1, 3
     arguments = (ids, logits, null_logits, actions, uniforms)
-    revealed = decode_step(*arguments, torch.ones(2) > 0, codes)
-    after, confidence = transition(*arguments, torch.zeros(2) > 0, codes)
+    revealed, _ = decode_step(*arguments, torch.ones(2) > 0, codes)
+    after, confidence = decode_step(*arguments, torch.zeros(2) > 0, codes)
     for b in range(2):
         expected = []
         for n in range(num_tokens):
@@ -164,7 +164,7 @@ def test_the_last_step_reveals_all_and_ignores_two_numbers():
     outcomes = []
     for ratio, temperature in [(0.0, 0.0), (0.5, 1.0), (1.0, 7.0)]:
         actions[:, 0], actions[:, 2] = ratio, temperature
-        outcomes.append(decode_step(ids, logits, null_logits, actions, uniforms, last, 9))
+        outcomes.append(decode_step(ids, logits, null_logits, actions, uniforms, last, 9)[0])
         assert (outcomes[-1][last] != 9).all()
         # A row is not touched by another row's last step.
         assert (outcomes[-1][~last] == 9).sum(dim=1).tolist() == [min(12, int(16 * ratio))] * 3
@@ -185,9 +185,9 @@ def test_rows_are_independent():
     rng = np.random.default_rng(3)
     parts = [torch.full((5, 16), 7), *random_step(rng, 5, 16, 7)]
     last = torch.tensor([False, True, False, False, True])
-    together = decode_step(*parts, last, 7)
+    together, _ = decode_step(*parts, last, 7)
     order = torch.tensor([3, 1, 4])
-    some = decode_step(*(p[order] for p in parts), last[order], 7)
+    some, _ = decode_step(*(p[order] for p in parts), last[order], 7)
     assert torch.equal(some, together[order])
 
 
@@ -293,7 +293,7 @@ def test_which_token_is_revealed_follows_the_gumbel_max_law(remask_temperature):
     action = torch.tensor([5.01 / 6, 1e-9, remask_temperature, 0.0]).expand(draws, -1)
     uniforms = torch.rand(draws, num_tokens, 2, generator=torch.Generator().manual_seed(7))
     ids = torch.full((draws, num_tokens), codes)
-    after = decode_step(ids, logits, logits, action, uniforms, torch.zeros(draws) > 0, codes)
+    after, _ = decode_step(ids, logits, logits, action, uniforms, torch.zeros(draws) > 0, codes)
     revealed = after != codes
     assert (revealed.sum(dim=1) == 1).all()
     assert (after[revealed] == 4).all()
@@ -344,7 +344,7 @@ def test_parity_with_diffusers_amused_scheduler(num_tokens, num_steps, plain_cos
             action[0] = (masked + 0.01) / num_tokens
         uniforms = torch.from_numpy(rng.random((batch, num_tokens, 2), dtype=np.float32))
         last = torch.full((batch,), step == num_steps - 1)
-        ours = decode_step(ours, logits, logits, action.expand(batch, -1), uniforms, last, codes)
+        ours, _ = decode_step(ours, logits, logits, action.expand(batch, -1), uniforms, last, codes)
         assert torch.equal(ours, theirs)
     assert (ours != codes).all()
 
@@ -357,7 +357,7 @@ def test_where_diffusers_amused_scheduler_differs():
     ids = torch.full((1, 8), 3)
     theirs = scheduler.step(logits, 1, ids).prev_sample
     action = heuristic_schedule(2, remask_slope=0.0).table[:1]  # floor(8 cos(pi / 4)) = 5
-    ours = decode_step(
+    ours, _ = decode_step(
         ids, logits, logits, action, torch.full((1, 8, 2), 0.5), torch.tensor([False]), 3
     )
     assert (theirs == 3).sum() == 0

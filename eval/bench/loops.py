@@ -92,7 +92,7 @@ def _watched(models: Any, around: Around) -> Iterator[None]:
     """`around` at the functions that `generate` calls, for a while."""
     watched = [
         ("nat", models.nat, "passes"),
-        ("sampling", _generation, "transition"),
+        ("sampling", _generation, "decode_step"),
         ("sampling", _generation, "draw_uniforms"),
         ("tokenizer", models.tokenizer, "decode"),
     ]

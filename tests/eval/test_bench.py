@@ -52,7 +52,7 @@ def test_without_noise_the_authors_step_is_that_of_the_library(last):
     actions[:, 2] = 0.0  # tau_2: no Gumbel noise
     sampled, remasked = authors_step(ids, logits, null_logits, actions, codes)
     at_end = torch.full((batch,), last)
-    ours = decode_step(ids, logits, null_logits, actions, uniforms, at_end, codes)
+    ours, _ = decode_step(ids, logits, null_logits, actions, uniforms, at_end, codes)
     assert torch.equal(ours, sampled if last else remasked)
     counts = (ours == codes).sum(dim=1)
     assert last or len(set(counts.tolist())) > 5  # the actions matter
