@@ -223,7 +223,9 @@ class RoundCallback(BaseCallback):
             "num_samples": config.eval_samples,
             "actions": evaluation.actions,
         }
-        grid = image_grid(evaluation.images[: 10 * bundle.num_classes], columns=bundle.num_classes)
+        shown = evaluation.images[: 10 * bundle.num_classes]
+        scale = max(1, round(56 / shown.shape[-1]))
+        grid = image_grid(shown, columns=bundle.num_classes, scale=scale)
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
         pictures = config.out / "samples"

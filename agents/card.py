@@ -10,7 +10,9 @@ from typing import Any
 from agents.algorithms import algorithm_of
 from agents.command import training_command
 from agents.config import TrainConfig
-from agents.report import evaluation_command, quantities_table
+from agents.quantities import PICTURE, quantities_table
+from agents.report import evaluation_command
+from nat_env.bundle import shipped_bundles
 
 
 def model_card(
@@ -19,13 +21,19 @@ def model_card(
     """Markdown under a YAML header: what the policy is for, how good it is, how to load it.
 
     Args:
-        config: of its training.
+        config: of its training, with the bundle's bare name.
         fingerprint: of its bundle.
         about: what is known about it, as `agents.checkpoint.load_about` gives.
         spec: names the shared policy on a command line.
         licence: an identifier of the hub's, such as `mit`.
     """
-    bundle = Path(config.bundle).name
+    bundle = config.bundle
+    needed = (
+        ""
+        if bundle in shipped_bundles()
+        else " Its folder is not part of the library, and has to be in the working directory, as "
+        f"`{bundle}`."
+    )
     again = training_command(replace(config, out=Path("runs") / config.out.name))
     evaluate = evaluation_command(config, spec, "runs/eval")
     return f"""---
@@ -43,7 +51,7 @@ tags:
 Chooses for every sample and decoding step how many tokens to re-mask, two temperatures and the
 guidance scale of a frozen masked image transformer. Learner `{config.algo}` \
 ({algorithm_of(config).about}), reward `{config.reward}`. It fits the bundle with fingerprint \
-`{fingerprint}` only.
+`{fingerprint}` only.{needed}
 
 ## Results
 
@@ -59,6 +67,8 @@ The training chose its best policy by it, so that other samples score a little w
 Mean ± standard deviation over samples; the last step reveals all.
 
 {quantities_table(about["actions"])}
+
+![the same, beside the heuristic schedule]({PICTURE})
 
 ## Use
 

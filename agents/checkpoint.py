@@ -1,6 +1,7 @@
 """The run folder: what a training writes, and how it is read again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from agents.algorithms import TrainedPolicy, untrained_policy
 from agents.config import TrainConfig
 from nat_env.actions import ActionMap
-from nat_env.bundle import Bundle
+from nat_env.bundle import Bundle, bundle_spec
 from nat_env.files import load_state, save_state, write_json
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.schedules import residual_schedule
@@ -21,12 +22,19 @@ RESIDUAL = "residual.json"
 
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
-    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
+    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file.
+
+    The bundle is named so that the run is understood in other working directories, too.
+    """
     schedule = residual_schedule(config.residual, config.num_steps)
     if schedule is not None and config.residual != "heuristic":
         schedule.save(folder / RESIDUAL)
-    values = {"fingerprint": bundle.fingerprint, "config": config.as_json()}
-    write_json(folder / CONFIG, values)
+    write_config(folder, replace(config, bundle=bundle_spec(config.bundle)), bundle.fingerprint)
+
+
+def write_config(folder: Path, config: TrainConfig, fingerprint: str) -> None:
+    """Write what `load_run_config` and `run_fingerprint` read."""
+    write_json(folder / CONFIG, {"fingerprint": fingerprint, "config": config.as_json()})
 
 
 def run_residual(folder: Path, config: TrainConfig) -> str | None:
@@ -71,6 +79,7 @@ def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     if stored["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     now = json.loads(json.dumps(config.as_json()))
+    del now["bundle"]  # that is what the fingerprint tells
     changed = [key for key, value in now.items() if stored["config"].get(key) != value]
     if changed:
         raise ValueError(

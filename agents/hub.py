@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,10 @@ from agents.checkpoint import (
     load_policy,
     load_run_config,
     run_fingerprint,
+    write_config,
 )
+from agents.config import TrainConfig
+from agents.quantities import PICTURE, save_policy_card
 from nat_env.bundle import Bundle
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_text
@@ -31,7 +34,7 @@ _WEIGHTS = "best.safetensors"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Share the best policy of a run: its weights, configuration and a card that describes it.
+    """Share the best policy of a run: weights, configuration, a card in words and one in a picture.
 
     What is written is taken wherever a run folder is: `nat-eval --policies TARGET`,
     `nat-sample --policy TARGET`.
@@ -70,12 +73,14 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
     if not target.startswith(HUB) and Path(target).is_dir() and any(Path(target).iterdir()):
         raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
+    # Where the bundle was on this machine is of no use on another.
+    config = replace(config, bundle=Path(config.bundle).name)
     card = model_card(config, run_fingerprint(run), about, target, license)
     if not target.startswith(HUB):
-        _fill(Path(target), run, card)
+        _fill(Path(target), run, config, about, card)
         return target
     with tempfile.TemporaryDirectory() as folder:
-        _fill(Path(folder), run, card)
+        _fill(Path(folder), run, config, about, card)
         return _upload(Path(folder), target, private)
 
 
@@ -94,7 +99,9 @@ def shared_folder(spec: str) -> Path:
     name, _, revision = spec.removeprefix(HUB).partition("@")
     try:
         found = hub.snapshot_download(
-            name, revision=revision or None, allow_patterns=[_WEIGHTS, CONFIG, RESIDUAL, CARD]
+            name,
+            revision=revision or None,
+            allow_patterns=[_WEIGHTS, CONFIG, RESIDUAL, CARD, PICTURE],
         )
     except _hub_errors() as error:
         raise ValueError(f"policy: cannot get {spec!r} from the hub ({error})") from error
@@ -110,11 +117,13 @@ def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
     return load_policy(shared_folder(spec), bundle)
 
 
-def _fill(folder: Path, run: Path, card: str) -> None:
+def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:
     require_writable_folder(folder)
-    for name in (_WEIGHTS, CONFIG, RESIDUAL):
+    for name in (_WEIGHTS, RESIDUAL):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
+    write_config(folder, config, run_fingerprint(run))
+    save_policy_card(folder / PICTURE, about["actions"], config.bundle)
     write_text(folder / CARD, card)
 
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.algorithms import algorithm_of
@@ -10,19 +11,16 @@ from agents.checkpoint import load_about
 from agents.command import training_command
 from agents.computation import machine
 from agents.config import TrainConfig
-from agents.evaluation import Actions
+from agents.quantities import PICTURE, quantities_table, save_policy_card
 from nat_env.files import write_text
-from nat_env.schedules import COLUMNS
 
 REPORT = "report.md"
-
-_IDLE_AT_LAST_STEP = ("remask_ratio", "remask_temperature")
 
 
 def write_report(
     config: TrainConfig, judge: str, history: Sequence[Mapping[str, float]], seconds: float
 ) -> None:
-    """Write the report of a run as far as it is.
+    """Write the report of a run as far as it is, and its policy card, a picture.
 
     Args:
         config: of the training; its folder holds the best policy.
@@ -40,6 +38,7 @@ def write_report(
         for row, name in shown
         if name
     )
+    save_policy_card(config.out / PICTURE, actions, Path(config.bundle).name)
     text = f"""# A decoding policy for `{config.bundle}`
 
 Learner `{config.algo}` ({algorithm_of(config).about}), reward `{config.reward}`, T = \
@@ -58,6 +57,8 @@ Mean ± standard deviation over the evaluation's samples. The last step reveals 
 have no effect there.
 
 {quantities_table(actions)}
+
+![the same, beside the heuristic schedule]({PICTURE})
 
 ## Pictures
 
@@ -109,30 +110,6 @@ def evaluations_table(history: Sequence[Mapping[str, float]], judge: str, num_sa
         link = f"[{row['round']:.0f}]({_picture(row)})"
         cells = [link, f"{row['trajectories']:.0f}", f"{row['frechet_distance']:.2f}"]
         lines.append(f"| {name} | ".replace("|  |", "| |") + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def quantities_table(actions: Actions) -> str:
-    """Mean and spread of m, tau_1, tau_2, w as Markdown, a row for each step.
-
-    Example:
-        >>> number = {"mean": [0.5, 0.25], "std": [0.0, 0.125]}
-        >>> print(quantities_table(dict.fromkeys(COLUMNS, number)).splitlines()[-1])
-        | 2 | | 0.25 ± 0.12 | | 0.25 ± 0.12 |
-    """
-    lines = [
-        "| step | re-mask ratio m | sampling temperature tau_1 | re-mask temperature tau_2 "
-        "| guidance scale w |",
-        "| ---: | ---: | ---: | ---: | ---: |",
-    ]
-    num_steps = len(actions[COLUMNS[0]]["mean"])
-    for step in range(num_steps):
-        cells = [f"| {step + 1} |"]
-        for name in COLUMNS:
-            mean, std = (actions[name][key][step] for key in ("mean", "std"))
-            idle = step == num_steps - 1 and name in _IDLE_AT_LAST_STEP
-            cells.append(" |" if idle else f" {mean:.2f} ± {std:.2f} |")
-        lines.append("".join(cells))
     return "\n".join(lines)
 
 

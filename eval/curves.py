@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from eval.figure import COLOURS, heading, new_figure, pixel_axes, save, write
+from agents.figure import COLOURS, heading, new_figure, pixel_axes, save, write
 from eval.rows import Row
 
 _STAGES = 4

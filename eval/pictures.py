@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.algorithms import TrainedPolicy
+from agents.quantities import save_quantities
 from eval import curves, plots
 from eval.judges import bundle_judge
 from eval.policies import for_seed, run_of
@@ -66,7 +67,7 @@ def draw_policies(
         if not row["features_shuffled"]:
             actions.setdefault(row["policy"], row["actions"])
     pictures.append(album.path("quantities"))
-    plots.save_quantities(pictures[-1], actions, album.bundle.name)
+    save_quantities(pictures[-1], actions, album.bundle.name)
     for name, policy in policies.items():
         if isinstance(policy, TrainedPolicy):
             pictures.append(album.path("steps", name))

@@ -1,19 +1,13 @@
 """Pictures of policies and their samples, for someone who sees them for the first time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.evaluate import SEED_STRIDE
-from eval.figure import (
-    COLOURS,
+from agents.figure import (
     heading,
     label_width,
     new_figure,
@@ -22,19 +16,11 @@ from eval.figure import (
     shortened,
     write,
 )
+from eval.evaluate import SEED_STRIDE
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import StepRecord, generate
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid
-from nat_env.schedules import COLUMNS
-
-_TITLES = (
-    "re-mask ratio m\nshare of tokens still masked",
-    "sampling temperature $\\tau_1$\nfreedom in drawing tokens",
-    "re-mask temperature $\\tau_2$\nnoise in choosing what to keep",
-    "guidance scale w\npull towards the class",
-)
-_IDLE_AT_LAST_STEP = ("remask_ratio", "remask_temperature")
 
 
 def save_sample_grids(
@@ -93,44 +79,6 @@ def save_sample_grids(
     for row in range(shown):
         y = top + round((row + 0.5) * height / shown)
         write(figure, left - 8, y, bundle.class_names[row], size=10, ha="right", va="center")
-    save(figure, path)
-
-
-def save_quantities(
-    path: Path, actions: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], bundle: str
-) -> None:
-    """The four quantities over the steps: the mean over samples, and a band of one std.
-
-    Args:
-        path: a PNG.
-        actions: by policy, then by the quantity's name: `mean` and `std`, one number per step, as
-            `actions` in a row of results.json.
-        bundle: its name.
-    """
-    figure = new_figure(1120, 440)
-    figure.subplots_adjust(left=0.05, right=0.98, top=0.70, bottom=0.24, wspace=0.26)
-    heading(
-        figure,
-        f"{bundle}: what each policy does at each decoding step",
-        "Line: mean over samples. Band: ± one standard deviation over samples; "
-        "a schedule has none.\n"
-        "m and $\\tau_2$ have no effect at the last step, where all tokens are revealed.",
-        56,
-    )
-    panels: NDArray[Any] = figure.subplots(1, len(COLUMNS))
-    for column, (axes, title) in enumerate(zip(panels, _TITLES, strict=True)):
-        for index, values in enumerate(actions.values()):
-            quantity = values[COLUMNS[column]]
-            _draw_quantity(axes, COLUMNS[column], quantity, COLOURS[index % len(COLOURS)], index)
-        axes.set_title(title, fontsize=9.5, loc="left")
-        axes.set_xlabel("decoding step")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0.0)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, _ = panels[0].get_legend_handles_labels()
-    names = [shortened(name, 60) for name in actions]
-    figure.legend(handles, names, loc="lower center", ncols=min(3, len(names)), frameon=False)
     save(figure, path)
 
 
@@ -199,20 +147,6 @@ def save_steps(
         label = bundle.class_names[int(labels[index])]
         write(figure, left - 8, y, label, size=10, ha="right", va="center")
     save(figure, path)
-
-
-def _draw_quantity(
-    axes: Axes, name: str, values: Mapping[str, Sequence[float]], colour: str, index: int
-) -> None:
-    mean, std = np.asarray(values["mean"]), np.asarray(values["std"])
-    if name in _IDLE_AT_LAST_STEP and len(mean) > 1:
-        # The last step reveals all: what a policy says there has no effect.
-        mean, std = mean[:-1], std[:-1]
-    steps = np.arange(1, len(mean) + 1)
-    axes.plot(steps, mean, color=colour, marker="o", markersize=4, zorder=2 + index, label=name)
-    if std.any():
-        axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-    axes.set_xlim(0.8, len(values["mean"]) + 0.2)
 
 
 def _spread(values: Tensor, count: int) -> Tensor:

@@ -137,6 +137,20 @@ def bundle_folder(name_or_path: str | Path) -> Path:
     )
 
 
+def bundle_spec(name_or_path: str | Path) -> str:
+    """What names a bundle in any working directory: a shipped bundle's name, or the whole path.
+
+    Raises:
+        ValueError: neither a shipped name nor a folder with a `bundle.json`.
+
+    Example:
+        >>> bundle_spec("digits")
+        'digits'
+    """
+    folder = bundle_folder(name_or_path)
+    return str(name_or_path if str(name_or_path) in shipped_bundles() else folder)
+
+
 def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cpu") -> Bundle:
     """Load a bundle, once per folder, dtype and device: later calls share the models.
 

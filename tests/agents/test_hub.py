@@ -13,18 +13,26 @@ import torch
 import yaml
 from huggingface_hub.errors import HTTPError
 
-from agents.checkpoint import load_about, load_policy, save_policy, save_run_config
+from agents.checkpoint import (
+    check_same_run,
+    load_about,
+    load_policy,
+    load_run_config,
+    save_policy,
+    save_run_config,
+)
 from agents.config import PRESETS
 from agents.hub import load_shared_policy, main, push_policy
 from agents.network import AdaNATNetwork
 from agents.policy import LearnedPolicy
+from agents.quantities import schedule_actions
 from eval import sample
 from eval.policies import chosen_bundle, named_policy, own_num_steps, policy_fingerprint
 from nat_env.actions import ActionMap
-from nat_env.bundle import load_bundle
+from nat_env.bundle import bundle_folder, load_bundle
 from nat_env.schedules import COLUMNS, heuristic_schedule
 
-FILES = {"README.md", "best.safetensors", "config.json", "residual.json"}
+FILES = {"README.md", "best.safetensors", "config.json", "residual.json", "quantities.png"}
 
 
 @pytest.fixture
@@ -116,6 +124,34 @@ def test_the_card_is_true_and_its_example_runs(run, tmp_path):
     (configuration,) = re.findall(r"```json\n(.*?)```", text, re.S)
     stored = json.loads((shared / "config.json").read_text())
     assert json.loads(configuration) == stored["config"]
+
+
+def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    shutil.copytree(bundle_folder("digits"), tmp_path / "here" / "mine")
+    monkeypatch.chdir(tmp_path / "here")
+    bundle = load_bundle("mine")
+    config = dataclasses.replace(PRESETS["digits"][1], out=Path("run"), bundle="mine")
+    save_run_config(Path("run"), config, bundle)
+    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
+    about = {"round": 1, "trajectories": 256, "frechet_distance": 1.0, "judge": "mine-judge"}
+    about |= {"num_samples": 1000, "actions": schedule_actions(heuristic_schedule(4))}
+    save_policy(Path("run"), "best", LearnedPolicy(actor, ActionMap(), 0.3), about)
+
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    folder = tmp_path / "here" / "run"
+    check_same_run(folder, dataclasses.replace(config, bundle="../here/mine"), bundle)
+    assert chosen_bundle([str(folder)], None) == str(tmp_path / "here" / "mine")
+    push_policy(folder, "shared")
+    shared = load_run_config(Path("shared"))
+    assert shared.bundle == "mine"  # nothing of this machine's folders
+    text = Path("shared/README.md").read_text()
+    assert "working directory, as `mine`" in text and str(tmp_path) not in text
+    (tmp_path / "there" / "mine").symlink_to(tmp_path / "here" / "mine")
+    original = policy_fingerprint(load_policy(folder, bundle))
+    again = load_shared_policy("shared", load_bundle(shared.bundle))
+    assert policy_fingerprint(again) == original
 
 
 def test_the_hub_by_its_prefix(run, hub, tmp_path, monkeypatch, capsys):
