@@ -11,7 +11,15 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     stable-baselines3 normalises advantages by minibatch instead; here the return is normalised
     once, as in the authors' code, so that the critic's target has a fixed scale while the
     discriminator's rewards drift.
+
+    Features, nearly all of a rollout's memory, are kept in half precision.
     """
+
+    def reset(self) -> None:
+        """Empty the buffer."""
+        super().reset()
+        shape = self.observations["features"].shape
+        self.observations["features"] = np.zeros(shape, np.float16)
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Fill `returns` and `advantages` [steps, envs].

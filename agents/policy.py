@@ -26,7 +26,8 @@ class _Unfold(BaseFeaturesExtractor):
         self.num_tokens = num_tokens
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        features = observations["features"].float()
+        # Rounded as in the rollout buffer, so that PPO's probability ratios start at one.
+        features = observations["features"].half().float()
         return features.unflatten(1, (self.num_tokens, -1)), observations["timestep"][:, 0]
 
 

@@ -100,7 +100,7 @@ def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> 
         axes.set_title(title, fontsize=9.5, loc="left")
         axes.set_xlabel("decoding step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, 1.06 * axes.get_ylim()[1])
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     handles, _ = panels[0].get_legend_handles_labels()

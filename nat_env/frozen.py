@@ -44,6 +44,10 @@ class FrozenNAT:
     def __post_init__(self) -> None:
         """Freeze the transformer."""
         self.transformer.eval().requires_grad_(False)
+        self.forget_first_passes()
+
+    def forget_first_passes(self) -> None:
+        """Free what `first_passes` keeps: logits [N, K] and features [N, D] for each label."""
         self._first: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property

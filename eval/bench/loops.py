@@ -17,6 +17,7 @@ from nat_env.policies import DecodingPolicy
 
 PHASES = ("nat", "sampling", "policy", "tokenizer")
 AUTHORS = "authors' loop"
+OURS = "nat_env"
 
 Around = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Gives a function back with something done around its calls, by the name of its phase."""
@@ -45,11 +46,14 @@ class Contestant:
     setting: Setting
     dtype: str
     authors: bool = False
+    first_pass_kept: bool = True
+    """From batch to batch; False: made anew for the labels of each batch."""
 
     @property
     def name(self) -> str:
         """To print."""
-        return f"{AUTHORS if self.authors else 'nat_env'}, {self.dtype}"
+        anew = "" if self.first_pass_kept else ", first pass anew"
+        return f"{AUTHORS if self.authors else OURS}, {self.dtype}{anew}"
 
 
 def loop(contestant: Contestant) -> Callable[[Around], None]:
@@ -68,6 +72,8 @@ def loop(contestant: Contestant) -> Callable[[Around], None]:
     conditions = balanced_conditions(setting.batch_size, models.num_classes)
 
     def ours(around: Around) -> None:
+        if not contestant.first_pass_kept:
+            nat.forget_first_passes()
         with _watched(models, around):
             generate(models, around("policy", policy), conditions, num_steps, 0, len(conditions))
 
@@ -91,7 +97,7 @@ def loop(contestant: Contestant) -> Callable[[Around], None]:
 def _watched(models: Any, around: Around) -> Iterator[None]:
     """`around` at the functions that `generate` calls, for a while."""
     watched = [
-        ("nat", models.nat, "passes"),
+        ("nat", models.nat.transformer, "forward"),
         ("sampling", _generation, "decode_step"),
         ("sampling", _generation, "draw_uniforms"),
         ("tokenizer", models.tokenizer, "decode"),

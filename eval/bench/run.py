@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from eval.bench.growth import ScaleOptions
 from eval.bench.machine import ceilings
 from eval.bench.report import Row, Section
 from eval.bench.start import StartOptions
+from eval.bench.targets import targets
 from eval.bench.training import TrainOptions
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
@@ -106,13 +108,18 @@ def run(arguments: Arguments) -> str:
         "quick": arguments.quick,
     }
     results: dict[str, Any] = {"machine": machine}
-    text = _heading(machine)
+    measured: dict[str, list[Section]] = {}
+    text = ""
     for part in dict.fromkeys(arguments.parts):
         if arguments.progress:
             print(f"nat-bench: {part}", flush=True)
         sections = parts[part]()
         results[part] = [section.as_json() for section in sections]
-        text += "".join(f"\n\n{section.markdown()}" for section in sections)
+        measured[part] = sections
+        held = [] if arguments.quick else [targets(measured)]
+        results["targets"] = [section.as_json() for section in held]
+        tables = [s.markdown() for s in chain(held, *measured.values())]
+        text = "\n\n".join([_heading(machine), *tables])
         write_json(arguments.out / RESULTS, results)
         write_text(arguments.out / TABLE, text + "\n")
     return text

@@ -19,7 +19,8 @@ from eval.bench.report import Row, Section
 from eval.timing import Phases, Spread, interleaved
 
 LEARNERS = ("nat-train's PPO", "stock PPO, MultiInputPolicy", "stock PPO, pooled features")
-PHASES = ("rollout", "policy", "discriminator")
+PHASES = ("nat", "tokenizer", "rollout", "policy", "discriminator")
+"""The first two are parts of a rollout, the third is what is left of it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class Rounds:
 
     def run(self, phases: Phases) -> None:
         """One round."""
+        bundle = self.env.decoder.bundle
         watched = [
+            ("nat", bundle.nat.transformer, "forward"),
+            ("tokenizer", bundle.tokenizer, "decode"),
             ("rollout", self.model, "collect_rollouts"),
             ("policy", self.model, "train"),
             ("discriminator", self.env, "update"),
@@ -111,7 +115,8 @@ def run(options: TrainOptions, repeats: int) -> list[Section]:
         f"and {config.discriminator_updates} discriminator updates a round, {config.epochs} epochs "
         f"in batches of {config.batch_size}; no evaluations, no checkpoints. Stock: "
         "stable-baselines3's PPO with its own networks and rollout buffer, on the same environment "
-        "and reward. Seconds of a round; peak: resident memory in a process of its own."
+        "and reward. Seconds of a round; outside: of NAT and tokenizer; update: the policy's. "
+        "Peak: resident memory in a process of its own."
     )
     return [Section("Training", rows, note)]
 
@@ -133,7 +138,13 @@ def configuration(options: TrainOptions) -> TrainConfig:
 
 
 def _row(name: str, config: TrainConfig, seconds: list[float], phases: list[Phases]) -> Row:
-    split = {f"{phase}_seconds": Spread.of([p.seconds[phase] for p in phases]) for phase in PHASES}
+    rollouts = [sum(p.seconds[phase] for phase in PHASES[:3]) for p in phases]
+    split = {"rollout_seconds": Spread.of(rollouts)}
+    split |= {
+        f"{phase}_seconds": Spread.of([p.seconds[phase] for p in phases]) for phase in PHASES[3:]
+    }
+    outside = [p.seconds["rollout"] / s for p, s in zip(phases, rollouts, strict=True)]
+    update = [p.seconds["policy"] / s for p, s in zip(phases, rollouts, strict=True)]
     rest = [s - sum(p.seconds.values()) for s, p in zip(seconds, phases, strict=True)]
     images = [config.trajectories_per_round / s for s in seconds]
     memory = peak_memory(prepared, name, config)
@@ -142,6 +153,8 @@ def _row(name: str, config: TrainConfig, seconds: list[float], phases: list[Phas
         "images_per_second": Spread.of(images),
         **split,
         "rest_seconds": Spread.of(rest),
+        "rollout_outside_share": Spread.of(outside).median,
+        "update_to_rollout_share": Spread.of(update).median,
         "peak_mb": memory.peak,
         "above_start_mb": memory.rise,
     }

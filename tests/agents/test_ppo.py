@@ -56,6 +56,22 @@ def test_a_rollout_that_ends_inside_an_episode_is_refused():
         buffer.compute_returns_and_advantage(torch.zeros(2), np.array([True, False]))
 
 
+def test_half_precision_features_leave_the_probability_ratios_at_one():
+    model, _, _ = make()
+    torch.nn.init.normal_(model.policy.actor.head.weight)
+    buffer = model.rollout_buffer
+    obs = model.get_env().reset()
+    tensors = {key: torch.from_numpy(value) for key, value in obs.items()}
+    with torch.no_grad():
+        actions, values, log_prob = model.policy(tensors)
+    buffer.add(obs, actions.numpy(), np.zeros(64), np.ones(64), values, log_prob)
+    (samples,) = buffer.get()
+    with torch.no_grad():
+        _, again, _ = model.policy.evaluate_actions(samples.observations, samples.actions)
+    assert torch.allclose(again, samples.old_log_prob, atol=1e-4)
+    assert samples.observations["features"].dtype == torch.float16
+
+
 class Target:
     """Rewards an episode by how near its guidance was to a target that depends on the label."""
 

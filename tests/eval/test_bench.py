@@ -14,8 +14,10 @@ from eval.bench.loops import PHASES, Contestant, Setting, loop
 from eval.bench.machine import cpu_name
 from eval.bench.memory import peak_memory
 from eval.bench.peer import authors_generate, authors_step
+from eval.bench.report import Section
 from eval.bench.run import Arguments
 from eval.bench.subjects import RandomBundle, untrained_network
+from eval.bench.targets import targets
 from eval.bench.training import LEARNERS, Rounds, TrainOptions, configuration
 from eval.timing import Phases, Spread, interleaved
 from nat_env.decoding import decode_step
@@ -155,6 +157,73 @@ def test_exponents_are_those_that_the_numbers_grow_with():
     assert growth_exponent(np.exp([0, 1, 2]), np.exp([0, 1, 1])) == pytest.approx(0.5)
 
 
+def test_a_first_pass_that_is_not_kept_is_one_on_each_label_and_the_null_one():
+    kept, anew = (
+        loop(Contestant(Setting(TINY, 3, 7, hidden_size=8), "float32", first_pass_kept=kept))
+        for kept in (True, False)
+    )
+    counts = []
+    for decode in (kept, anew):
+        decode(lambda name, function: function)
+        count = MultiplyAdds()
+        decode(count.counted)
+        counts.append(count.counts["nat"])
+    assert counts[1] - counts[0] == (TINY.num_classes + 1) * ROW
+
+
+def decoding_row(bundle, batch, loop, ratio, **shares):
+    return {"bundle": bundle, "T": 4, "batch": batch, "loop": loop} | (
+        shares or {"ratio": Spread.of([ratio])}
+    )
+
+
+def test_targets_are_held_against_the_largest_batch_and_the_right_limits():
+    shares = {"nat_share": 0.8, "tokenizer_share": 0.12, "policy_share": 0.03}
+    shares["of_ceiling_share"] = 0.81
+    parts = {
+        "decode": [
+            Section(
+                "Decoding",
+                [
+                    decoding_row("fashion", 16, "nat_env, float32", 9.0),
+                    decoding_row("fashion", 256, "nat_env, float32", 1.5),
+                    decoding_row("fashion", 256, "nat_env, bfloat16", 5.5),
+                    decoding_row("fashion", 256, "authors' loop, float32", 1.0),
+                    decoding_row("U-ViT 512 x 13, 256 tokens", 16, "nat_env, bfloat16", 2.9),
+                ],
+            ),
+            Section(
+                "Where the decoding time goes",
+                [decoding_row("fashion", 256, "nat_env, float32", None, **shares)],
+            ),
+        ],
+        "train": [
+            Section(
+                "Training",
+                [
+                    {
+                        "learner": "ours",
+                        "rollout_outside_share": 0.1,
+                        "update_to_rollout_share": 0.2,
+                    }
+                ],
+            )
+        ],
+    }
+    found = [(r["measured"], r["goal"], r["verdict"].strip("*")) for r in targets(parts).rows]
+    assert found == [
+        (5.5, ">= 5", "reached"),
+        (1.5, ">= 1.6", "NOT reached"),
+        (2.9, ">= 3", "NOT reached"),
+        (pytest.approx(0.08), "<= 0.1", "reached"),
+        (0.03, "<= 0.02", "NOT reached"),
+        (0.81, ">= 0.8", "reached"),
+        (0.1, "<= 0.15", "reached"),
+        (0.2, "<= 0.15", "NOT reached"),
+    ]
+    assert targets({}).rows == []
+
+
 def test_peak_memory_is_that_of_the_work_alone():
     ballast = torch.ones(2**26)  # 256 MB of this process's own
     memory = peak_memory(functools.partial, torch.ones, 25 * 2**20)
@@ -182,7 +251,7 @@ def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner,
     started = time.perf_counter()
     rounds.run(phases)
     elapsed = time.perf_counter() - started
-    assert set(phases.seconds) == {"rollout", "policy", "discriminator"}
+    assert set(phases.seconds) == {"nat", "tokenizer", "rollout", "policy", "discriminator"}
     assert 0 < sum(phases.seconds.values()) <= elapsed
     assert rounds.model.num_timesteps == 8 * config.num_steps
     assert rounds.model._n_updates == config.epochs
