@@ -31,7 +31,7 @@ class Comparison:
     out: Path
     """Folder for the report, and a sub-folder for each trial."""
     quick: bool = False
-    """Seed 0, two thirds of the images, N = 2000: about an hour on two cores."""
+    """Seed 0, two thirds of the images, N = 2000: an hour on two cores for five or so methods."""
     bundle: str = "fashion"
     """A shipped bundle's name."""
     seeds: tuple[int, ...] = (0, 1, 2)

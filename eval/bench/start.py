@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ marks["steps but the last"] = time.perf_counter()
 _, _, terminated, _, _ = env.step(env.action_space.sample())
 assert terminated
 marks["last step, loads the tokenizer"] = time.perf_counter()
-print(json.dumps(marks))
+print(json.dumps({"marks": marks, "modules": sorted(sys.modules)}))
 """
 
 
@@ -72,12 +73,19 @@ def run(options: StartOptions, repeats: int, threads: int) -> list[Section]:
         gym.make("NATDecode-v0", bundle=options.bundle, num_steps=options.num_steps).close()
 
     imports: list[Row] = []
-    episodes: list[Row] = []
+    episodes: list[dict[str, float]] = []
+    in_the_end: set[str] = set()
+
+    def episode() -> None:
+        seconds, modules = first_episode(options, threads)
+        episodes.append(seconds)
+        in_the_end.update(modules)
+
     seconds = interleaved(
         {
             "make": make,
             "import": lambda: imports.append(_output(_IMPORTS)[1]),
-            "episode": lambda: episodes.append(first_episode(options, threads)),
+            "episode": episode,
         },
         repeats,
     )
@@ -99,20 +107,30 @@ def run(options: StartOptions, repeats: int, threads: int) -> list[Section]:
     rows = [{"what": name, "seconds": value} for name, value in what.items()]
     note = (
         f"Bundle {options.bundle}, T = {options.num_steps}. `import nat_env` also imports "
-        f"{', '.join(imported)}; {', '.join(heavy) if heavy else 'neither '}"
-        f"{' among them, which should not be' if heavy else ' nor '.join(NOT_AT_START)}."
+        f"{', '.join(imported)}; of {' and '.join(NOT_AT_START)}: {_named(heavy)}. The episode's "
+        f"last step, of these: {_named(name for name in NOT_AT_START if name in in_the_end)}."
     )
     return [Section("Start", rows, note)]
 
 
-def first_episode(options: StartOptions, threads: int) -> dict[str, float]:
-    """Seconds from a process's start to the end of its first episode, by what they went to."""
+def first_episode(options: StartOptions, threads: int) -> tuple[dict[str, float], list[str]]:
+    """From a process's start to the end of its first episode.
+
+    Returns:
+        The seconds by what they went to, and the modules that are imported then.
+    """
     arguments = (options.bundle, str(options.num_steps), str(threads))
-    started, marks = _output(_EPISODE, *arguments)
+    started, found = _output(_EPISODE, *arguments)
+    marks = found["marks"]
     ends = list(marks.values())
     # perf_counter is the machine's clock on the usual systems, the same one in every process.
     starts = [started, *ends[:-1]]
-    return {name: end - start for name, end, start in zip(marks, ends, starts, strict=True)}
+    seconds = {name: end - start for name, end, start in zip(marks, ends, starts, strict=True)}
+    return seconds, found["modules"]
+
+
+def _named(modules: Iterable[str]) -> str:
+    return ", ".join(modules) or "none"
 
 
 def _output(code: str, *arguments: str) -> tuple[float, Any]:
