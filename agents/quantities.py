@@ -1,5 +1,6 @@
 """What a policy does: its four quantities by decoding step, as a table and as a picture."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,13 @@ def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> 
             `actions` in a row of results.json.
         bundle: its name.
     """
-    figure = new_figure(1120, 440)
-    figure.subplots_adjust(left=0.05, right=0.98, top=0.70, bottom=0.24, wspace=0.26)
+    columns = min(3, len(actions))
+    above, panel, below = 132, 202, 84 + 22 * math.ceil(len(actions) / columns)  # pixels
+    height = above + panel + below
+    figure = new_figure(1120, height)
+    figure.subplots_adjust(
+        left=0.05, right=0.98, top=1 - above / height, bottom=below / height, wspace=0.26
+    )
     heading(
         figure,
         f"{bundle}: what each policy does at each decoding step",
@@ -105,7 +111,7 @@ def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> 
         axes.spines[["top", "right"]].set_visible(False)
     handles, _ = panels[0].get_legend_handles_labels()
     names = [shortened(name, 60) for name in actions]
-    figure.legend(handles, names, loc="lower center", ncols=min(3, len(names)), frameon=False)
+    figure.legend(handles, names, loc="lower center", ncols=columns, frameon=False)
     save(figure, path)
 
 
