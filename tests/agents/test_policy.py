@@ -38,9 +38,10 @@ def make_policy(std=0.6, seed=0, **options):
 
 
 def observations(size=8, seed=1):
+    """Features are numbers of half precision, to which the policy rounds."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        "features": torch.randn(size, 15 * FEATURE_SIZE, generator=generator),
+        "features": torch.randn(size, 15 * FEATURE_SIZE, generator=generator).half().float(),
         "timestep": (torch.arange(size) % NUM_STEPS)[:, None],
     }
 
