@@ -22,7 +22,7 @@ from agents.report import write_report
 from nat_env.bundle import balanced_conditions
 from nat_env.files import save_state
 from nat_env.generate import generate
-from nat_env.render import image_grid
+from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.schedules import COLUMNS
 from nat_env.vector_env import NATDecodeVectorEnv
@@ -224,8 +224,7 @@ class RoundCallback(BaseCallback):
             "actions": evaluation.actions,
         }
         shown = evaluation.images[: 10 * bundle.num_classes]
-        scale = max(1, round(56 / shown.shape[-1]))
-        grid = image_grid(shown, columns=bundle.num_classes, scale=scale)
+        grid = image_grid(shown, bundle.num_classes, thumbnail_scale(shown.shape[-1]))
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
         pictures = config.out / "samples"

@@ -20,7 +20,7 @@ from eval.evaluate import SEED_STRIDE
 from nat_env.bundle import Bundle, balanced_conditions
 from nat_env.generate import StepRecord, generate
 from nat_env.policies import DecodingPolicy
-from nat_env.render import canvas, image_grid
+from nat_env.render import canvas, image_grid, thumbnail_scale
 
 
 def save_sample_grids(
@@ -52,7 +52,7 @@ def save_sample_grids(
     conditions = balanced_conditions(count, bundle.num_classes)
     # Sample i has class i mod C: down the columns of a table with C rows.
     order = torch.arange(count).view(per_class, -1).T[:shown].flatten()
-    scale = max(1, round(56 / bundle.real_images.shape[-1]))
+    scale = thumbnail_scale(bundle.real_images.shape[-1])
     sheets = []
     for policy in policies.values():
         images = generate(bundle, policy, conditions, num_steps, seed * SEED_STRIDE)

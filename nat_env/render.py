@@ -70,6 +70,16 @@ def to_rgb(images: Tensor) -> np.ndarray:
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
+def thumbnail_scale(size: int) -> int:
+    """Pixels per pixel by which images `size` wide are drawn about 56 wide, where many are.
+
+    Example:
+        >>> thumbnail_scale(28), thumbnail_scale(8), thumbnail_scale(256)
+        (2, 7, 1)
+    """
+    return max(1, round(56 / size))
+
+
 def image_grid(images: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
     """Images [B, C, H, W] in [0, 1] row by row on a white sheet."""
     return frame_grid(to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2), columns, gap)

@@ -8,7 +8,6 @@ from eval.bench.report import Row, Section
 Parts = Mapping[str, Sequence[Section]]
 """Sections by part of nat-bench, as far as they were measured."""
 
-TITLE = "Targets"
 _GENERATION = {4: 5.0, 8: 4.0}
 """Times the authors' loop, by T."""
 _GENERATION_FLOAT32 = {4: 1.6, 8: 1.3}
@@ -22,7 +21,7 @@ def targets(parts: Parts) -> Section:
     checks = [_decoding, _papers_size, _overhead, _environment, _training, _growth, _start]
     rows = [row for check in checks for row in check(parts)]
     about = "Medians, at the largest batch that was measured. What is missing was not measured."
-    return Section(TITLE, rows, about)
+    return Section("Targets", rows, about)
 
 
 def _target(what: str, measured: float, at_least: float = 0.0, at_most: float = 0.0) -> Row:
@@ -38,7 +37,8 @@ def _target(what: str, measured: float, at_least: float = 0.0, at_most: float = 
 
 
 def _rows(parts: Parts, part: str, title: str) -> Sequence[Row]:
-    return next((s.rows for s in parts.get(part, ()) if s.title == title), ())
+    """Of a part's section; none if the part was not measured."""
+    return {s.title: s.rows for s in parts[part]}[title] if part in parts else ()
 
 
 def _largest(parts: Parts, title: str, bundle: str) -> list[Row]:
