@@ -6,7 +6,6 @@ Every learner of `nat-train --algo` on one bundle, with its default options.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -17,6 +16,7 @@ from agents.algorithms import ALGORITHMS, algorithm_of
 from agents.evaluation import evaluate
 from eval import run
 from eval.curves import save_learning_curves
+from eval.learning_speed import learning_speed_table
 from eval.trials import Comparison, Group, Method, Trial, budgets, training, training_config
 from nat_env.bundle import load_bundle
 from nat_env.command_line import parse
@@ -94,6 +94,7 @@ def compare(arguments: Arguments) -> str:
         f"# Learners on `{arguments.bundle}`, T = {arguments.num_steps}",
         budgets(arguments, methods),
         table,
+        learning_speed_table(group.histories()),
         f"![Learning curves]({CURVES})",
     ]
     report = "\n\n".join(parts)
@@ -104,20 +105,11 @@ def compare(arguments: Arguments) -> str:
 def _draw(group: Group) -> None:
     """The learning curves, and the heuristic on the samples that these were measured on."""
     arguments, num_steps = group.arguments, group.num_steps
-    histories = {
-        name: [
-            json.loads(path.read_text())["history"]
-            for seed in arguments.seeds
-            if (path := group.folder(name, seed) / run.RESULTS).is_file()
-        ]
-        for name in group.methods
-    }
-    histories = {name: found for name, found in histories.items() if found}
     bundle, num_samples = load_bundle(arguments.bundle), arguments.preset.eval_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
     level = evaluate(bundle, heuristic, num_steps, num_samples).frechet_distance
     about = f"{bundle.name}, T = {num_steps}, {bundle.judge_name}, N = {num_samples}"
-    save_learning_curves(group.out / CURVES, histories, level, about)
+    save_learning_curves(group.out / CURVES, group.histories(), level, about)
 
 
 def main() -> None:

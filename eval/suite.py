@@ -16,6 +16,7 @@ import torch
 
 from agents import search
 from eval import run
+from eval.learning_speed import learning_speed_table
 from eval.rows import Row
 from eval.tables import provenance
 from eval.trials import Comparison, Group, Method, Trial, budgets, training
@@ -136,6 +137,8 @@ def suite(arguments: Arguments) -> str:
         rows = [row for cell in run.cells(group.evaluation()) for row in cell.kept()]
         parts += [f"## T = {group.num_steps}", table, provenance(rows)]
         parts += filter(None, [orderings(rows), gains(rows)])
+        if histories := group.histories():
+            parts.append(learning_speed_table(histories))
         parts += links
     report = "\n\n".join(parts)
     write_text(arguments.out / "suite.md", report + "\n")

@@ -175,6 +175,18 @@ class Group:
         """Of a trial."""
         return self.out / name / str(seed)
 
+    def histories(self) -> dict[str, list[Any]]:
+        """Evaluations in the course of the trainings that the folder has, by method and seed."""
+        found = {
+            name: [
+                json.loads(path.read_text())["history"]
+                for seed in self.arguments.seeds
+                if (path := self.folder(name, seed) / run.RESULTS).is_file()
+            ]
+            for name in self.methods
+        }
+        return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
+
     def evaluation(self) -> run.Arguments:
         """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
         specs = [
