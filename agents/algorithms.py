@@ -152,6 +152,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
         "action_std": lambda left: config.action_std if left > 0.5 else config.final_action_std,
         "learning_rate": linear(config.learning_rate, config.final_learning_rate),
         "n_steps": _steps(config),
+        "rollout_buffer_kwargs": {"folder": config.rollout_folder},
         "batch_size": config.batch_size,
         "n_epochs": config.epochs,
         "clip_range": config.clip_range,
@@ -234,7 +235,7 @@ _PPO_ALONE = frozenset(
     {
         "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
         "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
-        "max_grad_norm",
+        "max_grad_norm", "rollout_folder",
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}

@@ -1,8 +1,14 @@
 """The rollout buffer of AdaNAT: whole episodes, one normalised return for each."""
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
+
+from nat_env.files import require_writable_folder
 
 
 class EpisodeRolloutBuffer(DictRolloutBuffer):
@@ -12,14 +18,40 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     once, as in the authors' code, so that the critic's target has a fixed scale while the
     discriminator's rewards drift.
 
-    Features, nearly all of a rollout's memory, are kept in half precision.
+    Features, nearly all of a rollout's memory, are kept once, in half precision, and in a file
+    where one is asked for.
     """
+
+    def __init__(self, *args: Any, folder: str | Path | None = None, **kwargs: Any) -> None:
+        """Make an empty buffer.
+
+        Args:
+            args: of stable-baselines3's `DictRolloutBuffer`.
+            folder: of a nameless file for the features, so that memory does not grow with the
+                rollout; None keeps them in memory.
+            kwargs: as `args`.
+
+        Raises:
+            ValueError: nothing can be written in the folder.
+        """
+        if folder is not None:
+            require_writable_folder(Path(folder))
+        self.folder = folder
+        super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
         """Empty the buffer."""
         super().reset()
-        shape = self.observations["features"].shape
-        self.observations["features"] = np.zeros(shape, np.float16)
+        steps, envs, *size = self.observations["features"].shape
+        # Sub-environments first: so `get` flattens a view, not a copy of the rollout.
+        features = self._zeros((envs, steps, *size))
+        self.observations["features"] = features.swapaxes(0, 1)
+
+    def _zeros(self, shape: tuple[int, ...]) -> np.ndarray:
+        if self.folder is None:
+            return np.zeros(shape, np.float16)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            return np.memmap(file, np.float16, "w+", shape=shape)
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Fill `returns` and `advantages` [steps, envs].

@@ -42,6 +42,8 @@ class TrainConfig:
     """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`. By
     default that many, or 32 where a number is given to each batch and not to each sample: to a
     candidate policy of `ars`, or by the reward `frechet`."""
+    rollout_folder: Path | None = None
+    """Keep the features of a round in a file in this folder, not in memory (`ppo` alone)."""
     algo: str = "ppo"
     """Learner: ppo (AdaNAT's), stock-ppo, a2c, trpo, recurrent-ppo, sac, td3, tqc, crossq or ars.
     All but ppo see one pooled vector, and have defaults of their own in place of some options
@@ -197,7 +199,7 @@ class TrainConfig:
     def as_json(self) -> dict[str, Any]:
         """What identifies the run: everything but where it is and how it was called."""
         values = asdict(self)
-        for name in ("out", "resume", "threads", "wandb"):
+        for name in ("out", "resume", "threads", "wandb", "rollout_folder"):
             del values[name]
         return values
 

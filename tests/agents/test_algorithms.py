@@ -144,6 +144,7 @@ OPTIONS = {
     "max_grad_norm": 5.0,
     "epochs": 3,
     "hidden_size": 32,
+    "rollout_folder": Path("somewhere"),
 }
 
 

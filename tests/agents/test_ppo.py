@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.buffers import EpisodeRolloutBuffer
 from agents.policy import AdaNATPolicy
@@ -54,6 +55,33 @@ def test_a_rollout_that_ends_inside_an_episode_is_refused():
     buffer = filled_buffer(np.zeros((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="n_steps"):
         buffer.compute_returns_and_advantage(torch.zeros(2), np.array([True, False]))
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_rollout_is_kept_once_and_given_in_the_order_of_stable_baselines3(tmp_path, in_a_file):
+    folder = tmp_path / "made" if in_a_file else None
+    box = spaces.Box(-1, 1, (4,))
+    ours = EpisodeRolloutBuffer(2, SPACE, box, n_envs=3, folder=folder)
+    theirs = DictRolloutBuffer(2, SPACE, box, n_envs=3)
+    rng = np.random.default_rng(0)
+    for _ in range(2):  # the second rollout is not the first one
+        for buffer in (ours, theirs):
+            buffer.reset()
+        for t in range(2):
+            features = rng.integers(-9, 9, (3, 4))  # whole numbers: half precision has them
+            observation = {"features": features, "timestep": np.full((3, 1), t)}
+            for buffer in (ours, theirs):
+                numbers = np.zeros(3)
+                values = torch.zeros(3)
+                buffer.add(observation, np.zeros((3, 4)), numbers, numbers, values, values)
+        stored = ours.observations["features"]
+        assert isinstance(stored, np.memmap) == in_a_file
+        for buffer in (ours, theirs):
+            next(buffer.get())  # makes it flat
+        assert np.shares_memory(stored, ours.observations["features"])
+        for name, expected in theirs.observations.items():
+            np.testing.assert_array_equal(ours.observations[name], expected)
+    assert not in_a_file or list(folder.iterdir()) == []  # nothing to clear away
 
 
 def test_half_precision_features_leave_the_probability_ratios_at_one():

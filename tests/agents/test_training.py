@@ -231,6 +231,12 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         main()
 
 
+def test_a_rollout_in_a_file_trains_the_same_policy(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b", rollout_folder=tmp_path / "rollouts")
+    assert_same(state_of(tmp_path / "a"), state_of(tmp_path / "b"))
+
+
 def test_a_refused_option_leaves_no_run_behind(tmp_path):
     for change in ({"reals": "x"}, {"residual": "nonesuch"}, {"real_folder": "nonesuch"}):
         with pytest.raises(ValueError, match=next(iter(change)).removeprefix("real_")):
