@@ -21,7 +21,7 @@ Features = NDArray[np.float32]
 
 FLOORS = {
     "real": "(real images)",
-    "real halves": "(real images, two halves)",
+    "real others": "(real images, against others)",
     "reconstruction": "(tokenizer's reconstructions)",
 }
 """The floors, and what tables call them."""
@@ -30,16 +30,18 @@ FLOORS = {
 def floors(
     bundle: Bundle,
     judges: Sequence[Reference],
+    num_samples: int,
     progress: bool = False,
     cache: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Distances that no policy can be expected to get below, and metrics that it cannot exceed.
+    """Distances and metrics of real images, as many as an evaluation has samples.
 
-    `reconstruction`: the bundle's real images after the tokenizer, against the judge's reference.
-    They are among the images of the reference, so that samples, which are not, have it harder.
-    `real halves`: one half of the bundle's real images, chosen at random, against the other. Being
-    fewer than the images of an evaluation, they have it harder: a Frechet distance falls as the
-    number of images grows, and counts for little where a half is not larger than D.
+    All of these depend on the number of samples, so that one floor does not suit every N.
+
+    `reconstruction`: N of the bundle's real images after the tokenizer, against the judge's
+    reference. They are among its images, so that samples, which are not, have it harder.
+    `real others`: N of the bundle's real images, or half of them if they are too few for that,
+    against all others.
     `real`: images that no part was trained on, for the bundle's own judge, measured when the
     bundle was made.
 
@@ -47,19 +49,25 @@ def floors(
         bundle: holds real images.
         judges: with their references; those with features also give the metrics of
             `eval.metrics`, and those with a classifier the score of `eval.score`.
+        num_samples: N of the evaluation.
         progress: show bars.
         cache: a folder that keeps the features; None for none.
 
     Returns:
-        One dict for each floor: bundle, bundle_fingerprint, judge, floor, num_samples, reference,
-        frechet_distance, metrics, score. `num_samples` is None where the bundle does not say.
+        One dict for each floor: bundle, bundle_fingerprint, evaluation_samples (N), judge, floor,
+        num_samples, reference, frechet_distance, metrics, score. `num_samples` is that of the
+        floor, None where the bundle does not say.
     """
-    about = {"bundle": bundle.name, "bundle_fingerprint": bundle.fingerprint}
+    about = {
+        "bundle": bundle.name,
+        "bundle_fingerprint": bundle.fingerprint,
+        "evaluation_samples": num_samples,
+    }
     rows: list[dict[str, Any]] = []
     for judged in judges:
         found = [
-            _reconstruction(bundle, judged, progress, cache),
-            _real_halves(bundle, judged, progress, cache),
+            _reconstruction(bundle, judged, num_samples, progress, cache),
+            _real_others(bundle, judged, num_samples, progress, cache),
         ]
         if judged.judge.name == bundle_judge(bundle).name and "real_floor" in bundle.quality:
             found.append(_quoted(bundle))
@@ -68,9 +76,10 @@ def floors(
 
 
 def _reconstruction(
-    bundle: Bundle, judged: Reference, progress: bool, cache: Path | None
+    bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
     features = reconstructed_features(bundle, judged.judge, cache, progress)
+    features = features[_order(features)[:num_samples]]
     statistics = GaussianStatistics.from_features(features)
     return {
         "floor": "reconstruction",
@@ -80,22 +89,26 @@ def _reconstruction(
     } | _measured(bundle, judged, judged.features, features)
 
 
-def _real_halves(
-    bundle: Bundle, judged: Reference, progress: bool, cache: Path | None
+def _real_others(
+    bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
     features = judged.features
     if features is None:
         features = real_features(bundle, judged.judge, cache, progress)
-    order = np.random.default_rng(0).permutation(len(features))
-    size = len(features) // 2
-    one, other = features[order[:size]], features[order[size : 2 * size]]
-    statistics = [GaussianStatistics.from_features(half) for half in (one, other)]
+    order = _order(features)
+    size = min(num_samples, len(features) // 2)
+    one, other = features[order[:size]], features[order[size:]]
+    statistics = [GaussianStatistics.from_features(part) for part in (one, other)]
     return {
-        "floor": "real halves",
+        "floor": "real others",
         "num_samples": size,
-        "reference": f"{size} other training images",
+        "reference": f"{len(other)} other training images",
         "frechet_distance": frechet_distance(*statistics),
     } | _measured(bundle, judged, other, one)
+
+
+def _order(features: Features) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(len(features))
 
 
 def _quoted(bundle: Bundle) -> dict[str, Any]:

@@ -95,21 +95,23 @@ def report(arguments: Arguments) -> tuple[str, list[Path]]:
             written.
     """
     bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
-    pictures, found = [], []
+    pictures, found, rows = [], [], []
     for num_steps in arguments.num_steps:
         grid.run(arguments.grid(num_steps))
         best = grid.best_path(arguments.out, num_steps)
-        pictures += run.run(arguments.evaluation(num_steps, best))[1]
+        evaluation = arguments.evaluation(num_steps, best)
+        pictures += run.run(evaluation)[1]
+        rows += run.kept_rows(evaluation)
         found.append(f"- {best}: {Schedule.load(best).name}")
     results = Results(arguments.out / run.RESULTS)
-    setting = {"bundle_fingerprint": bundle.fingerprint, "num_samples": arguments.num_samples}
-    rows = [row for row in results.rows if setting.items() <= row.items()]
+    setting = {"bundle_fingerprint": bundle.fingerprint}
+    limits = results.find_floors(setting | {"evaluation_samples": arguments.num_samples})
     parts = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in _parts(bundle))
     text = "\n\n".join(
         [
             f"# Quality of the bundle `{bundle.name}`",
             parts,
-            markdown_table(rows, results.floors),
+            markdown_table(rows, limits),
             f"Best of the grid by FD (chosen on {arguments.grid_samples} other samples):",
             "\n".join(found),
         ]

@@ -22,6 +22,8 @@ _ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "judge")
 """results.json never holds two rows that agree in these: an average over it is not distorted by
 what an older model or policy of the same name has left."""
 
+_ONE_FLOOR_OF_EACH = ("bundle", "judge", "evaluation_samples")
+
 
 class Results:
     """The rows of a results.json, written after every change.
@@ -38,12 +40,7 @@ class Results:
         self.path = path
         self.rows: list[Row] = []
         self.floors: list[Row] = []
-        if path.is_file():
-            try:
-                stored = json.loads(path.read_text())
-                self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
+        self._read()
 
     def find(self, identity: Mapping[str, Any]) -> Row | None:
         """The row that agrees with all of `identity`."""
@@ -55,17 +52,29 @@ class Results:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, in the place of those that they supersede, and write the file."""
+        self._read()
         for row in rows:
             same = {key: row[key] for key in _ONE_OF_EACH}
             self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
         self._write()
 
     def add_floors(self, floors: Sequence[Row]) -> None:
-        """Add floors in the place of those of the same bundle and judge, and write the file."""
-        new = {(floor["bundle"], floor["judge"]) for floor in floors}
-        kept = [old for old in self.floors if (old["bundle"], old["judge"]) not in new]
+        """Add floors in the place of those that they supersede, and write the file."""
+        self._read()
+        new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
+        kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
         self.floors = [*kept, *floors]
         self._write()
+
+    def _read(self) -> None:
+        """Take up what the file holds: another process may have added to it for hours."""
+        if not self.path.is_file():
+            return
+        try:
+            stored = json.loads(self.path.read_text())
+            self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"out: {self.path} is damaged ({error!r}); move it away") from error
 
     def _write(self) -> None:
         write_json(self.path, {"rows": self.rows, "floors": self.floors})

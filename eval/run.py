@@ -71,8 +71,9 @@ class Arguments(Computation):
     an FID's standard protocol asks for, and not with the bundle's real images. It then has no
     precision or recall."""
     shuffle_features: bool = False
-    """Also evaluate the learned policies with the features shuffled among the samples of a batch:
-    what they lose is what they gained by adapting."""
+    """Also evaluate the learned policies with the features shuffled among the samples of a batch.
+    What they lose is at most what they gained by adapting: another sample's choice may be worse
+    than one that is the same for all."""
     metrics: bool = False
     """Also precision, recall, density, coverage and kernel distance, against the bundle's real
     images, of samples, reconstructions and real images; and a table of these and of the score."""
@@ -131,7 +132,8 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
         shown = [c for c in every_cell if c.seed == first.seed and not c.contestant.shuffled]
         there = {c.contestant.name: p for c in shown if (p := c.policy) is not None}
         specs = {c.contestant.name: c.contestant.spec for c in shown if c.policy is not None}
-        pictures += draw_policies(album, there, rows)
+        if there:
+            pictures += draw_policies(album, there, rows)
         pictures += draw_trainings(album, specs)
         if arguments.metrics:
             pictures += draw_precision_recall(album, rows)
@@ -181,6 +183,16 @@ def cells(arguments: Arguments) -> list[Cell]:
     ]
 
 
+def kept_rows(arguments: Arguments) -> list[Row]:
+    """The rows that `out` has of what is asked for.
+
+    Raises:
+        ValueError: see `run`.
+        ImportError: see `run`.
+    """
+    return [row for cell in cells(arguments) for row in cell.kept()]
+
+
 def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
     """The judges asked for, and what they compare samples with.
 
@@ -212,20 +224,22 @@ def _floors(arguments: Arguments, bundle: Bundle, results: Results, judged: Refe
     identity = {
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
+        "evaluation_samples": arguments.num_samples,
         "judge": judged.judge.name,
     }
     computed = [
         floor
         for wanted in (
             {"floor": "reconstruction", "reference": judged.description},
-            {"floor": "real halves"},
+            {"floor": "real others"},
         )
         for floor in results.find_floors(identity | wanted)
         if complete(floor, judged)
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
         cache = arguments.out / CACHE
-        results.add_floors(floors(bundle, [judged], arguments.progress, cache))
+        new = floors(bundle, [judged], arguments.num_samples, arguments.progress, cache)
+        results.add_floors(new)
     return results.find_floors(identity)
 
 

@@ -134,7 +134,7 @@ def suite(arguments: Arguments) -> str:
         # Those of policies that are gone, too.
         pictures = sorted(group.out.glob("*.png"))
         links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
-        rows = [row for cell in run.cells(group.evaluation()) for row in cell.kept()]
+        rows = run.kept_rows(group.evaluation())
         parts += [f"## T = {group.num_steps}", table, provenance(rows)]
         parts += filter(None, [orderings(rows), gains(rows)])
         if histories := group.histories():

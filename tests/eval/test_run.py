@@ -279,8 +279,8 @@ def test_old_floors_are_completed_once(arguments, monkeypatch):
     run(one)
     path = one.out / "results.json"
     results = json.loads(path.read_text())
-    # As earlier releases wrote them: no halves, and rows without a score.
-    results["floors"] = [f for f in results["floors"] if f["floor"] != "real halves"]
+    # As earlier releases wrote them: no others, and rows without a score.
+    results["floors"] = [f for f in results["floors"] if f["floor"] != "real others"]
     for row in [*results["rows"], *results["floors"]]:
         row.pop("score", None), row.pop("score_std", None)
     path.write_text(json.dumps(results))
@@ -292,7 +292,7 @@ def test_old_floors_are_completed_once(arguments, monkeypatch):
 
     monkeypatch.setattr(eval.run, "floors", spy)
     table, _ = run(one)
-    assert calls == ["digits-judge"] and "| (real images, two halves) |" in table
+    assert calls == ["digits-judge"] and "| (real images, against others) |" in table
     run(one)
     assert calls == ["digits-judge"]
     table, _ = run(replace(one, metrics=True))
@@ -308,7 +308,7 @@ def test_the_metrics_table_ends_with_what_real_images_reach(arguments):
     named = [("heuristic", rows["rows"][0])]
     by_floor = {floor["floor"]: floor for floor in rows["floors"]}
     named.append(("(tokenizer's reconstructions)", by_floor["reconstruction"]))
-    named.append(("(real images, two halves)", by_floor["real halves"]))
+    named.append(("(real images, against others)", by_floor["real others"]))
     for line, (name, row) in zip(metrics, named, strict=False):
         kernel, error = 1000 * row["kernel_distance"], 1000 * row["kernel_distance_error"]
         shares = [f"{row[m]:.3f}" for m in ("precision", "recall", "density", "coverage")]
