@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -39,8 +40,16 @@ class Computation:
 def machine() -> dict[str, Any]:
     """What seconds depend on."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": cpu_name() or platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The model's name as Linux gives it, None where it does not."""
+    if not cpuinfo.is_file():
+        return None
+    lines = cpuinfo.read_text().splitlines()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), None)

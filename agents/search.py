@@ -96,6 +96,14 @@ class Result:
     trials: list[dict[str, Any]]
     """One row for each score: images so far, value, whether a candidate, and the table."""
 
+    @property
+    def updates(self) -> int:
+        """Gradient updates that were scored; of CMA-ES, points that it has moved to.
+
+        Candidates are the start and what each update gave; probes of a gradient are none.
+        """
+        return sum(trial["candidate"] for trial in self.trials) - 1
+
 
 def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
     """Spend the budget, or what is left of it.

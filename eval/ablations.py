@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from eval.laboratory import Laboratory, Setting
 from eval.rows import Row, find, stamp
 from eval.studies import CLAIMS, STUDIES
-from eval.tables import provenance
+from eval.tables import markdown_line, mean_and_spread, provenance
 from eval.verdicts import verdict
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
@@ -119,10 +118,8 @@ def table(rows: Sequence[Row]) -> str:
     for label in dict.fromkeys(row["label"] for row in rows):
         found = [row for row in rows if row["label"] == label]
         values = [row["frechet_distance"] for row in found]
-        spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
         seeds = ", ".join(str(row["seed"]) for row in found)
-        cells = [label, f"{np.mean(values):.2f}{spread}", seeds, _cost(found)]
-        lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
+        lines.append(markdown_line([label, mean_and_spread(values), seeds, _cost(found)]))
     return "\n".join(lines)
 
 

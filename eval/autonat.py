@@ -12,7 +12,6 @@ import torch
 
 from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
-from eval.cost import updates
 from eval.evaluate import check_numbers
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.command_line import parse
@@ -113,7 +112,7 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
         )
         mask_ratio, value = greedy_search(objective, mask_ratio)
         images += found.images + len(objective.trials) * arguments.evaluation_samples
-        num_updates += updates(found.trials)
+        num_updates += found.updates
         trained |= objective.trials.keys()
         rows.append(
             {

@@ -1,8 +1,5 @@
 """What AutoNAT's searches cost, in one unit for training and generation."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 TRAINING = 3
 """Row-passes of a row in training: forward, and backward at twice that."""
 
@@ -23,17 +20,3 @@ def row_passes(trained_rows: int, images: int, num_steps: int) -> int:
         252
     """
     return TRAINING * trained_rows + images * 2 * (num_steps - 1)
-
-
-def updates(trials: Sequence[Mapping[str, Any]]) -> int:
-    """Gradient updates that a search has scored; of CMA-ES, points that it has moved to.
-
-    Args:
-        trials: of `agents.search.Result`. Its candidates are the start and what each update gave;
-            the probes of a gradient in between are none.
-
-    Example:
-        >>> updates([{"candidate": is_one} for is_one in (True, False, False, True, False)])
-        1
-    """
-    return sum(trial["candidate"] for trial in trials) - 1

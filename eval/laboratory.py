@@ -10,7 +10,7 @@ from typing import Any, Literal
 from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
 from eval import autonat
-from eval.cost import row_passes, updates
+from eval.cost import row_passes
 from eval.evaluate import check_numbers, evaluate
 from eval.judges import bundle_judge
 from eval.references import Reference, reference
@@ -164,7 +164,7 @@ class Laboratory:
             finite_differences=FiniteDifferencesConfig(**changes),
         )
         found = search.search(asked, model)
-        return found.best, {"images": found.images, "updates": updates(found.trials)}
+        return found.best, {"images": found.images, "updates": found.updates}
 
     def distance(self, model: Bundle, schedule: Schedule) -> float:
         """FD under the bundle's judge, on random numbers that no search has seen."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
+from eval.tables import markdown_line, mean_and_spread
 
 History = Sequence[Mapping[str, float]]
 """Of a run's results.json: trajectories and frechet_distance of each evaluation."""
@@ -63,7 +63,13 @@ def learning_speed_table(histories: Mapping[str, Sequence[History]], share: floa
     ]
     for name, seeds in histories.items():
         found = [n for history in seeds if (n := images_to_gain(history, share)) is not None]
-        mean = f"{np.mean(found):.0f}" if found else ""
-        spread = f" ± {np.std(found, ddof=1):.0f}" if len(found) > 1 else ""
-        lines.append(f"| {name} | {mean}{spread} | {len(found)} of {len(seeds)} |")
-    return "\n".join(lines)
+        images = mean_and_spread(found, digits=0) if found else ""
+        lines.append(markdown_line([name, images, f"{len(found)} of {len(seeds)}"]))
+    spacing = max(
+        after["trajectories"] - before["trajectories"]
+        for seeds in histories.values()
+        for history in seeds
+        for before, after in pairwise(history)
+    )
+    note = f"FD on straight lines between evaluations, which are up to {spacing} images apart."
+    return "\n".join([*lines, "", note])

@@ -51,19 +51,19 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
             policy,
             str(num_steps),
             f"{judge}, N = {num_samples}",
-            _mean_and_spread(distances),
+            mean_and_spread(distances),
             change,
             str(len(group)),
             f"{100 * np.mean([row['class_accuracy'] for row in group]):.1f} %",
             f"{np.mean([row['seconds'] for row in group]):.1f}",
             f"{np.mean([row['images_per_second'] for row in group]):.0f}",
         ]
-        lines.append(_line(cells))
+        lines.append(markdown_line(cells))
     for row in floors:
         count = "" if row["num_samples"] is None else f", N = {row['num_samples']}"
         distance = f"{row['frechet_distance']:.2f}"
         judge = f"{row['judge']}{count}"
-        lines.append(_line([FLOORS[row["floor"]], "", judge, distance, "", "", "", "", ""]))
+        lines.append(markdown_line([FLOORS[row["floor"]], "", judge, distance, "", "", "", "", ""]))
     references = dict.fromkeys(
         f"{row['judge']}, {row['reference']}" for row in rows if "reference" in row
     )
@@ -103,10 +103,10 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     measured = [row for row in rows if _is_measured(row)]
     for ((judge, num_samples, num_steps), policy), group in _grouped(measured).items():
         setting = f"{judge}, N = {num_samples}"
-        lines.append(_line([policy, str(num_steps), setting, *_metric_cells(group)]))
+        lines.append(markdown_line([policy, str(num_steps), setting, *_metric_cells(group)]))
     for row in filter(_is_measured, floors):
         setting = f"{row['judge']}, N = {row['num_samples']}"
-        lines.append(_line([FLOORS[row["floor"]], "", setting, *_metric_cells([row])]))
+        lines.append(markdown_line([FLOORS[row["floor"]], "", setting, *_metric_cells([row])]))
     real = sorted({row["num_real"] for row in measured if "num_real" in row})
     note = (
         f"Against {', '.join(map(str, real)) or 'no'} real images. Precision and density: do the "
@@ -167,7 +167,7 @@ def _metric_cells(group: Sequence[Row]) -> list[str]:
     def cell(name: str, digits: int, scale: float = 1.0) -> str:
         if not all(name in row for row in group):
             return ""
-        return _mean_and_spread([scale * row[name] for row in group], digits)
+        return mean_and_spread([scale * row[name] for row in group], digits)
 
     kernel = cell("kernel_distance", 2, 1000)
     if kernel and len(group) == 1:
@@ -176,10 +176,17 @@ def _metric_cells(group: Sequence[Row]) -> list[str]:
     return [*shares, kernel, cell("score", 2)]
 
 
-def _mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean, and sample standard deviation of several values.
+
+    Example:
+        >>> mean_and_spread([1.0, 2.0])
+        '1.50 ± 0.71'
+    """
     mean = f"{np.mean(values):.{digits}f}"
     return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"

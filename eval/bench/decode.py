@@ -14,7 +14,7 @@ from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
 from eval.bench.memory import peak_memory
 from eval.bench.report import Row, Section
 from eval.bench.subjects import PAPER_SMALL, subject
-from eval.timing import Phases, Spread, interleaved
+from eval.bench.timing import Phases, Spread, interleaved
 from nat_env.bundle import resolve_dtype
 from nat_env.models.uvit import UViTConfig
 

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from agents.vec_env import GymnasiumVecEnv
 from eval.bench.report import Section
-from eval.timing import Spread, interleaved
+from eval.bench.timing import Spread, interleaved
 from nat_env.bundle import load_bundle
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward

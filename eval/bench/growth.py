@@ -13,7 +13,7 @@ from eval.bench.loops import Contestant, Setting
 from eval.bench.memory import peak_memory
 from eval.bench.report import Row, Section
 from eval.bench.subjects import square_grid
-from eval.timing import Spread, interleaved
+from eval.bench.timing import Spread, interleaved
 from nat_env.models.uvit import UViTConfig
 
 SMALL = UViTConfig(codebook_size=256, num_tokens=49, num_classes=10)

@@ -1,21 +1,12 @@
 """What the machine can do at best, which is what speeds are to be compared with."""
 
 import time
-from pathlib import Path
 
 import torch
 
 from agents.computation import machine
 from eval.bench.arithmetic import least_seconds
 from eval.bench.report import Row
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The model's name as Linux gives it, None where it does not."""
-    if not cpuinfo.is_file():
-        return None
-    lines = cpuinfo.read_text().splitlines()
-    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), None)
 
 
 def ceilings(sizes: tuple[int, ...], copied_mb: int, repeats: int) -> Row:
@@ -31,7 +22,6 @@ def ceilings(sizes: tuple[int, ...], copied_mb: int, repeats: int) -> Row:
         and `copy_gb_per_second` (bytes read plus bytes written).
     """
     about = machine()
-    about["processor"] = cpu_name() or about["processor"]
     for dtype in (torch.float32, torch.bfloat16):
         best = max(2 * n**3 / least_seconds((1, n, n, n), dtype, repeats) for n in sizes)
         about[f"{str(dtype).removeprefix('torch.')}_gflops"] = best / 1e9

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eval.timing import Spread
+from eval.bench.timing import Spread
 
 Row = dict[str, Any]
 """Texts, numbers and `Spread`s by column; `_share` at a name's end: a part of one."""

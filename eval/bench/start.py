@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 
 from eval.bench.report import Row, Section
-from eval.timing import Spread, interleaved
+from eval.bench.timing import Spread, interleaved
 from nat_env.bundle import load_bundle
 
 NOT_AT_START = ("diffusers", "transformers")

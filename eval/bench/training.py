@@ -16,7 +16,7 @@ from agents.config import PRESETS, TrainConfig
 from agents.train import Training
 from eval.bench.memory import peak_memory
 from eval.bench.report import Row, Section
-from eval.timing import Phases, Spread, interleaved
+from eval.bench.timing import Phases, Spread, interleaved
 
 LEARNERS = ("nat-train's PPO", "stock PPO, MultiInputPolicy", "stock PPO, pooled features")
 PHASES = ("nat", "tokenizer", "rollout", "policy", "discriminator")

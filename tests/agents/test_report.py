@@ -18,6 +18,7 @@ from agents.algorithms import ALGORITHMS
 from agents.charts import layout
 from agents.checkpoint import load_about, load_policy
 from agents.command import training_command
+from agents.computation import cpu_name
 from agents.config import PRESETS, TrainConfig
 from agents.evaluation import EVALUATION_SEED
 from agents.train import Training, main
@@ -218,3 +219,10 @@ def test_help_lists_the_learners_and_the_folder_is_asked_for(monkeypatch, capsys
     with pytest.raises(SystemExit):
         main()
     assert "--out" in capsys.readouterr().err
+
+
+def test_the_processors_name_is_read(tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: Some CPU: fast\nmodel name\t: other\n")
+    assert cpu_name(path) == "Some CPU: fast"
+    assert cpu_name(tmp_path / "none") is None

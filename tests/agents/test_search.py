@@ -238,6 +238,7 @@ def test_a_search_counts_its_images_keeps_the_best_and_resumes(
     candidates = [t for t in whole.trials if t["candidate"]]
     lowest = min(candidates, key=lambda t: t["value"])
     assert whole.value == lowest["value"] and len(candidates) > 2
+    assert whole.updates == len(candidates) - 1
     stored = Schedule.load(tmp_path / "whole" / "schedule.json")
     assert torch.equal(stored.table, torch.tensor(lowest["table"]))
 

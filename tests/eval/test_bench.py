@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-import eval.timing
+import eval.bench.timing
 from eval.bench.arithmetic import MultiplyAdds
 from eval.bench.decode import compared, nat_products
 from eval.bench.growth import ScaleOptions, exponents, growth_exponent
 from eval.bench.loops import PHASES, Contestant, Setting, loop
-from eval.bench.machine import cpu_name
 from eval.bench.memory import peak_memory
 from eval.bench.peer import authors_generate, authors_step
 from eval.bench.report import Section
 from eval.bench.run import Arguments
 from eval.bench.subjects import RandomBundle, untrained_network
 from eval.bench.targets import targets
+from eval.bench.timing import Phases, Spread, interleaved
 from eval.bench.training import LEARNERS, Rounds, TrainOptions, configuration
-from eval.timing import Phases, Spread, interleaved
 from nat_env.decoding import decode_step
 from nat_env.models.uvit import NATOutput, UViTConfig
 from nat_env.schedules import heuristic_schedule
@@ -110,7 +109,7 @@ def test_a_phase_in_another_is_not_counted_twice(monkeypatch):
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr(eval.timing.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(eval.bench.timing.time, "perf_counter", lambda: now)
     phases = Phases()
     inner = phases.timed("inner", takes)
 
@@ -136,7 +135,7 @@ def test_contestants_go_by_turns_and_warm_up_first(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(eval.timing.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(eval.bench.timing.time, "perf_counter", lambda: now)
     seconds = interleaved({"a": contestant("a", 1), "b": contestant("b", 10)}, repeats=2)
     assert calls == ["a", "b"] * 3
     assert seconds == {"a": [3, 5], "b": [40, 60]}
@@ -259,13 +258,6 @@ def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner,
     assert any(not torch.equal(v, after[k]) for k, v in before.items())
     judged = rounds.env.model.discriminator.state_dict()
     assert any(not torch.equal(v, judged[k]) for k, v in heads.items())
-
-
-def test_the_processors_name_is_read(tmp_path):
-    path = tmp_path / "cpuinfo"
-    path.write_text("processor\t: 0\nmodel name\t: Some CPU: fast\nmodel name\t: other\n")
-    assert cpu_name(path) == "Some CPU: fast"
-    assert cpu_name(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(

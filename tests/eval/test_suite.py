@@ -87,7 +87,7 @@ def rows_of(values, quantity="frechet_distance"):
     ]
 
 
-def test_orderings_are_by_means_under_each_judge_and_over_seeds_that_all_have():
+def test_orderings_are_judged_under_each_judge_on_the_seeds_that_all_have():
     rows = rows_of(
         {"heuristic": (0.8, 0.6), "not-adaptive": (0.4, 0.7), "adaptive": (0.5, 0.4, 9.0)}
     )
@@ -95,9 +95,9 @@ def test_orderings_are_by_means_under_each_judge_and_over_seeds_that_all_have():
     first, second = orderings(rows).splitlines()
     assert first == (
         "- AdaNAT Table 5, frechet distance, a: adaptive (0.45) < not-adaptive (0.55) "
-        "< heuristic (0.7) **holds**, in 0 of 2 seeds"
+        "< heuristic (0.7) **is unclear**, in 0 of 2 seeds, apart by 0.1 ± 0.2, 0.15 ± 0.25"
     )
-    assert ", b: " in second and second.endswith("**does NOT hold**, in 0 of 2 seeds")
+    assert ", b: " in second and "**does NOT hold**, in 0 of 2 seeds" in second
     assert orderings([row for row in rows if row["policy"] != "adaptive"]) == ""
 
 
@@ -106,7 +106,7 @@ def test_orderings_of_the_papers_tables():
     table_5 = {"heuristic": (7.65,), "not-adaptive": (5.40,), "adaptive": (4.54,)}
     appendix_b = {"adaptive-frechet": (55.4,), "not-adaptive-frechet": (2.56,)}
     appendix_d = {"autonat": (2.68,), "not-adaptive-frechet": (2.56,), "adaptive": (2.86,)}
-    table_6a = {"heuristic": (8.40,), "autonat": (5.73,)}
+    table_6a = {"heuristic": (8.40,), "autonat": (5.21,)}
     found = [orderings(rows_of(v)) for v in (table_5, appendix_b, appendix_d, table_6a)]
     assert [text.count("holds") for text in found] == [1, 1, 1, 1]
     assert "NOT" not in "".join(found)
