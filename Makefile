@@ -61,6 +61,8 @@ $(VENV)/bin/pip:
 	@echo "==> Creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
 
+comma := ,
+
 define install
 	@echo "==> Installing nat-env[$(1)] into $(VENV); the first time takes a minute or more"
 	@$(RUN) -m pip install -qq -e '.[$(1)]'
@@ -68,7 +70,7 @@ define install
 endef
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/pip
-	$(call install,eval)
+	$(call install,eval$(comma)pretrain)
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/pip
 	$(call install,test)

@@ -19,7 +19,7 @@ def wandb_module(config: TrainConfig) -> Any:
     except ImportError as error:
         raise ValueError(
             f"wandb: got the project {config.wandb!r}, allowed is None without the package "
-            f"({error}); pip install 'nat-env[wandb]'"
+            f"({error}); install the extra `wandb`: pip install -e '.[wandb]'"
         ) from None
 
 

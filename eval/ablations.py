@@ -56,11 +56,13 @@ def report(arguments: Arguments) -> str:
     Raises:
         ValueError: an argument that is not allowed, or a folder that cannot be written or holds
             other ablations.
+        ImportError: scikit-learn, which has the digits, is not installed.
     """
-    require_writable_folder(arguments.out)
-    setting, path = _setting(arguments), arguments.out / RESULTS
-    rows = _measured(path, setting)
     laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
+    setting = _setting(arguments) | {"fingerprint": laboratories[0].bundle.fingerprint}
+    require_writable_folder(arguments.out)
+    path = arguments.out / RESULTS
+    rows = _measured(path, setting)
     for name in arguments.studies or STUDIES:
         for lab in laboratories:
             print(f"{name}, seed {lab.seed}", flush=True)
@@ -109,17 +111,19 @@ def table(rows: Sequence[Row]) -> str:
 
     Example:
         >>> row = {"label": "a", "frechet_distance": 1.0, "seed": 0, "cost": {"images": 5}}
+        >>> row |= {"note": "x"}
         >>> print(table([row, row | {"frechet_distance": 2.0, "seed": 1, "cost": {"images": 6}}]))
-        | | FD | seeds | cost |
-        | --- | ---: | --- | --- |
-        | a | 1.50 ± 0.71 | 0, 1 | 5 to 6 images |
+        | | FD | seeds | cost | |
+        | --- | ---: | --- | --- | --- |
+        | a | 1.50 ± 0.71 | 0, 1 | 5 to 6 images | x |
     """
-    lines = ["| | FD | seeds | cost |", "| --- | ---: | --- | --- |"]
+    lines = ["| | FD | seeds | cost | |", "| --- | ---: | --- | --- | --- |"]
     for label in dict.fromkeys(row["label"] for row in rows):
         found = [row for row in rows if row["label"] == label]
         values = [row["frechet_distance"] for row in found]
         seeds = ", ".join(str(row["seed"]) for row in found)
-        lines.append(markdown_line([label, mean_and_spread(values), seeds, _cost(found)]))
+        notes = ", ".join(dict.fromkeys(row["note"] for row in found if row["note"]))
+        lines.append(markdown_line([label, mean_and_spread(values), seeds, _cost(found), notes]))
     return "\n".join(lines)
 
 
@@ -164,7 +168,7 @@ def main() -> None:
         arguments = parse(Arguments, "python -m eval.ablations")
         torch.set_num_threads(arguments.threads)
         text = report(arguments)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise SystemExit(f"eval.ablations: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("eval.ablations: interrupted; the same command goes on") from None

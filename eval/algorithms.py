@@ -105,7 +105,8 @@ def compare(arguments: Arguments) -> str:
 def _draw(group: Group) -> None:
     """The learning curves, and the heuristic on the samples that these were measured on."""
     arguments, num_steps = group.arguments, group.num_steps
-    bundle, num_samples = load_bundle(arguments.bundle), arguments.preset.eval_samples
+    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    num_samples = arguments.preset.eval_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
     level = evaluate(bundle, heuristic, num_steps, num_samples).frechet_distance
     about = f"{bundle.name}, T = {num_steps}, {bundle.judge_name}, N = {num_samples}"

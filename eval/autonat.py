@@ -87,13 +87,14 @@ def alternate(arguments: Arguments) -> list[dict[str, Any]]:
     Raises:
         ValueError: an argument that is not allowed, or a folder that cannot be written or holds
             another alternation.
+        ImportError: see `proxies`.
     """
     bundle = load_bundle(arguments.bundle)
     for name in ("num_samples", "evaluation_samples"):
         check_rank(bundle.judge_name, bundle.statistics, getattr(arguments, name), name)
+    models = proxies(arguments, bundle)
     require_writable_folder(arguments.out)
     _claim(arguments, bundle)
-    models = proxies(arguments, bundle)
     mask_ratio, initialisation = arguments.start, "heuristic"
     rows: list[dict[str, Any]] = []
     images, num_updates, trained = 0, 0, set[str]()
@@ -137,6 +138,7 @@ def proxies(arguments: Arguments, bundle: Bundle) -> Proxies:
 
     Raises:
         ValueError: the data set is not where it is looked for.
+        ImportError: scikit-learn, which has the digits, is not installed.
     """
     data = digits() if arguments.bundle == "digits" else fashion_mnist(arguments.data)
     ids = encode_all(bundle.tokenizer, data.train_images)
@@ -181,7 +183,7 @@ def main() -> None:
         arguments = parse(Arguments, "python -m eval.autonat")
         torch.set_num_threads(arguments.threads)
         rows = alternate(arguments)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise SystemExit(f"eval.autonat: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("eval.autonat: interrupted; the same command goes on") from None

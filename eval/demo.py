@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from agents.checkpoint import CONFIG
+from agents.computation import Computation
 from agents.config import PRESETS
 from agents.train import Training
 from eval import run
@@ -18,7 +19,7 @@ from nat_env.files import write_text
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Computation):
     """Train an adaptive decoding policy, compare it with the papers' schedule, and show it.
 
     Called again, it goes on where it stopped, and only reports what is finished.
@@ -33,8 +34,6 @@ class Arguments:
     num_samples: int = 2500
     """N, images of the evaluation."""
     seed: int = 0
-    threads: int = 2
-    """Torch threads."""
 
 
 def demo(arguments: Arguments) -> None:
@@ -48,6 +47,8 @@ def demo(arguments: Arguments) -> None:
         trajectories=budget if arguments.trajectories is None else arguments.trajectories,
         seed=arguments.seed,
         resume=(run_folder / CONFIG).is_file(),
+        dtype=arguments.dtype,
+        device=arguments.device,
         threads=arguments.threads,
     )
     evaluation = run.Arguments(
@@ -55,7 +56,7 @@ def demo(arguments: Arguments) -> None:
         out=arguments.out,
         num_steps=config.num_steps,
         num_samples=arguments.num_samples,
-        threads=arguments.threads,
+        **arguments.computation(),
     )
     bundle = load_bundle(config.bundle)
     print(
@@ -96,9 +97,9 @@ def _report(arguments: Arguments, table: str, pictures: list[Path], seconds: flo
 
 def main() -> None:
     """Entry point."""
-    arguments = parse(Arguments, "demo")
-    torch.set_num_threads(arguments.threads)
     try:
+        arguments = parse(Arguments, "demo")
+        torch.set_num_threads(arguments.threads)
         demo(arguments)
     except ValueError as error:
         raise SystemExit(f"demo: {error}") from None

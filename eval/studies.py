@@ -19,6 +19,8 @@ class Line:
     label: str
     frechet_distance: float
     cost: Cost = field(default_factory=dict)
+    note: str = ""
+    """What a reader has to know before comparing."""
 
 
 def mask_ratios(lab: Laboratory) -> Iterator[Line]:
@@ -40,9 +42,9 @@ def contributions(lab: Laboratory) -> Iterator[Line]:
         model = lab.proxies.trained(mask_ratio)
         found, cost = lab.searched(model, f"{training}_T{num_steps}", num_steps)
         distance = lab.distance(model, found)
-        yield Line(f"{training} training, optimised generation", distance, cost)
+        yield Line(f"{training} training, optimised generation", distance, cost, mask_ratio)
         plain = lab.distance(model, heuristic_schedule(num_steps))
-        yield Line(f"{training} training, heuristic generation", plain)
+        yield Line(f"{training} training, heuristic generation", plain, note=mask_ratio)
 
 
 def convergence(lab: Laboratory) -> Iterator[Line]:
@@ -73,7 +75,8 @@ def alternating_or_concurrent(lab: Laboratory) -> Iterator[Line]:
     for factor, label in ((1, "the same cost"), (2, "twice the cost")):
         found = concurrent(lab, factor * alternating.cost["row-passes"])
         model = lab.proxies.trained(found.mask_ratio.name)
-        yield Line(f"concurrent, {label}", lab.distance(model, found.schedule), found.cost)
+        distance = lab.distance(model, found.schedule)
+        yield Line(f"concurrent, {label}", distance, found.cost, found.mask_ratio.name)
 
 
 def transfer(lab: Laboratory) -> Iterator[Line]:
@@ -112,7 +115,8 @@ def leave_one_out(lab: Laboratory) -> Iterator[Line]:
     num_steps = setting.num_steps
     model = lab.proxies.trained(lab.best_mask_ratio)
     found, cost = lab.searched(model, f"optimised_T{num_steps}", num_steps)
-    yield Line("all four", lab.distance(model, found), cost)
+    all_four = lab.distance(model, found)
+    yield Line("all four", all_four, cost)
     for column, name in enumerate(COLUMNS):
         rates = list(FiniteDifferencesConfig().learning_rates)
         rates[column] = 0.0
@@ -125,7 +129,9 @@ def leave_one_out(lab: Laboratory) -> Iterator[Line]:
             images=scores * setting.num_samples,
             learning_rates=tuple(rates),
         )
-        yield Line(f"without {name}", lab.distance(model, found), spent)
+        distance = lab.distance(model, found)
+        note = "the same images as with all four" if distance == all_four else ""
+        yield Line(f"without {name}", distance, spent, note)
 
 
 def initialisations(lab: Laboratory) -> Iterator[Line]:
@@ -215,4 +221,4 @@ def _after(lab: Laboratory, turn: int, label: str) -> Line:
         lab.proxies.trained(row["mask_ratio"]), Schedule(torch.tensor(row["schedule"]))
     )
     cost = lab.cost(row["proxy_trainings"], row["images"])
-    return Line(label, distance, {**cost, "updates": row["updates"]})
+    return Line(label, distance, {**cost, "updates": row["updates"]}, row["mask_ratio"])

@@ -73,7 +73,7 @@ def schedule_search(about: str, name: str) -> Method:
                 num_steps=trial.num_steps,
                 images=trial.arguments.budget,
                 seed=trial.seed,
-                threads=trial.arguments.threads,
+                **trial.arguments.computation(),
             )
         )
 

@@ -120,14 +120,15 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
 
 
 def provenance(rows: Sequence[Row]) -> str:
-    """When, where, with which seeds and by which commands rows were computed.
+    """When, where, with which seeds, code and commands rows were computed.
 
     Example:
         >>> machine = {"processor": "x86_64", "cpu_count": 2, "torch_threads": 1, "torch": "2.9"}
         >>> row = {"machine": machine, "date": "2026-11-25T02:00:00", "seed": 0, "command": "a b"}
+        >>> row |= {"dtype": "float32", "commit": "abc"}
         >>> print(provenance([row, row | {"seed": 1}]))
-        Evaluated on 2026-11-25 with seeds 0, 1.
-        Machine: x86_64, 2 processors, 1 torch threads, torch 2.9.
+        Evaluated on 2026-11-25 with seeds 0, 1, commit abc.
+        Machine: x86_64, 2 processors, 1 torch threads, torch 2.9; transformer in float32.
         Command: `a b`.
     """
     days = sorted({row["date"][:10] for row in rows})
@@ -138,11 +139,14 @@ def provenance(rows: Sequence[Row]) -> str:
         )
         for row in rows
     )
+    dtypes = ", ".join(sorted({row["dtype"] for row in rows if "dtype" in row}))
+    commits = ", ".join(sorted({row["commit"] for row in rows if row.get("commit")}))
     commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
     return "\n".join(
         [
-            f"Evaluated on {' to '.join(dict.fromkeys([days[0], days[-1]]))} with seeds {seeds}.",
-            f"Machine: {'; '.join(machines)}.",
+            f"Evaluated on {' to '.join(dict.fromkeys([days[0], days[-1]]))} with seeds {seeds}"
+            + (f", commit {commits}." if commits else "."),
+            f"Machine: {'; '.join(machines)}" + (f"; transformer in {dtypes}." if dtypes else "."),
             f"Command: {'; '.join(commands)}.",
         ]
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 import tyro
 
 from agents.checkpoint import CONFIG
-from agents.computation import machine
+from agents.computation import Computation, machine
 from agents.config import PRESETS, TrainConfig
 from agents.train import Training
 from eval import run
@@ -25,7 +25,7 @@ DONE = "done.json"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Computation):
     """Options of a command that trains or searches from scratch and compares what comes out."""
 
     out: Path
@@ -41,8 +41,6 @@ class Comparison:
     """N, images of an evaluation."""
     second_judge: bool = True
     """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
     progress: Annotated[bool, tyro.conf.Suppress] = True
 
     def __post_init__(self) -> None:
@@ -51,16 +49,16 @@ class Comparison:
         Raises:
             ValueError: a bundle without a preset, no seed, or a number out of its range.
         """
+        super().__post_init__()
         if self.bundle not in PRESETS or self.bundle == "paper":
             allowed = sorted(PRESETS.keys() - {"paper"})
             raise ValueError(f"bundle: got {self.bundle!r}, allowed are {allowed}")
         if not self.seeds:
             raise ValueError("seeds: got none, allowed is at least one")
-        for name in ("images", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}: got {value}, allowed is >= 1")
+        if self.images is not None and self.images < 1:
+            raise ValueError(f"images: got {self.images}, allowed is >= 1")
         for seed in self.seeds:
-            check_numbers(self.num_samples, seed, batch_size=1)
+            check_numbers(self.num_samples, seed, self.batch_size)
 
     @property
     def preset(self) -> TrainConfig:
@@ -121,6 +119,8 @@ def training_config(trial: Trial, **changes: Any) -> TrainConfig:
         num_steps=trial.num_steps,
         trajectories=trial.arguments.budget,
         seed=trial.seed,
+        dtype=trial.arguments.dtype,
+        device=trial.arguments.device,
         threads=trial.arguments.threads,
         resume=(trial.folder / CONFIG).is_file(),
         **changes,
@@ -203,8 +203,8 @@ class Group:
             bundle=arguments.bundle,
             second_judge=arguments.second_judge,
             kept_rows=True,
-            threads=arguments.threads,
             progress=arguments.progress,
+            **arguments.computation(),
             **self.options,
         )
 

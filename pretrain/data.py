@@ -119,8 +119,17 @@ def fashion_mnist(folder: Path | None = None) -> LabelledImages:
 
 
 def digits() -> LabelledImages:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8; every fifth is for testing."""
-    from sklearn.datasets import load_digits
+    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8; every fifth is for testing.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "scikit-learn has the digits; the extra `pretrain`: pip install -e '.[pretrain]'"
+        ) from error
 
     pixels, targets = load_digits(return_X_y=True)  # [n, 64] in 0 .. 16, [n]
     images = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).view(-1, 1, 8, 8)

@@ -146,7 +146,7 @@ def main() -> None:
         make_bundle(data, config, arguments.work / data.name, arguments.out)
         train = ["nat-train", "fashion", "--bundle", str(arguments.out), "--out", "runs/mine"]
         print(f"next, a policy for it: {shlex.join(train)}")
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise SystemExit(f"nat-pretrain: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("nat-pretrain: interrupted; the same command goes on") from None

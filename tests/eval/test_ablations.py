@@ -98,6 +98,14 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
         assert rows["table-6e", f"without {name}"]["cost"] == {"images": images[name], "updates": 1}
     assert list(images.values()) == [238, 204, 238, 204]
     assert rows["table-6e", "all four"]["cost"] == {"images": 272, "updates": 1}
+    for name in COLUMNS:
+        same = found["table-6e", f"without {name}"] == found["table-6e", "all four"]
+        assert rows["table-6e", f"without {name}"]["note"].startswith("the same images") == same
+    ratios = {
+        rows["table-6a", f"{how} training, heuristic generation"]["note"]
+        for how in ("optimised", "arccos")
+    }
+    assert ratios == {lab.best_mask_ratio, "arccos"}
 
     monkeypatch.setattr(eval.laboratory, "evaluate", None)
     monkeypatch.setattr(pretrain.strategy, "generate", None)
@@ -207,9 +215,9 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     ]
     lines = [line for line in text.splitlines() if line.startswith("| line")]
     assert lines == [
-        "| line of table-2 | 2.00 | 0 | |",
-        "| line of table-6b | 8.00 ± 1.41 | 0, 2 | |",
-        "| line of table-6e | 1.50 ± 0.71 | 0, 1 | |",
+        "| line of table-2 | 2.00 | 0 | | |",
+        "| line of table-6b | 8.00 ± 1.41 | 0, 2 | | |",
+        "| line of table-6e | 1.50 ± 0.71 | 0, 1 | | |",
     ]
     before = rows_of(tmp_path)
     monkeypatch.setattr("sys.argv", ["again"])
