@@ -1,0 +1,69 @@
+"""README's examples and commands, as a reader would copy them."""
+
+import importlib
+import importlib.metadata
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_examples_run_one_after_the_other(capsys):
+    names = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    shorter = blocks[0].replace("model.learn(100 * ", "model.learn(9 * ")  # 8 are the warm-up
+    assert shorter != blocks[0]
+    before = "before = model.policy.actor.head.weight.clone()\n"
+    exec(shorter.replace("model.learn(", before + "model.learn("), names)
+    assert capsys.readouterr().out.count("accuracy_real") == 9
+    assert (names["model"].policy.actor.head.weight != names["before"]).any()
+
+    exec(blocks[1], names)
+    env = names["env"]
+    env.reset(seed=0)
+    for _ in range(env.num_steps):
+        _, rewards, terminated, _, _ = env.step(np.zeros((64, 4), np.float32))
+    assert terminated.all()
+    brightness = env.final_images.numpy().mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(rewards, brightness, rtol=1e-5)
+
+
+COMMANDS = re.findall(r"^\| `((?:nat-|python -m ).*?)` \|", README, re.MULTILINE)
+
+
+class Parsed(BaseException):
+    """The arguments were accepted; what comes next would take long."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_take_these_arguments(command, monkeypatch):
+    name, *arguments = shlex.split(command)
+    if name == "python":
+        module, *arguments = arguments[1:]
+    else:
+        (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
+        module = entry.module
+    program = importlib.import_module(module)
+    parser = "parse_preset" if hasattr(program, "parse_preset") else "parse"
+    parse = getattr(program, parser)
+
+    def stop(*args, **options):
+        parse(*args, **options)
+        raise Parsed
+
+    monkeypatch.setattr(program, parser, stop)
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    with pytest.raises(Parsed):
+        program.main()
+
+
+def test_the_list_of_commands_is_complete():
+    listed = {shlex.split(command)[0] for command in COMMANDS} - {"python"}
+    entries = importlib.metadata.entry_points(group="console_scripts")
+    installed = {entry.name for entry in entries if entry.name.startswith("nat-")}
+    assert installed - listed == {"nat-tune"}  # in the line of eval.algorithms
