@@ -64,6 +64,12 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     if config.algo != "ppo" and config.fresh_samples:
         raise ValueError(f"fresh_samples: got True, allowed with {config.algo} is False")
     algorithm = ALGORITHMS[config.algo]
+    transitions = config.trajectories_per_round * config.num_steps
+    if "batch_size" not in algorithm.refuses and config.batch_size > transitions:
+        raise ValueError(
+            f"batch_size: got {config.batch_size}, allowed is at most a round's {transitions} "
+            "transitions"
+        )
     # A configuration does not say which of its values were asked for: those of presets were not.
     for name in sorted(algorithm.refuses):
         value, of_presets = getattr(config, name), [getattr(p, name) for _, p in PRESETS.values()]
@@ -85,11 +91,12 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     options = algorithm.options(config)
     if algorithm.policy is AdaNATPolicy:
         options["policy_kwargs"]["grid"] = bundle.grid
+    _check_algo_options(config)
     options |= config.algo_options
     learner: Any = algorithm.learner
     try:
         model = learner(algorithm.policy, env, seed=config.seed, device=config.device, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"algo_options: got {dict(config.algo_options)} ({error})") from None
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps
@@ -101,7 +108,8 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
 def live_policy(config: TrainConfig, model: BaseAlgorithm, action_map: ActionMap) -> TrainedPolicy:
     """What `model` has learned so far, as it is used after training."""
     if isinstance(model.policy, AdaNATPolicy):
-        return LearnedPolicy(model.policy.actor, action_map, model.policy.action_std)
+        std = model.policy.action_std
+        return LearnedPolicy(model.policy.actor, action_map, std, config.num_steps)
     return PredictedPolicy(model.policy, action_map, config.num_steps)
 
 
@@ -116,7 +124,8 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
         actor = AdaNATNetwork(
             bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive
         )
-        return LearnedPolicy(actor.to(bundle.device), action_map, config.action_std)
+        actor = actor.to(bundle.device)
+        return LearnedPolicy(actor, action_map, config.action_std, config.num_steps)
     assert isinstance(algorithm.policy, str)
     space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
     box = spaces.Box(-1, 1, (4,), np.float32)
@@ -125,6 +134,24 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     rate = () if algorithm.learner is ARS else (lambda _: 0.0,)
     policy = policy_class(space, box, *rate, **of_policy).to(bundle.device)
     return PredictedPolicy(policy, action_map, config.num_steps)
+
+
+_OF_THE_ROUND = frozenset(
+    {
+        "n_steps", "train_freq", "learning_starts", "n_delta", "n_eval_episodes",
+        "gamma", "gae_lambda", "policy_kwargs", "use_sde", "rollout_buffer_kwargs",
+    }
+)  # fmt: skip
+"""Options that the environment, the discriminator's rhythm, resuming or loading depend on."""
+
+
+def _check_algo_options(config: TrainConfig) -> None:
+    fixed = sorted(_OF_THE_ROUND & config.algo_options.keys())
+    if fixed:
+        raise ValueError(
+            f"algo_options: got {', '.join(fixed)}, which follow from the round: whole episodes "
+            "without discount, see --num-steps, --num-envs and --trajectories-per-round"
+        )
 
 
 def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:
@@ -239,7 +266,8 @@ _PPO_ALONE = frozenset(
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}
-_ARS_REFUSES = _ON_POLICY_REFUSES | {"hidden_size", "action_std"}
+_A2C_REFUSES = _ON_POLICY_REFUSES | {"batch_size"}
+_ARS_REFUSES = _A2C_REFUSES | {"hidden_size", "action_std"}
 
 ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
@@ -254,7 +282,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(
         "A2C",
         waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy, tuning.A2C,
-        refuses=_ON_POLICY_REFUSES,
+        refuses=_A2C_REFUSES,
     ),
     "trpo": Algorithm(
         "trust-region policy optimisation",

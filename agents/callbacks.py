@@ -206,7 +206,7 @@ class RoundCallback(BaseCallback):
                 self.logger.record(f"{name}/step{step}_std", float(physical[:, column].std()))
 
     def _evaluate(self) -> None:
-        """FD of the policy's mean action on fixed seeds; keeps the best policy."""
+        """FD of the learned policy on fixed seeds; keeps the best one."""
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)

@@ -22,14 +22,29 @@ RESIDUAL = "residual.json"
 
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
-    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file.
-
-    The bundle is named so that the run is understood in other working directories, too.
-    """
+    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
     schedule = residual_schedule(config.residual, config.num_steps)
     if schedule is not None and config.residual != "heuristic":
         schedule.save(folder / RESIDUAL)
-    write_config(folder, replace(config, bundle=bundle_spec(config.bundle)), bundle.fingerprint)
+    write_config(folder, _settled(config, bundle), bundle.fingerprint)
+
+
+def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
+    """What is understood in another working directory and on another machine, too."""
+    discriminator = config.discriminator
+    return replace(
+        config,
+        bundle=bundle_spec(config.bundle),
+        dtype=bundle.dtype,
+        real_folder=_absolute(config.real_folder),
+        reward_path=_absolute(config.reward_path),
+        discriminator=replace(discriminator, trunk_path=_absolute(discriminator.trunk_path)),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that is there as an absolute one; anything else may be a hub id."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def write_config(folder: Path, config: TrainConfig, fingerprint: str) -> None:
@@ -78,7 +93,7 @@ def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     stored = _read_config(folder)
     if stored["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    now = json.loads(json.dumps(config.as_json()))
+    now = json.loads(json.dumps(_settled(config, bundle).as_json()))
     del now["bundle"]  # that is what the fingerprint tells
     changed = [key for key, value in now.items() if stored["config"].get(key) != value]
     if changed:

@@ -52,9 +52,7 @@ def cma_points(
         "randn": random.randn,
         "seed": np.nan,  # leaves numpy's global generator alone
         "verbose": -9,
-        # Values are noisy and the budget decides: it never stops by itself.
-        "tolfun": 0, "tolx": 0, "tolfunhist": 0, "tolstagnation": np.inf, "tolflatfitness": np.inf,
-    }  # fmt: skip
+    }
     if population is not None:
         options["popsize"] = population
     yield np.zeros(size)

@@ -1,5 +1,6 @@
 """What a training is made of, and the presets of `nat-train`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class TrainConfig:
     """Learner: ppo (AdaNAT's), stock-ppo, a2c, trpo, recurrent-ppo, sac, td3, tqc, crossq or ars.
     All but ppo see one pooled vector, and have defaults of their own in place of some options
     below, which they refuse."""
-    algo_options: dict[str, int | float | str] = field(default_factory=dict)
+    algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
@@ -149,13 +150,34 @@ class TrainConfig:
         for name in ("warmup_rounds", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 0")
-        for name in ("learning_rate", "action_std", "final_action_std"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is > 0")
+        for name in (
+            "learning_rate",
+            "action_std",
+            "final_action_std",
+            "clip_range",
+            "max_grad_norm",
+        ):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers > 0")
+        for name in ("final_learning_rate", "value_coefficient", "entropy_coefficient"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers >= 0")
         self._check_together()
 
     def _check_together(self) -> None:
         """Check what depends on one another."""
+        if self.reward != "adversarial":
+            for name in ("real_folder", "fresh_samples", "bypass_discriminator"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name}: got {getattr(self, name)}, allowed is so only with the reward "
+                        f"'adversarial', got {self.reward!r}"
+                    )
+        if self.reward_path is not None and self.reward != "clip":
+            raise ValueError(
+                f"reward_path: got {self.reward_path!r}, allowed is a path only with the reward "
+                f"'clip', got {self.reward!r}"
+            )
         if self.reward == "frechet" and self.trajectories_per_round == self.environments:
             raise ValueError(
                 f"num_envs: got {self.environments} = trajectories_per_round, allowed is less with "
@@ -170,11 +192,6 @@ class TrainConfig:
             raise ValueError(
                 f"trajectories: got {self.trajectories}, allowed is at least one round after "
                 f"{self.warmup_rounds} warm-up rounds of {self.trajectories_per_round}"
-            )
-        if self.batch_size > self.trajectories_per_round * self.num_steps:
-            raise ValueError(
-                f"batch_size: got {self.batch_size}, allowed is at most a round's "
-                f"{self.trajectories_per_round * self.num_steps} transitions"
             )
 
     @property
@@ -220,7 +237,9 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         ),
     ),
     "paper": (
-        "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle.",
+        "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle and "
+        "the memory of eight GPUs: a gradient step takes a whole round. --batch-size 2048 and "
+        "--rollout-folder fit one.",
         TrainConfig(
             tyro.MISSING,
             num_steps=8,

@@ -73,8 +73,7 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
     if not target.startswith(HUB) and Path(target).is_dir() and any(Path(target).iterdir()):
         raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
-    # Where the bundle was on this machine is of no use on another.
-    config = replace(config, bundle=Path(config.bundle).name)
+    config = _without_paths(config)
     card = model_card(config, run_fingerprint(run), about, target, license)
     if not target.startswith(HUB):
         _fill(Path(target), run, config, about, card)
@@ -115,6 +114,23 @@ def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
         ValueError: no policy there, or one of another bundle.
     """
     return load_policy(shared_folder(spec), bundle)
+
+
+def _without_paths(config: TrainConfig) -> TrainConfig:
+    """Where things were on this machine is of no use on another, and nobody's business."""
+
+    def bare(path: str | None) -> str | None:
+        return Path(path).name if path and Path(path).is_absolute() else path
+
+    discriminator = config.discriminator
+    return replace(
+        config,
+        bundle=Path(config.bundle).name,
+        residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
+        real_folder=bare(config.real_folder),
+        reward_path=bare(config.reward_path),
+        discriminator=replace(discriminator, trunk_path=bare(discriminator.trunk_path)),
+    )
 
 
 def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:

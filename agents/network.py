@@ -85,13 +85,16 @@ class AdaNATNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    def folded(self, x: Tensor) -> Tensor:
+        """Tokens [B, N, hidden], row by row, onto the grid [B, hidden, h, w]."""
+        return x.transpose(1, 2).unflatten(2, self.grid)
+
     def forward(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> [B, outputs]."""
         if not self.adaptive:
             features = torch.zeros_like(features)
         condition = self.time_mlp(timestep_embedding(timestep, self.time_size))  # [B, hidden]
-        x = self.norm1(self.embedding(features), condition)  # [B, N, hidden]
-        x = x.transpose(1, 2).unflatten(2, self.grid)  # [B, hidden, h, w]
+        x = self.folded(self.norm1(self.embedding(features), condition))
         x = F.gelu(self.pointwise(F.gelu(self.depthwise(x)))).flatten(1)
         x = F.gelu(self.norm2(self.linear1(x), condition))
         x = F.gelu(self.norm3(self.linear2(x), condition))

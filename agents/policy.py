@@ -1,10 +1,13 @@
 """`AdaNATPolicy`: the paper's actor and critic as a stable-baselines3 policy."""
 
+import inspect
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -18,6 +21,11 @@ from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 _IDLE_AT_LAST_STEP = [REMASK_RATIO, REMASK_TEMPERATURE]
 
 
+def _rounded(features: Tensor) -> Tensor:
+    """As in the rollout buffer, so that PPO's probability ratios start at one."""
+    return features.half().float()
+
+
 class _Unfold(BaseFeaturesExtractor):
     """Observation dict -> features [B, N, D] and timestep [B]; no parameters."""
 
@@ -26,8 +34,7 @@ class _Unfold(BaseFeaturesExtractor):
         self.num_tokens = num_tokens
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        # Rounded as in the rollout buffer, so that PPO's probability ratios start at one.
-        features = observations["features"].half().float()
+        features = _rounded(observations["features"])
         return features.unflatten(1, (self.num_tokens, -1)), observations["timestep"][:, 0]
 
 
@@ -50,7 +57,8 @@ class AdaNATPolicy(ActorCriticPolicy):
         adaptive: bool = True,
         shared_noise: bool = False,
         use_sde: bool = False,
-        **kwargs: Any,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Make actor and critic, apart from each other.
 
@@ -67,7 +75,8 @@ class AdaNATPolicy(ActorCriticPolicy):
                 adaptive they then share their configuration, and a reward that belongs to the
                 batch (`FrechetReward`) can tell what it was worth.
             use_sde: must be False; stable-baselines3 passes it.
-            kwargs: what else `ActorCriticPolicy` takes.
+            optimizer_class: of both networks.
+            optimizer_kwargs: of its constructor, but for the learning rate.
 
         Raises:
             ValueError: another observation form, or a grid that does not fit it.
@@ -101,7 +110,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             lr_schedule,
             features_extractor_class=_Unfold,
             features_extractor_kwargs={"num_tokens": num_tokens},
-            **kwargs,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -118,9 +128,9 @@ class AdaNATPolicy(ActorCriticPolicy):
         """Observations -> actions [B, 4] in box units, values [B, 1], log-probabilities [B]."""
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
-        noise = 0.0 if deterministic else self._noise(mean)
-        log_prob = self._log_prob(mean, mean + noise, timestep)
-        return (mean + noise) / RAW_SCALE, self.critic(features, timestep), log_prob
+        raw = mean if deterministic else self.explore(mean)
+        log_prob = self._log_prob(mean, raw, timestep)
+        return raw / RAW_SCALE, self.critic(features, timestep), log_prob
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
@@ -132,6 +142,17 @@ class AdaNATPolicy(ActorCriticPolicy):
         entropy = Normal(mean, self.action_std).entropy().sum(dim=1)
         return self.critic(features, timestep), log_prob, entropy
 
+    def explore(self, mean: Tensor) -> Tensor:
+        """Raw actions [B, 4] drawn around their means."""
+        drawn = mean[:1] if self.shared_noise else mean
+        return mean + self.action_std * torch.randn_like(drawn)
+
+    def get_distribution(self, obs: PyTorchObs) -> DiagGaussianDistribution:
+        """Of the actions in box units, those that have no effect at the last step included."""
+        mean = self.actor(*self._state(obs)) / RAW_SCALE
+        log_std = torch.full_like(mean, math.log(self.action_std / RAW_SCALE))
+        return DiagGaussianDistribution(4).proba_distribution(mean, log_std)
+
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values [B, 1]."""
         return self.critic(*self._state(obs))
@@ -139,12 +160,8 @@ class AdaNATPolicy(ActorCriticPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         features, timestep = self._state(observation)
         mean = self.actor(features, timestep)
-        noise = 0.0 if deterministic else self._noise(mean)
-        return ((mean + noise) / RAW_SCALE).clamp(-1, 1)
-
-    def _noise(self, mean: Tensor) -> Tensor:
-        drawn = mean[:1] if self.shared_noise else mean
-        return self.action_std * torch.randn_like(drawn).expand_as(mean)
+        raw = mean if deterministic else self.explore(mean)
+        return (raw / RAW_SCALE).clamp(-1, 1)
 
     def _state(self, obs: Any) -> tuple[Tensor, Tensor]:
         return self.features_extractor(obs)
@@ -157,10 +174,9 @@ class AdaNATPolicy(ActorCriticPolicy):
         return each.masked_fill(idle, 0.0).sum(dim=1)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters = super()._get_constructor_parameters()
-        for extra in ("features_extractor_class", "features_extractor_kwargs"):
-            parameters.pop(extra, None)
-        return parameters | {
+        inherited = super()._get_constructor_parameters()
+        taken = inspect.signature(type(self).__init__).parameters
+        return {name: value for name, value in inherited.items() if name in taken} | {
             "grid": self.grid,
             "hidden_size": self.hidden_size,
             "action_std": self.action_std,
@@ -177,17 +193,21 @@ class LearnedPolicy:
     while the exploration is wide; the two agree for sigma = 0.
     """
 
-    def __init__(self, actor: nn.Module, action_map: ActionMap, action_std: float) -> None:
+    def __init__(
+        self, actor: nn.Module, action_map: ActionMap, action_std: float, num_steps: int
+    ) -> None:
         """Follow `actor`, whose outputs are in raw units, through `action_map`.
 
         Args:
             actor: features [B, N, D] and timesteps [B] -> means [B, 4].
             action_map: from the box to physical values.
             action_std: sigma in raw units that the actor was last trained with.
+            num_steps: T, that it was trained for.
         """
         self.actor = actor
         self.action_map = action_map
         self.action_std = action_std
+        self.num_steps = num_steps
 
     def state_dict(self) -> dict[str, Any]:
         """The actor's weights and its deviation."""
@@ -217,6 +237,5 @@ class ExploringPolicy:
     @torch.no_grad()
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        mean = self.policy.actor(features, timestep)
-        raw = mean + self.policy.action_std * torch.randn_like(mean)
+        raw = self.policy.explore(self.policy.actor(_rounded(features), timestep))
         return self.action_map.physical((raw / RAW_SCALE).clamp(-1, 1), timestep)

@@ -38,7 +38,13 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             action_std: sigma in raw units by the share of training that remains, 1 .. 0.
             warmup_timesteps: until then the policy rests while its reward model learns.
             kwargs: of stable-baselines3's PPO.
+
+        Raises:
+            ValueError: a discount.
         """
+        for name in ("gamma", "gae_lambda"):
+            if kwargs.pop(name, 1.0) != 1.0:
+                raise ValueError(f"{name}: allowed is 1: a return is an episode's (Eq. 11)")
         self.action_std = action_std
         self.warmup_timesteps = warmup_timesteps
         fixed = {
@@ -64,6 +70,3 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         """One update from the rollout buffer, unless the policy rests."""
         super().train()
         self.logger.record("train/std", self.policy.action_std)
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "action_std"]

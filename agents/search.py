@@ -172,6 +172,7 @@ def variance(arguments: Arguments) -> dict[str, dict[str, float]]:
         result[name] = gradient_variance(objective, schedule, config, arguments.repeats)
         images += objective.images
     about = _identity(arguments, bundle) | {"repeats": arguments.repeats, "images": images}
+    del about["common_random_numbers"]  # it measures both
     write_json(arguments.out / "variance.json", about | {"variance": result})
     return result
 
@@ -193,7 +194,7 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     for name in ("out", "images", "repeats", "threads", "device"):
         del values[name]
     del values["finite_differences" if arguments.method == "cma" else "cma"]
-    values["dtype"] = str(next(bundle.nat.transformer.parameters()).dtype).removeprefix("torch.")
+    values["dtype"] = bundle.dtype
     return json.loads(json.dumps(values | {"fingerprint": bundle.fingerprint}))
 
 

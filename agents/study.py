@@ -32,7 +32,7 @@ def load_optuna() -> Any:
 def open_study(
     folder: Path, identity: dict[str, Any], first: dict[str, Any], unpruned: int
 ) -> "optuna.Study":
-    """The study in `folder`, or a new one, which minimises and gives up what is above the median.
+    """The study in `folder`, or a new one, which minimises; the pruner is the median's of Optuna.
 
     Args:
         folder: of its journal.
@@ -52,7 +52,8 @@ def open_study(
         load_if_exists=True,
     )
     if "identity" not in study.user_attrs:
-        study.enqueue_trial(first)
+        if not study.trials:  # else it was stopped between these two lines
+            study.enqueue_trial(first)
         study.set_user_attr("identity", identity)
     elif study.user_attrs["identity"] != identity:
         raise ValueError(f"out: {str(folder)!r} holds another study; choose another folder")

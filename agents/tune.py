@@ -32,11 +32,11 @@ BEST = "best.json"
 class Arguments:
     """Find good options of a learner for nat-train, by short trainings.
 
-    The first one has the usual options. A training whose Frechet distance is above the median of
-    those before it is given up early. Writes a run folder for each training, Optuna's journal
-    study.log, and best.json with the best options and the nat-train command that takes them. The
-    same command goes on where it stopped; with more --trials it goes further. One at a time in a
-    folder.
+    The first one has the usual options. A training whose best Frechet distance so far is above
+    the median of the others' at that point is given up early. Writes a run folder for each
+    training, Optuna's journal study.log, and best.json with the best options and the nat-train
+    command that takes them. The same command goes on where it stopped; with more --trials it goes
+    further. One at a time in a folder.
     """
 
     preset: Annotated[str, tyro.conf.Positional]

@@ -82,12 +82,11 @@ class Cell:
         }
         if self.policy is None:  # from another machine, perhaps of another dtype
             return identity
-        dtype = next(self.bundle.nat.transformer.parameters()).dtype
         if self.contestant.shuffled:  # within a batch
             identity["batch_size"] = self.batch_size
         return identity | {
             "policy_fingerprint": policy_fingerprint(self.policy),
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": self.bundle.dtype,
         }
 
     def _find(self, judged: Reference) -> Row | None:

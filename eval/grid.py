@@ -111,7 +111,6 @@ def best_path(folder: Path, num_steps: int) -> Path:
 
 def _about(arguments: Arguments, bundle: Bundle) -> Trial:
     """What a trial depends on besides its schedule."""
-    dtype = next(bundle.nat.transformer.parameters()).dtype
     return {
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
@@ -119,7 +118,7 @@ def _about(arguments: Arguments, bundle: Bundle) -> Trial:
         "num_steps": arguments.num_steps,
         "num_samples": arguments.num_samples,
         "seed": arguments.seed,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": bundle.dtype,
     }
 
 

@@ -83,6 +83,11 @@ class Bundle:
         return self.nat.transformer.norm.normalized_shape[0]  # type: ignore[union-attr, index]
 
     @property
+    def dtype(self) -> str:
+        """Of the transformer: `float32` or `bfloat16`."""
+        return str(next(self.nat.transformer.parameters()).dtype).removeprefix("torch.")
+
+    @property
     def device(self) -> torch.device:
         """Where the models are."""
         return self.nat.device

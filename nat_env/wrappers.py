@@ -1,5 +1,6 @@
 """Gymnasium vector wrappers around the decoding environment."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,7 @@ class AdversarialReward(VectorWrapper):
             bundle.device,
         )
         self.bypass = bypass
-        self.original_mean = float("nan")
-        """Mean of the environment's own reward over the episodes that ended in the latest step."""
+        self._original_sum, self._original_count = 0.0, 0
         self.capacity = capacity
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
@@ -84,7 +84,8 @@ class AdversarialReward(VectorWrapper):
             if sum(map(len, self._images)) > self.capacity:  # no update for long
                 self._images = [torch.cat(self._images)[-self.capacity :]]
                 self._conditions = [torch.cat(self._conditions)[-self.capacity :]]
-            self.original_mean = float(original[terminated].mean())
+            self._original_sum += float(original[terminated].sum())
+            self._original_count += int(terminated.sum())
             if not self.bypass:
                 rewards = np.zeros_like(original)
                 rewards[terminated] = self.model(images, conditions).cpu().numpy()
@@ -93,6 +94,14 @@ class AdversarialReward(VectorWrapper):
         if "final_info" in info:  # where adapters look for what belongs to an ended episode
             info["final_info"] = info["final_info"] | extra
         return observation, rewards, terminated, truncated, info
+
+    @property
+    def original_mean(self) -> float:
+        """Mean of the environment's own reward over the episodes that ended since the last update.
+
+        NaN where none has.
+        """
+        return self._original_sum / self._original_count if self._original_count else math.nan
 
     def update(
         self,
@@ -123,4 +132,5 @@ class AdversarialReward(VectorWrapper):
                 raise ValueError("images: none given, and no episode has ended since last update")
             images, conditions = torch.cat(self._images), torch.cat(self._conditions)
         self._images, self._conditions = [], []
+        self._original_sum, self._original_count = 0.0, 0
         return self.model.update(images, conditions, num_updates)

@@ -151,5 +151,12 @@ def _download_fashion_mnist() -> Path:
         target = folder / f"{name}.gz"
         if not target.is_file():
             with written_aside(target) as aside:
-                urllib.request.urlretrieve(f"{FASHION_ADDRESS}/{name}.gz", aside)
+                try:
+                    urllib.request.urlretrieve(f"{FASHION_ADDRESS}/{name}.gz", aside)
+                except OSError as error:
+                    raise ValueError(
+                        f"data: cannot get {name}.gz from {FASHION_ADDRESS} ({error}); allowed is "
+                        "the folder of the four files, where there is no connection"
+                    ) from error
+                read_idx(Path(aside))  # and not somebody's log-in page
     return folder

@@ -37,6 +37,8 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
             f"train_images: got {count}, allowed are more than the judge's {judge_size.widths[-1]} "
             "features, whose covariance they have to give"
         )
+    if out.resolve() == work.resolve():
+        raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")
     require_writable_folder(out)
     require_writable_folder(work)
     _claim(work, config, data)
@@ -62,15 +64,17 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
 
     statistics = balanced_statistics(features_of(judge, data.train_images), data.train_labels)
     held_out = balanced_statistics(features_of(judge, data.test_images), data.test_labels)
-    reconstructed = torch.cat([tokenizer.decode(b) for b in ids.split(256)])
-    decoded = balanced_statistics(features_of(judge, reconstructed), data.train_labels)
+    described, error = [], 0.0
+    for batch, originals in zip(ids.split(256), data.train_images.split(256), strict=True):
+        images = tokenizer.decode(batch)
+        described.append(features_of(judge, images))
+        error += float((images - originals.float() / 255).double().square().sum())
+    decoded = balanced_statistics(torch.cat(described), data.train_labels)
     quality = {
         "judge_test_accuracy": accuracy(judge, data.test_images, data.test_labels),
         "real_floor": frechet_distance(held_out, statistics),
         "reconstruction_floor": frechet_distance(decoded, statistics),
-        "reconstruction_mse": float(
-            (reconstructed - data.train_images.float() / 255).square().mean()
-        ),
+        "reconstruction_mse": error / data.train_images.numel(),
         "codes_in_use": int(ids.unique().numel()),
         "floors_measured_on": f"{held_out.count} test images and {len(ids)} reconstructed "
         f"training images against {statistics.count} training images, {data.name} judge",
@@ -132,7 +136,11 @@ def _claim(work: Path, config: PretrainConfig, data: LabelledImages) -> None:
     for part in (data.train_images, data.train_labels):
         digest.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
     path = work / "config.json"
-    if path.is_file() and json.loads(path.read_text())["digest"] != digest.hexdigest():
+    try:
+        found = json.loads(path.read_text())["digest"] if path.is_file() else digest.hexdigest()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"work: {path} is of something else, or damaged ({error!r})") from error
+    if found != digest.hexdigest():
         raise ValueError(
             f"work: {str(work)!r} holds parts of another configuration or of other images; choose "
             "another folder or delete it"

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from nat_env.bundle import Bundle, balanced_conditions
-from nat_env.files import write_json
+from nat_env.files import write_json, write_text
 from nat_env.frozen import FrozenNAT
 from nat_env.generate import generate
 from nat_env.judging import check_rank, judge_frechet_distance
@@ -121,10 +121,18 @@ class Proxies:
         self.training, self.folder, self.seed = training, folder, seed
 
     def trained(self, mask_ratio: str) -> Bundle:
-        """The bundle with a transformer trained under the distribution of that name."""
+        """The bundle with a transformer trained under the distribution of that name.
+
+        Raises:
+            ValueError: the folder holds a model of another training, architecture or seed.
+        """
         nat = self.bundle.nat
+        # Another model is another bundle: nothing that is kept by fingerprint may mix them up.
+        made_of = (mask_ratio, self.training, self.architecture, self.seed)
+        fingerprint = f"{self.bundle.fingerprint}, {made_of}"
+        fingerprint = hashlib.sha256(fingerprint.encode()).hexdigest()
         folder = self.folder / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
-        folder.mkdir(parents=True, exist_ok=True)
+        self._claim(folder, fingerprint)
         transformer = train_transformer(
             self.ids,
             self.labels,
@@ -134,12 +142,15 @@ class Proxies:
             self.seed,
         )
         frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
-        # Another model is another bundle: nothing that is kept by fingerprint may mix them up.
-        made_of = (mask_ratio, self.training, self.architecture, self.seed)
-        fingerprint = f"{self.bundle.fingerprint}, {made_of}"
-        return replace(
-            self.bundle, nat=frozen, fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest()
-        )
+        return replace(self.bundle, nat=frozen, fingerprint=fingerprint)
+
+    def _claim(self, folder: Path, fingerprint: str) -> None:
+        """Write beside a model what it is; refuse another one's folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "fingerprint"
+        if path.is_file() and path.read_text() != fingerprint:
+            raise ValueError(f"folder: {str(folder)!r} holds another model; choose another folder")
+        write_text(path, fingerprint)
 
 
 class ProxyObjective:

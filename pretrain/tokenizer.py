@@ -61,7 +61,7 @@ class _Counter(nn.Module):
 def train_tokenizer(
     images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int
 ) -> VQTokenizer:
-    """Train on images [n, C, H, W] uint8, resuming from `folder`, until every code is in use."""
+    """Train on images [n, C, H, W] uint8, resuming from `folder`."""
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config)
     discriminator = PatchDiscriminator(config.channels)

@@ -77,4 +77,5 @@ def untrained_network(
 ) -> LearnedPolicy:
     """A policy network before training: does what the papers' schedule does, at its own price."""
     actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, hidden_size)
-    return LearnedPolicy(actor.eval(), ActionMap(heuristic_schedule(num_steps)), action_std=0.0)
+    action_map = ActionMap(heuristic_schedule(num_steps))
+    return LearnedPolicy(actor.eval(), action_map, 0.0, num_steps)

@@ -7,8 +7,9 @@ from types import FunctionType
 import numpy as np
 import pytest
 import torch
+import tyro
 
-from agents.algorithms import ALGORITHMS, algorithm_of, make_learner
+from agents.algorithms import ALGORITHMS, algorithm_of, live_policy, make_learner
 from agents.callbacks import RoundCallback
 from agents.checkpoint import load_policy
 from agents.config import PRESETS, TrainConfig
@@ -49,7 +50,8 @@ OTHERS = [name for name in ALGORITHMS if name != "ppo"]
 def small(algo: str) -> TrainConfig:
     """`SMALL`, with defaults for what the learner refuses to be given."""
     refused = ALGORITHMS[algo].refuses if algo in ALGORITHMS else frozenset()
-    defaults = {k: v for k, v in {"epochs": 5, "hidden_size": 128}.items() if k in refused}
+    usual = {"epochs": 5, "hidden_size": 128, "batch_size": 256}
+    defaults = {name: value for name, value in usual.items() if name in refused}
     return dataclasses.replace(SMALL, algo=algo, **defaults)
 
 
@@ -144,6 +146,7 @@ OPTIONS = {
     "max_grad_norm": 5.0,
     "epochs": 3,
     "hidden_size": 32,
+    "batch_size": 16,
     "rollout_folder": Path("somewhere"),
 }
 
@@ -161,6 +164,28 @@ def test_a_learner_refuses_the_options_that_change_nothing(algo):
     for name in idle:
         with pytest.raises(ValueError, match=f"^{name}: got {OPTIONS[name]}"):
             algorithm_of(dataclasses.replace(config, **{name: OPTIONS[name]}))
+
+
+def test_options_of_a_learner_are_what_they_say():
+    arguments = ["digits", "--out", "x", "--algo", "stock-ppo", "--algo-options"]
+    arguments += ["normalize_advantage", "False", "target_kl", "None", "learning_rate", "3e-4"]
+    config = tyro.extras.overridable_config_cli(PRESETS, args=arguments)
+    model = make_learner(
+        config,
+        GymnasiumVecEnv(NATDecodeVectorEnv(256, "digits", 4, observation="pooled")),
+        load_bundle("digits"),
+    )
+    found = (model.normalize_advantage, model.target_kl, model.learning_rate)
+    assert found == (False, None, 3e-4)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "recurrent-ppo"])
+def test_a_policy_decodes_in_its_own_number_of_steps(tmp_path, algo):
+    run = training(tmp_path, algo)
+    policy = live_policy(run.config, run.model, run.decoder.action_map)
+    generate(run.decoder.bundle, policy, torch.tensor([1]), 2, 0)
+    with pytest.raises(ValueError, match=r"^num_steps: got 3, .* T = 2"):
+        generate(run.decoder.bundle, policy, torch.tensor([1]), 3, 0)
 
 
 @pytest.mark.parametrize("algo", ["a2c", "sac", "td3", "ars"])
@@ -227,6 +252,11 @@ def test_the_replay_buffer_is_part_of_the_state(tmp_path):
         ({"algo": "trpo", "epochs": 2}, "^epochs: got 2, allowed with trpo"),
         ({"algo": "ars", "num_envs": 32}, "^num_envs: got 32"),
         ({"algo": "a2c", "algo_options": {"nonesuch": 1}}, "^algo_options: .*nonesuch"),
+        ({"algo": "a2c", "algo_options": {"n_steps": 6}}, "^algo_options: got n_steps, which foll"),
+        ({"algo": "td3", "algo_options": {"train_freq": 1}}, "^algo_options: got train_freq"),
+        ({"algo": "sac", "algo_options": {"use_sde": True}}, "^algo_options: got use_sde"),
+        ({"algo": "sac", "algo_options": {"ent_coef": "x"}}, "^algo_options: got .*'ent_coef'"),
+        ({"algo": "ppo", "batch_size": 10_000}, "^batch_size: got 10000, allowed is at most"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, changes, message):

@@ -53,7 +53,7 @@ def run(tmp_path):
     about = {"round": 20, "trajectories": 5120, "frechet_distance": 1.25}
     about |= {"judge": "digits-judge", "num_samples": 1000}
     about["actions"] = {key: {"mean": [0.5, 0.25], "std": [0.0, 0.125]} for key in COLUMNS}
-    save_policy(folder, "best", LearnedPolicy(actor, ActionMap(schedule), 0.3), about)
+    save_policy(folder, "best", LearnedPolicy(actor, ActionMap(schedule), 0.3, 2), about)
     (folder / "state.safetensors").write_bytes(b"of the training, not to be shared")
     return folder
 
@@ -136,7 +136,7 @@ def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_pat
     actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
     about = {"round": 1, "trajectories": 256, "frechet_distance": 1.0, "judge": "mine-judge"}
     about |= {"num_samples": 1000, "actions": schedule_actions(heuristic_schedule(4))}
-    save_policy(Path("run"), "best", LearnedPolicy(actor, ActionMap(), 0.3), about)
+    save_policy(Path("run"), "best", LearnedPolicy(actor, ActionMap(), 0.3, 4), about)
 
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")

@@ -14,7 +14,7 @@ from nat_env.schedules import heuristic_schedule
 GRID, FEATURE_SIZE, NUM_STEPS = (3, 5), 6, 4
 
 
-def make_policy(std=0.6, seed=0, **options):
+def make_policy(std=0.6, seed=0, away_from_zero=True, **options):
     torch.manual_seed(seed)
     space = spaces.Dict(
         {
@@ -32,7 +32,7 @@ def make_policy(std=0.6, seed=0, **options):
         action_std=std,
         **options,
     )
-    for network in (policy.actor, policy.critic):  # away from the zero start
+    for network in (policy.actor, policy.critic) if away_from_zero else ():
         torch.nn.init.normal_(network.head.weight, std=0.3)
     return policy
 
@@ -51,9 +51,11 @@ def test_untrained_policy_is_the_residual_schedule_and_has_value_zero():
     actor = AdaNATNetwork(FEATURE_SIZE, GRID, 4, 16)
     schedule = heuristic_schedule(NUM_STEPS)
     timestep = torch.arange(NUM_STEPS)
-    learned = LearnedPolicy(actor, ActionMap(schedule), action_std=0.0)
+    learned = LearnedPolicy(actor, ActionMap(schedule), 0.0, NUM_STEPS)
     actions = learned(torch.randn(NUM_STEPS, 15, FEATURE_SIZE), timestep)
     torch.testing.assert_close(actions[:-1], schedule.table[:-1], rtol=1e-4, atol=1e-4)
+    fresh = make_policy(away_from_zero=False)
+    assert not fresh.predict_values(observations()).any()
 
 
 def test_log_probability_is_the_gaussians_without_the_idle_dimensions():
@@ -104,7 +106,7 @@ def test_the_learned_policy_is_the_mean_of_what_was_explored():
     policy, obs = make_policy(std=1.0), observations(size=1)
     features = obs["features"].view(1, 15, FEATURE_SIZE)
     timestep = obs["timestep"][:, 0]
-    learned = LearnedPolicy(policy.actor, ActionMap(), 1.0)(features, timestep)
+    learned = LearnedPolicy(policy.actor, ActionMap(), 1.0, NUM_STEPS)(features, timestep)
     torch.manual_seed(3)
     explored = ExploringPolicy(policy, ActionMap())(
         features.expand(40_000, -1, -1), timestep.expand(40_000)
@@ -143,6 +145,30 @@ def test_timestep_and_every_token_reach_the_output():
     assert bool((features.grad.abs().sum(dim=2) > 0).all())
 
 
+def test_a_token_moves_the_cells_of_its_neighbourhood_alone():
+    """Tokens lie row by row: the convolution's cells are those within one row and one column."""
+    actor, grid = make_policy().actor, GRID
+    features = torch.zeros(1, 15, 16)
+    before = actor.depthwise(actor.folded(features))
+    for token in range(15):
+        moved = features.clone()
+        moved[0, token] = 1.0
+        changed = (actor.depthwise(actor.folded(moved)) != before).any(dim=1)[0]  # [2, 3]
+        row, column = divmod(token, grid[1])
+        rows, columns = (np.abs(2 * np.arange(n) - x) <= 1 for n, x in ((2, row), (3, column)))
+        np.testing.assert_array_equal(changed, np.outer(rows, columns))
+
+
+def test_the_distribution_is_that_of_the_log_probabilities():
+    policy, obs = make_policy(std=0.45), observations()
+    with torch.no_grad():
+        actions, _, log_prob = policy(obs)
+        distribution = policy.get_distribution(obs)
+    inner = obs["timestep"][:, 0] < NUM_STEPS - 1  # there all four count
+    in_box = log_prob + 4 * math.log(RAW_SCALE)  # a density in units of the box
+    torch.testing.assert_close(distribution.log_prob(actions)[inner], in_box[inner])
+
+
 def test_save_and_load_gives_the_same_actions(tmp_path):
     policy, obs = make_policy(), {k: v.numpy() for k, v in observations().items()}
     policy.save(str(tmp_path / "policy.pt"))
@@ -177,6 +203,13 @@ def test_shared_noise_is_one_draw_for_all_samples_of_a_batch():
     again = policy(obs)[0]
     assert not torch.allclose(again, actions)
     torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], log_prob)
+    features = obs["features"].view(-1, 15, FEATURE_SIZE)
+    explored = ExploringPolicy(policy, ActionMap())(features, obs["timestep"][:, 0])
+    inner = obs["timestep"][:, 0] < NUM_STEPS - 1
+    guidance_logits = explored[inner, 0].logit()  # m: one configuration for all of a timestep
+    for t in range(NUM_STEPS - 1):
+        same = guidance_logits[obs["timestep"][inner, 0] == t]
+        torch.testing.assert_close(same, same[:1].expand_as(same))
     kwargs = policy._get_constructor_parameters()
     assert kwargs["shared_noise"] and not kwargs["adaptive"]
 

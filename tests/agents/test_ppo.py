@@ -149,6 +149,18 @@ def test_ppo_finds_an_optimum_that_depends_on_the_sample():
     assert (guidance - targets).abs().mean() < 0.2  # ln 2 at the start: 0.6 away
 
 
+@pytest.mark.parametrize("name", ["gamma", "gae_lambda"])
+def test_a_discount_is_refused(name):
+    with pytest.raises(ValueError, match=f"^{name}: allowed is 1"):
+        make(**{name: 0.5})
+
+
+def test_a_saved_model_keeps_its_exploration(tmp_path):
+    model, _, _ = make(action_std=lambda left: 2 * left)
+    model.save(tmp_path / "model")
+    assert PPO.load(tmp_path / "model").action_std(0.25) == 0.5
+
+
 def test_policy_rests_during_the_warm_up_and_std_follows_its_schedule():
     seen = []
     model, _, _ = make(

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from agents.callbacks import RoundCallback
 from agents.checkpoint import load_policy, load_run_config
 from agents.config import PRESETS, TrainConfig
 from agents.evaluation import evaluate
 from agents.train import Training, main
-from nat_env.bundle import load_bundle
+from nat_env.bundle import bundle_folder, load_bundle
 from nat_env.files import load_state
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.adversarial import DiscriminatorConfig
@@ -38,7 +39,7 @@ SMALL = TrainConfig(
 
 
 def run(out, **changes):
-    training = Training(dataclasses.replace(SMALL, out=out, **changes), progress=False)
+    training = Training(dataclasses.replace(SMALL, out=Path(out), **changes), progress=False)
     return training, training.run()
 
 
@@ -96,7 +97,8 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, c
 def test_run_folder_holds_what_it_says(tmp_path):
     training, results = run(tmp_path)
     assert [h["round"] for h in results["history"]] == [0, 3, 6]
-    assert load_run_config(tmp_path) == dataclasses.replace(SMALL, out=tmp_path, threads=2)
+    stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype="float32")
+    assert load_run_config(tmp_path) == stored
     bundle = load_bundle("digits")
     features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
     timestep = torch.tensor([0, 1, 0, 1, 0])
@@ -276,16 +278,38 @@ def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(t
         {"num_envs": 0},
         {"num_envs": 3},
         {"trajectories": 32},
-        {"batch_size": 10_000},
         {"eval_samples": 1},
         {"hidden_size": 6},
         {"warmup_rounds": -1},
-        {"action_std": 0.0},
+        {"action_std": float("nan")},
+        {"clip_range": -0.2},
+        {"max_grad_norm": 0.0},
+        {"final_learning_rate": -1.0},
+        {"value_coefficient": float("inf")},
+        {"fresh_samples": True, "reward": "judge"},
+        {"reward_path": "somewhere"},
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         dataclasses.replace(SMALL, **change)
+
+
+def test_a_run_is_understood_in_another_folder_and_on_another_machine(tmp_path, monkeypatch):
+    shutil.copytree(bundle_folder("digits"), tmp_path / "here" / "mine")
+    images = tmp_path / "here" / "reals"
+    for name in "0123456789":
+        (images / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new("L", (8, 8), 20 * index).save(images / name / f"{index}.png")
+    monkeypatch.chdir(tmp_path / "here")
+    run("run", bundle="mine", real_folder="reals", dtype="auto")
+    stored = load_run_config(Path("run"))
+    assert (stored.real_folder, stored.dtype) == (str(images), "float32")
+    monkeypatch.chdir(tmp_path)
+    run("here/run", bundle="here/mine", real_folder="here/reals", dtype="float32", resume=True)
+    with pytest.raises(ValueError, match="another dtype: dtype='float32'"):
+        run("here/run", bundle="here/mine", real_folder="here/reals", dtype="bfloat16", resume=True)
 
 
 def test_the_papers_preset():

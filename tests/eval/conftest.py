@@ -45,7 +45,7 @@ def make_run(tmp_path: Path, digits: Bundle) -> Callable[..., Path]:
             actor = AdaNATNetwork(digits.feature_size, digits.grid, 4, config.hidden_size)
             torch.nn.init.normal_(actor.head.weight, std=0.5)
         save_run_config(folder, config, digits)
-        save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 0.3), {})
+        save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 0.3, num_steps), {})
         return folder
 
     return make

@@ -102,6 +102,14 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     assert again(MaskRatio(4.0, 2.0)) == values[1]  # the trained proxy was kept
 
 
+def test_the_model_of_another_training_is_refused(proxies):
+    kept = proxies.trained("arccos")
+    assert proxies.trained("arccos").fingerprint == kept.fingerprint
+    proxies.seed += 1
+    with pytest.raises(ValueError, match=r"^folder: .*arccos.* holds another model"):
+        proxies.trained("arccos")
+
+
 def test_bad_input(proxies, tmp_path):
     (tmp_path / "trials.json").write_text("{")
     with pytest.raises(ValueError, match=r"trials.json is damaged"):
