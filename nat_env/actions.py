@@ -36,8 +36,9 @@ class ActionMap:
 
     def physical(self, actions: Tensor, timestep: Tensor) -> Tensor:
         """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        raw = RAW_SCALE * actions + self._offset(timestep, actions)
-        return torch.cat([raw[:, :1].sigmoid(), F.softplus(raw[:, 1:])], dim=1)
+        # In float64: a = 0 gives back the schedule's m to the last bit, on which a token may hang.
+        raw = RAW_SCALE * actions.double() + self._offset(timestep, actions)
+        return torch.cat([raw[:, :1].sigmoid(), F.softplus(raw[:, 1:])], dim=1).to(actions.dtype)
 
     def mean_physical(self, actions: Tensor, std: float | Tensor, timestep: Tensor) -> Tensor:
         """Mean of `physical` over actions that are Gaussian around those given: [B, 4].
@@ -63,13 +64,13 @@ class ActionMap:
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
-        raw = _inverse_activation(physical) - self._offset(timestep, physical)
-        return (raw / RAW_SCALE).clamp(-1, 1)
+        raw = _inverse_activation(physical.double()) - self._offset(timestep, physical)
+        return (raw / RAW_SCALE).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
         if self.residual is None:
             return torch.zeros((), device=like.device)
-        table = self.residual.table.to(like.device)
+        table = self.residual.table.to(like.device).double()
         return _inverse_activation(table)[timestep.clamp_max(len(table) - 1)]
 
 

@@ -172,7 +172,9 @@ def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cp
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
-    return _load(bundle_folder(name_or_path), resolve_dtype(dtype, device), str(device))
+    folder = bundle_folder(name_or_path)
+    written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
+    return _load(folder, written, resolve_dtype(dtype, device), str(device))
 
 
 def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
@@ -194,7 +196,7 @@ def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
 
 
 @lru_cache(maxsize=8)
-def _load(folder: Path, dtype: torch.dtype, device: str) -> Bundle:
+def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bundle:
     description = checked_description(folder)
     try:
         uvit = UViT(UViTConfig(**description["transformer"]))

@@ -70,13 +70,15 @@ def check_parts(
         ValueError: naming the part that does not.
     """
     images, labels, ids = real
+    if images.ndim != 4:
+        raise ValueError(f"real_images: got {tuple(images.shape)}, allowed is [n, C, H, W]")
     fits = {
         "transformer": transformer.num_classes == num_classes,
         "judge": judge.num_classes == num_classes and judge.channels == images.shape[1],
         "features": (features.channels, features.num_classes)
         == (judge.channels, judge.num_classes),
-        "statistics": statistics.mean.shape == (judge.widths[-1],),
-        "real_images": images.ndim == 4 and images.dtype == torch.uint8 and len(images) > 0,
+        "statistics": statistics.mean.shape == (judge.widths[-1],) and statistics.count is not None,
+        "real_images": images.dtype == torch.uint8 and len(images) > 0,
         "real_labels": labels.shape == images.shape[:1] and _within(labels, num_classes),
         "real_ids": ids.shape == (len(images), transformer.num_tokens)
         and _within(ids, transformer.codebook_size),

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from nat_env.bundle import Bundle
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.vector_inputs import chosen_conditions
+from nat_env.vector_inputs import check_options, chosen_conditions
 
 
 class NATDecodeEnv(gym.Env):
@@ -51,6 +51,7 @@ class NATDecodeEnv(gym.Env):
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; `options={"condition": label}` chooses the class."""
         # Checked before the seed changes anything.
+        check_options(options or {}, ("condition",))
         chosen_conditions(options or {}, 1, self.vector.bundle)
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]

@@ -49,6 +49,8 @@ def generate_tokens(
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         actions = policy(passes.features, timestep)
+        if not bool(torch.isfinite(actions).all()):
+            raise ValueError(f"policy: gave numbers that are not finite at step {step}")
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
         last = timestep == num_steps - 1
         ids, confidence = decode_step(
@@ -74,8 +76,8 @@ def generate(
     """Decode images.
 
     Row i draws from a generator seeded with seed + i, as sub-environment i of
-    `reset(seed=seed)` does: the images do not depend on `batch_size`, and two policies with the
-    same seed are compared on common random numbers.
+    `reset(seed=seed, options={"condition": conditions})` does: the images do not depend on
+    `batch_size`, and two policies with the same seed are compared on common random numbers.
 
     Args:
         bundle: the frozen models.
@@ -90,7 +92,8 @@ def generate(
         Images [B, C, H, W] float32 in [0, 1].
 
     Raises:
-        ValueError: a label out of range, T < 1 or other than the policy's, or a negative seed.
+        ValueError: a label out of range, T < 1 or other than the policy's, a negative seed,
+            no batch, or a policy that gives numbers that are not finite.
     """
     bundle.check_conditions(conditions)
     if num_steps < 1:
@@ -103,6 +106,8 @@ def generate(
         )
     if seed < 0:
         raise ValueError(f"seed: got {seed}, allowed is >= 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
     images = []
     for start in range(0, len(conditions), batch_size):
         labels = conditions[start : start + batch_size]

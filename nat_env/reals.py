@@ -56,12 +56,13 @@ def folder_images(folder: Path, bundle: Bundle) -> tuple[Tensor, Tensor]:
         ValueError: a sub-folder that is no class, or what `find_images` and `read_images` refuse.
     """
     found = find_images(folder)
+    labels_by_name = bundle.labels_by_name
     for name in found.files:
-        if name.casefold() not in bundle.labels_by_name:
+        if name.casefold() not in labels_by_name:
             raise ValueError(
                 f"folder: {str(folder / name)!r} is no class of bundle {bundle.name!r}; allowed "
                 f"are {', '.join(bundle.class_names)} or 0 .. {bundle.num_classes - 1}"
             )
-    labels = [bundle.labels_by_name[path.parent.name.casefold()] for path in found.paths]
+    labels = [labels_by_name[path.parent.name.casefold()] for path in found.paths]
     _, channels, height, width = bundle.real_images.shape
     return read_images(found.paths, (height, width), channels), torch.tensor(labels)

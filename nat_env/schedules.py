@@ -138,7 +138,7 @@ def heuristic_schedule(
         raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
     rows = [
         (
-            max(0.0, math.cos(math.pi * (t + 1) / (2 * num_steps))) if t < num_steps - 1 else 0.0,
+            math.cos(math.pi * (t + 1) / (2 * num_steps)) if t < num_steps - 1 else 0.0,
             sampling_temperature,
             remask_slope * (num_steps - t) / num_steps,
             guidance_slope * (t + 1) / num_steps,

@@ -23,6 +23,7 @@ from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 from nat_env.vector_inputs import (
+    check_options,
     checked_actions,
     chosen_conditions,
     reset_mask,
@@ -121,7 +122,7 @@ class NATDecodeVectorEnv(VectorEnv):
 
     @property
     def logits(self) -> Tensor:
-        """[B, N, K], of the conditional pass on the ids; of finished rows, of the pass before."""
+        """[B, N, K], of the conditional pass on the ids; of finished rows, of an earlier pass."""
         if self._passes is None:
             raise gym.error.ResetNeeded("call reset() first")
         return self._passes.logits
@@ -136,13 +137,14 @@ class NATDecodeVectorEnv(VectorEnv):
 
         Args:
             seed: sub-environment i gets seed + i, or seed[i].
-            options: `reset_mask` [B] bool; `condition`, a label or one per row, instead of labels
-                drawn at random.
+            options: `reset_mask` [B] bool; `condition`, a label or one per row, for the episodes
+                that start here: automatic resets draw labels at random.
 
         Raises:
-            ValueError: a mask or labels of the wrong kind.
+            ValueError: a mask or labels of the wrong kind, or another option.
         """
         options = options or {}
+        check_options(options, ("reset_mask", "condition"))
         mask = reset_mask(options, self.num_envs, started=self._passes is not None)
         chosen = chosen_conditions(options, self.num_envs, self.bundle)
         self.generators = seeded_generators(self.generators, seed, mask)
@@ -182,7 +184,7 @@ class NATDecodeVectorEnv(VectorEnv):
         rewards = self._rewards(terminated)
         starting = finished
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
-            starting = terminated
+            starting = terminated | finished
             if bool(terminated.any()):
                 info |= self._final_info(terminated, info["action"])
         if bool(starting.any()):
@@ -205,7 +207,22 @@ class NATDecodeVectorEnv(VectorEnv):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Go on from `state_dict()`; gives the observation."""
+        """Go on from `state_dict()`; gives the observation.
+
+        Raises:
+            ValueError: the state of an environment of other sizes; nothing has changed then.
+        """
+        given = {name: tuple(state[name].shape) for name in ("ids", "conditions", "timesteps")}
+        given["generators"] = (len(state["generators"]),)
+        rows = (self.num_envs,)
+        allowed = dict.fromkeys(given, rows) | {"ids": (*rows, self.bundle.num_tokens)}
+        if given != allowed:
+            raise ValueError(f"state: got sizes {given}, allowed are {allowed}")
+        if int(state["timesteps"].max()) > self.num_steps:
+            raise ValueError(
+                f"state: got timesteps up to {int(state['timesteps'].max())}, allowed is T = "
+                f"{self.num_steps} at most"
+            )
         device = self.bundle.device
         self.ids = state["ids"].to(device)
         self.conditions = state["conditions"].to(device)
@@ -232,8 +249,8 @@ class NATDecodeVectorEnv(VectorEnv):
         """Put the rows [R] on the all-masked canvas, with labels [R] or labels of their own."""
         assert self.generators is not None
         if labels is None:
-            drawn = [int(self.generators[r].integers(self.bundle.num_classes)) for r in rows]
-            labels = torch.tensor(drawn)
+            chosen = [self.generators[row] for row in rows.tolist()]
+            labels = torch.tensor([int(g.integers(self.bundle.num_classes)) for g in chosen])
         rows = rows.to(self.bundle.device)
         labels = labels.to(self.bundle.device)
         self.conditions = self.conditions.index_copy(0, rows, labels)
@@ -248,7 +265,7 @@ class NATDecodeVectorEnv(VectorEnv):
             return
         assert self._passes is not None and self.generators is not None
         nat = self.bundle.nat
-        uniforms = draw_uniforms([self.generators[r] for r in rows], nat.num_tokens)
+        uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
         now = self._passes.rows(rows)
         ids, _ = decode_step(
             self.ids[rows],

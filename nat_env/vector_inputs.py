@@ -17,7 +17,7 @@ def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
     Raises:
         ValueError: another shape, a value that is not finite or outside of [-1, 1].
     """
-    array = np.asarray(actions, dtype=np.float32)
+    array = np.array(actions, dtype=np.float32, order="C")  # torch takes no negative strides
     if array.shape != (num_envs, 4):
         raise ValueError(f"actions: got shape {array.shape}, allowed is ({num_envs}, 4)")
     if not np.isfinite(array).all():
@@ -25,6 +25,17 @@ def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
     if np.abs(array).max() > 1:
         raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
     return array
+
+
+def check_options(options: dict[str, Any], allowed: Sequence[str]) -> None:
+    """Check the names of a reset's options.
+
+    Raises:
+        ValueError: another one.
+    """
+    unknown = sorted(options.keys() - set(allowed))
+    if unknown:
+        raise ValueError(f"options: got {', '.join(unknown)}, allowed are {', '.join(allowed)}")
 
 
 def reset_mask(options: dict[str, Any], num_envs: int, started: bool) -> np.ndarray:
@@ -99,6 +110,6 @@ def seeded_generators(
     )
     if seed is not None:
         for row in map(int, np.flatnonzero(mask)):
-            if seed[row] is not None or generators is None:
+            if seed[row] is not None:
                 result[row] = seeding.np_random(seed[row])[0]
     return result

@@ -76,7 +76,7 @@ class AdversarialReward(VectorWrapper):
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As the environment's, with the discriminator's reward where an episode ends."""
         observation, original, terminated, truncated, info = self.env.step(actions)
-        rewards = original
+        rewards = original if self.bypass else np.zeros_like(original)
         images, conditions = self.decoder.final_images, self.decoder.final_conditions
         if images is not None and conditions is not None:
             self._images.append(images)
@@ -87,7 +87,6 @@ class AdversarialReward(VectorWrapper):
             self._original_sum += float(original[terminated].sum())
             self._original_count += int(terminated.sum())
             if not self.bypass:
-                rewards = np.zeros_like(original)
                 rewards[terminated] = self.model(images, conditions).cpu().numpy()
         extra = {"original_reward": original, "_original_reward": terminated}
         info = info | extra

@@ -72,6 +72,18 @@ def test_zero_is_the_residual_schedule(num_steps):
         assert torch.equal(counts, (schedule.table[:, 0] * num_tokens).floor())
 
 
+@pytest.mark.parametrize("num_tokens", [16, 49, 256])
+def test_zero_re_masks_as_many_tokens_as_the_residual_schedule(num_tokens):
+    ratios = torch.arange(1, num_tokens) / num_tokens
+    table = torch.ones(num_tokens, 4)
+    table[:-1, 0], table[-1, 0] = ratios, 0.0
+    found = ActionMap(Schedule(table)).physical(
+        torch.zeros(num_tokens, 4), torch.arange(num_tokens)
+    )
+    counts = (num_tokens * found[:-1, 0]).floor().int().tolist()
+    assert counts == (num_tokens * ratios).floor().int().tolist()
+
+
 def test_steps_after_the_end_take_the_last_row():
     actions = random_actions(2)
     late = ActionMap(TABLE).physical(actions, torch.tensor([3, 99]))

@@ -352,8 +352,25 @@ def test_fingerprint_is_that_of_the_models(bundle, folder, tmp_path):
     judge.classifier.bias.data[3] += 1e-3
     save_bundle(tmp_path / "other", **(parts | {"judge": judge}))
     save_bundle(tmp_path / "same", **(parts | {"name": "renamed"}))
+    again = load(tmp_path / "same")
+    save_bundle(tmp_path / "saved again", **parts_of(again))
     assert load(tmp_path / "other").fingerprint != bundle.fingerprint
-    assert load(tmp_path / "same").fingerprint == load_bundle(tmp_path / "same").fingerprint
+    # Neither its name nor the folder that it was loaded from makes it another one.
+    assert again.fingerprint == bundle.fingerprint
+    assert load(tmp_path / "saved again").fingerprint == bundle.fingerprint
+
+
+def test_a_bundle_written_anew_is_loaded_anew(bundle, folder):
+    assert load_bundle(folder) is load_bundle(folder)
+    save_bundle(folder, **(parts_of(bundle) | {"name": "second"}))
+    assert load_bundle(folder).name == "second"
+
+
+def test_statistics_without_a_count_leave_the_former_bundle(bundle, folder):
+    statistics = dataclasses.replace(bundle.statistics, count=None)
+    with pytest.raises(ValueError, match=r"^statistics: "):
+        save_bundle(folder, **(parts_of(bundle) | {"statistics": statistics}))
+    assert load(folder).fingerprint == bundle.fingerprint
 
 
 def changed(config, **changes):

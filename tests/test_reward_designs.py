@@ -378,7 +378,7 @@ def test_a_reward_that_gives_no_finite_number_an_image_is_refused(wrap):
     images, labels = random_images(3), torch.arange(3)
     with pytest.raises(ValueError, match=r"^reward_fn: gave shape \(3, 1\)"):
         wrap(lambda i, c: i.mean(dim=(2, 3)))(images, labels)
-    with pytest.raises(ValueError, match=r"^reward_fn: gave \[nan, "):
+    with pytest.raises(ValueError, match=r"^reward_fn: gave nan for "):
         wrap(lambda i, c: torch.tensor([np.nan, 1.0, 2.0]))(images, labels)
 
 
@@ -521,5 +521,5 @@ def test_names_and_options_that_do_not_fit_are_refused(bundle):
 def test_the_environment_refuses_rewards_that_are_not_finite(bundle):
     env = NATDecodeVectorEnv(2, bundle, 1, reward_fn=lambda i, c: torch.full((2,), torch.inf))
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"^reward_fn: gave \[inf, inf\]"):
+    with pytest.raises(ValueError, match=r"^reward_fn: gave inf for 2 of 2"):
         env.step(np.zeros((2, 4)))

@@ -17,6 +17,7 @@ from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorCon
 from nat_env.rewards.discriminator import FeatureDiscriminator
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.trunks import ClassifierTrunk
+from nat_env.shaping import StepCost
 from nat_env.wrappers import AdversarialReward
 
 NUM_STEPS = 2
@@ -359,7 +360,7 @@ def test_wrapper_replaces_the_reward_and_nothing_else(bundle, bypass, mode):
     observation, _ = plain.reset(seed=0)
     for key, value in wrapped.reset(seed=0)[0].items():
         np.testing.assert_array_equal(value, observation[key])
-    ended = 0
+    ended, originals = 0, []
     for _ in range(3 * NUM_STEPS):
         actions = rng.uniform(-1, 1, (6, 4)).astype(np.float32)
         observation, original, terminated, truncated, info = plain.step(actions)
@@ -373,7 +374,8 @@ def test_wrapper_replaces_the_reward_and_nothing_else(bundle, bypass, mode):
         if terminated.any():
             ended += 1
             expected = wrapped.model(plain.final_images, plain.final_conditions).numpy()
-            assert wrapped.original_mean == pytest.approx(original.mean())
+            originals.append(original.mean())  # all rows end together
+            assert wrapped.original_mean == pytest.approx(np.mean(originals))
         else:
             expected = np.zeros(6)
         if bypass:
@@ -381,6 +383,22 @@ def test_wrapper_replaces_the_reward_and_nothing_else(bundle, bypass, mode):
         else:
             np.testing.assert_allclose(rewards, expected, rtol=1e-6)
     assert ended >= 2
+    wrapped.update(1)
+    assert np.isnan(wrapped.original_mean)
+
+
+def test_a_reward_of_single_steps_inside_is_replaced_at_every_step(bundle):
+    env = AdversarialReward(StepCost(make_env(bundle), 1.0), stub_model())
+    _, rewards, terminated, *_ = map(np.stack, zip(*(step[:3] for step in play(env)), strict=True))
+    assert terminated.any() and ((rewards > 0) == terminated).all() and rewards.min() == 0
+
+
+def test_widths_that_leave_nothing_of_an_image_are_refused():
+    reals, labels = torch.zeros(200, 1, 8, 8), torch.zeros(200, dtype=torch.int64)
+    for widths in ((8, 8, 8), (8, 8, 8, 64)):
+        with pytest.raises(ValueError, match=r"^widths: got \(8, 8, 8"):
+            AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=widths))
+    AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=(8, 8, 16)))
 
 
 def test_only_rows_that_end_are_rewarded(bundle):

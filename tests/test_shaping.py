@@ -7,7 +7,7 @@ import torch
 
 from nat_env import AdversarialReward, NATDecodeVectorEnv, PotentialShaping, StepCost, load_bundle
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
-from nat_env.shaping import known_confidence, revealed_share
+from nat_env.shaping import confidence, revealed_share
 
 NUM_STEPS = 3
 NUM_ENVS = 4
@@ -85,7 +85,7 @@ def test_potential_shaping_by_a_loop_over_rows(bundle, mode, discount):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("potential", [heights, known_confidence])
+@pytest.mark.parametrize("potential", [heights, confidence])
 def test_an_episode_sums_to_minus_the_first_potential(bundle, mode, potential):
     env = PotentialShaping(make(bundle, mode), potential)
     sums, starts, checked = np.zeros(NUM_ENVS), np.zeros(NUM_ENVS), 0
@@ -97,6 +97,10 @@ def test_an_episode_sums_to_minus_the_first_potential(bundle, mode, potential):
         labels = before["condition"][:, 0]
         if potential is heights:  # nothing is known at the start, or the label alone
             starts[begins] = 0.7 + 0.2 * labels[begins]
+        else:
+            first = bundle.nat.first_passes(torch.from_numpy(labels)).logits
+            surest = first.softmax(dim=-1).amax(dim=-1).mean(dim=1).numpy()
+            starts[begins] = surest[begins]
         sums += given[2] - plain
         np.testing.assert_allclose(sums[terminated], -starts[terminated], atol=1e-6)
         checked += terminated.sum()
@@ -108,15 +112,16 @@ def test_potentials_by_hand(bundle):
     env.reset(seed=0)
     for step in range(NUM_STEPS):
         ids, conditions = env.ids, env.conditions
-        share, confidence = revealed_share(env), known_confidence(env)
+        share, sure = revealed_share(env), confidence(env)
         with torch.no_grad():
             probabilities = bundle.nat.transformer(ids, conditions)[0].softmax(dim=-1).numpy()
         for row in range(NUM_ENVS):
             known = [n for n, token in enumerate(ids[row]) if token != bundle.nat.mask_id]
             assert bool(known) == bool(step)
             assert share[row].item() == pytest.approx(len(known) / len(ids[row]))
-            total = sum(probabilities[row, n, ids[row, n]] for n in known)
-            assert confidence[row].item() == pytest.approx(total / len(ids[row]), abs=1e-6)
+            masked = [n for n in range(len(ids[row])) if n not in known]
+            total = len(known) + sum(probabilities[row, n].max() for n in masked)
+            assert sure[row].item() == pytest.approx(total / len(ids[row]), abs=1e-6)
         env.step(np.zeros((NUM_ENVS, 4)))
 
 
@@ -198,7 +203,7 @@ def test_what_does_not_fit_is_refused(bundle):
         with pytest.raises(gym.error.ResetNeeded):
             wrap(make(bundle)).step(np.zeros((NUM_ENVS, 4)))
     with pytest.raises(gym.error.ResetNeeded):
-        known_confidence(make(bundle))
+        confidence(make(bundle))
     for discount in (-0.1, 1.1, float("nan")):
         with pytest.raises(ValueError, match=r"^discount: got "):
             PotentialShaping(make(bundle), heights, discount)

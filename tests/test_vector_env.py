@@ -341,6 +341,54 @@ def test_a_stored_state_goes_on_as_if_never_stopped(bundle):
         np.testing.assert_allclose(left[1], right[1], rtol=1e-5)
 
 
+def test_a_state_of_other_sizes_is_refused_and_changes_nothing(bundle):
+    env = make(bundle, 2)
+    env.reset(seed=0)
+    before = snapshot(env)
+    wider, longer = make(bundle, 4), make(bundle, 2, num_steps=NUM_STEPS + 3)
+    wider.reset(seed=0)
+    longer.reset(seed=0)
+    for _ in range(NUM_STEPS + 1):
+        longer.step(np.zeros((2, 4), np.float32))
+    for other, message in ((wider, "^state: got sizes"), (longer, "^state: got timesteps up to")):
+        with pytest.raises(ValueError, match=message):
+            env.load_state_dict(other.state_dict())
+        assert_unchanged(env, before)
+
+
+def test_finished_rows_start_again_whatever_finished_them(bundle):
+    """A reward that raised, or a state of another mode: no row waits for ever."""
+    broken = make(bundle, 2, num_steps=1, reward_fn=lambda i, c: torch.full((2,), torch.nan))
+    broken.reset(seed=0)
+    with pytest.raises(ValueError, match=r"^reward_fn"):
+        broken.step(np.zeros((2, 4), np.float32))
+    env = make(bundle, 2, num_steps=1)
+    env.load_state_dict(broken.state_dict())
+    for mended in (broken, env):
+        mended.reward_fn = lambda images, conditions: torch.ones(2)
+        _, rewards, terminated, _, _ = mended.step(np.zeros((2, 4), np.float32))
+        assert not rewards.any() and not terminated.any()  # the step of a reset
+        _, rewards, terminated, _, _ = mended.step(np.zeros((2, 4), np.float32))
+        assert rewards.all() and terminated.all()
+
+
+def test_actions_of_any_layout_are_taken(bundle):
+    flat = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    for actions in (flat[::-1], np.broadcast_to(flat[:1], (3, 4)), np.asfortranarray(flat)):
+        env, same = make(bundle), make(bundle)
+        env.reset(seed=0), same.reset(seed=0)
+        env.step(actions), same.step(np.ascontiguousarray(actions).copy())
+        assert torch.equal(env.ids, same.ids)
+
+
+def test_unknown_reset_options_are_refused(bundle):
+    with pytest.raises(ValueError, match=r"^options: got conditions, allowed are reset_mask, cond"):
+        make(bundle).reset(options={"conditions": 3})
+    single = gym.make("NATDecode-v0", bundle="digits").unwrapped
+    with pytest.raises(ValueError, match=r"^options: got reset_mask, allowed are condition"):
+        single.reset(options={"reset_mask": np.ones(1, bool)})
+
+
 # Randomness and conditions
 
 

@@ -1,6 +1,7 @@
 """Images to visual tokens and back: diffusers' `VQModel`."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+PIXELS_AT_ONCE = 2**20
+"""Decoded in one pass: it bounds the memory, however many images there are."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,20 @@ class VQTokenizer(nn.Module):
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
         height, width = self.config.grid
-        latents = self.codebook[ids.view(-1, height, width)]  # [B, h, w, L]
-        return self.images(latents.permute(0, 3, 1, 2).contiguous()).clamp(0, 1).float()
+        rows = max(1, PIXELS_AT_ONCE // math.prod(self.config.image_size))
+        images = []
+        for batch in ids.split(rows):
+            latents = self.codebook[batch.view(-1, height, width)]  # [b, h, w, L]
+            images.append(self.images(latents.permute(0, 3, 1, 2).contiguous()))
+        return torch.cat(images).clamp(0, 1).float()
 
     def save(self, folder: Path) -> None:
         """Save in diffusers' layout, with our own configuration beside it."""
         self.vq.save_pretrained(folder)
+        path = folder / "config.json"
+        values = json.loads(path.read_text())
+        values.pop("_name_or_path", None)  # where it was loaded from makes it no other model
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         (folder / "tokenizer.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
     @classmethod

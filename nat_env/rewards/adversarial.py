@@ -97,8 +97,8 @@ class AdversarialRewardModel:
             device: of the discriminator and of the images that it is given.
 
         Raises:
-            ValueError: fewer real images than one batch holds, or no frozen network for a trunk
-                that is one, or one for a trunk that is none.
+            ValueError: fewer real images than one batch holds, widths that halve them to nothing,
+                or no frozen network for a trunk that is one, or one for a trunk that is none.
         """
         if (config.trunk == "scratch") != (trunk is None):
             given = "no frozen network" if trunk is None else "a frozen network"
@@ -107,6 +107,13 @@ class AdversarialRewardModel:
             raise ValueError(
                 f"real_images: got {len(real_images)}, "
                 f"allowed is at least batch_size = {config.batch_size}"
+            )
+        height, width = (side >> len(config.widths) for side in real_images.shape[2:])
+        if trunk is None and config.widths[-1] // GROUPS * height * width < 2:
+            raise ValueError(
+                f"widths: got {config.widths}, allowed are fewer for images of "
+                f"{tuple(real_images.shape[2:])} pixels, which each of them halves: a group of "
+                "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
         self.real_images, self.real_labels = real_images, real_labels
@@ -126,14 +133,19 @@ class AdversarialRewardModel:
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Rewards [B]: the chosen form of the mean logit, higher for more real."""
-        logits = self.discriminator(images, conditions).mean(dim=1)
+        batches = zip(
+            images.split(EMBEDDED_AT_ONCE), conditions.split(EMBEDDED_AT_ONCE), strict=True
+        )
+        logits = torch.cat([self.discriminator(i, c).mean(dim=1) for i, c in batches])
         if self.config.reward_form == "sigmoid":
             return logits.sigmoid()
         return F.softplus(logits) if self.config.reward_form == "softplus" else logits
 
     @torch.enable_grad()  # whatever its caller does
     def update(self, images: Tensor, conditions: Tensor, num_updates: int = 1) -> dict[str, float]:
-        """Gradient steps on Eq. 14, each with a batch of generated images and as many real ones.
+        """Gradient steps, each with a batch of generated images and as many real ones.
+
+        The losses are those of the authors' code, not Eq. 14 as it is printed.
 
         What the frozen part of the discriminator sees is computed once for each image, unless
         images are augmented or `EMBEDDINGS_LIMIT` is passed.
@@ -149,7 +161,7 @@ class AdversarialRewardModel:
         """
         conditions = conditions.to(images.device)
         embedded = None
-        if not self.config.augment:
+        if not self.config.augment and self.config.trunk != "scratch":
             embedded = self._embedded(len(images), lambda i: images[i], images.device)
         results = []
         for _ in range(num_updates):
@@ -206,7 +218,7 @@ class AdversarialRewardModel:
     @cached_property
     def _real_embeddings(self) -> list[Tensor] | None:
         """Of all real images; None where they change from step to step, or are too large."""
-        if self.config.augment or self.config.r1:
+        if self.config.augment or self.config.r1 or self.config.trunk == "scratch":
             return None
         device = next(self.discriminator.parameters()).device
         return self._embedded(len(self.real_images), lambda i: self._reals(i, device))

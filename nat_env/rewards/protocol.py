@@ -29,14 +29,19 @@ def scores_of(reward: Reward, images: Tensor, conditions: Tensor) -> Tensor:
     Raises:
         ValueError: not one number for each image, or one that is not finite.
     """
-    scores = reward(images, conditions)
+    scores = torch.as_tensor(reward(images, conditions))
     if scores.shape != (len(images),):
         raise ValueError(
             f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "
             f"of the {len(images)} images"
         )
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError(f"reward_fn: gave {scores.tolist()}, allowed are finite numbers")
+    finite = torch.isfinite(scores)
+    if not bool(finite.all()):
+        count, first = int((~finite).sum()), float(scores[~finite][0])
+        raise ValueError(
+            f"reward_fn: gave {first} for {count} of {len(images)} images, allowed are finite "
+            "numbers"
+        )
     return scores.detach().float()
 
 

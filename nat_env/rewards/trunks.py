@@ -1,5 +1,6 @@
 """Frozen pretrained networks that a discriminator's heads stand on."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +68,9 @@ class VisionTransformerTrunk:
         self.network = network.eval().requires_grad_(False)
         self.side = resolution // patch
         self.resolution = resolution
+        # Some interpolate their positions for another image size by themselves, some when asked.
+        asked = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if asked else {}
         self.layers = [round(depth * (i + 1) / num_stages) for i in range(num_stages)]
         self.stage_sizes = (int(network.config.hidden_size),) * num_stages
 
@@ -79,11 +83,13 @@ class VisionTransformerTrunk:
         Raises:
             ValueError: neither, or a network of another kind.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModel
 
         try:
-            network = AutoModel.from_pretrained(path)
-        except (OSError, ValueError) as error:
+            # R1 differentiates twice, which fused attention cannot.
+            network = AutoModel.from_pretrained(path, attn_implementation="eager").float()
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"trunk_path: {path!r} cannot be loaded ({error})") from error
         if not hasattr(network.config, "patch_size"):
             raise ValueError(f"trunk_path: {path!r} is no vision transformer")
@@ -95,7 +101,7 @@ class VisionTransformerTrunk:
         resized = F.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (images.new_tensor(v).view(1, 3, 1, 1) for v in (self.MEAN, self.STD))
         inputs = (resized.expand(-1, 3, -1, -1) - mean) / std
-        hidden = self.network(pixel_values=inputs, output_hidden_states=True).hidden_states
+        hidden = self.network(inputs, output_hidden_states=True, **self.options).hidden_states
         maps = []
         for layer in self.layers:
             tokens = hidden[layer][:, -(self.side**2) :] + hidden[layer][:, :1]  # [B, h * w, D]
@@ -105,7 +111,7 @@ class VisionTransformerTrunk:
 
 def load_trunk(
     name: str,
-    features: Classifier | None,
+    features: Classifier,
     path: str | None = None,
     resolution: int = 112,
     device: str | torch.device = "cpu",
@@ -127,8 +133,6 @@ def load_trunk(
     if name == "scratch":
         return None
     if name == "features":
-        if features is None:
-            raise ValueError("trunk: got 'features', but the bundle names none")
         return ClassifierTrunk(features)
     if name == "efficientnet":
         from nat_env.models.efficientnet import load_efficientnet_lite0
