@@ -3,6 +3,10 @@
 import gzip
 import math
 import struct
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -11,14 +15,18 @@ from scipy import special, stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+import pretrain.data
 import pretrain.loop
+import pretrain.make
 import pretrain.transformer
 from nat_env.models.classifier import ClassifierConfig
 from nat_env.models.tokenizer import TokenizerConfig
 from nat_env.models.uvit import UViT, UViTConfig
 from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
+from pretrain.config import PRESETS
 from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
+from pretrain.make import make_bundle
 from pretrain.mask_ratio import random_masks, sample_mask_ratio
 from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import (
@@ -727,3 +735,38 @@ def test_positions_matter():
 def test_sizes_that_do_not_fit_are_refused(argument, value):
     with pytest.raises(ValueError, match=rf"^{argument}: got {value}"):
         UViTConfig(**(vars(TINY) | {argument: value}))
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", '{"digest": "another"}', "[]"])
+def test_a_folder_with_the_parts_of_something_else_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(pretrain.make, "train_tokenizer", None)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^work: "):
+        make_bundle(digits(), PRESETS["digits"], tmp_path, tmp_path / "out")
+    assert (tmp_path / "config.json").read_text() == text
+    with pytest.raises(ValueError, match=r"^out: got .* another folder than that of the parts"):
+        make_bundle(digits(), PRESETS["digits"], tmp_path, tmp_path / "x" / "..")
+
+
+def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(pretrain.data, "FASHION_FOLDER", tmp_path / "absent")
+
+    def no_connection(address, path):
+        raise URLError("no route")
+
+    monkeypatch.setattr(urllib.request, "urlretrieve", no_connection)
+    with pytest.raises(ValueError, match=r"^data: cannot get .* the folder of the four files"):
+        fashion_mnist()
+    monkeypatch.setattr(
+        urllib.request, "urlretrieve", lambda address, path: Path(path).write_text("<html>")
+    )
+    with pytest.raises(ValueError, match="is not a whole IDX file"):
+        fashion_mnist()
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_the_digits_name_the_package_that_has_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"the extra `pretrain`: pip install -e '\.\[pretrain\]'"):
+        digits()
