@@ -521,10 +521,11 @@ def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, mo
         once = [20, 20, 10, 20, 20, 20, 4]
         assert [n for n in asked if n > 1] == (once if limit else each_step)
     generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([1 / (real_labels == label).sum() for label in real_labels])
     losses = []
     for _ in range(4):
         fake = torch.randperm(50, generator=generator)[:16]
-        real = torch.randint(64, (16,), generator=generator)
+        real = torch.multinomial(weights, 16, replacement=True, generator=generator)
         on_fake = twin.discriminator(images[fake], labels[fake])
         on_real = twin.discriminator(reals[real], real_labels[real])
         loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
@@ -534,6 +535,21 @@ def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, mo
         losses.append(loss.item())
     assert result["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
     torch.testing.assert_close(model(images, labels), twin(images, labels), rtol=1e-4, atol=1e-5)
+
+
+def test_real_classes_are_drawn_alike_however_frequent(monkeypatch):
+    labels = torch.tensor([0] * 180 + [1] * 20)
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=100)
+    model = AdversarialRewardModel(torch.rand(200, 1, 8, 8), labels, 2, config)
+    drawn = []
+
+    def record(self, real, embedding, labels, *rest):
+        drawn.append(labels)
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(AdversarialRewardModel, "_step", record)
+    model.update(torch.rand(100, 1, 8, 8), torch.arange(100) % 2, num_updates=60)
+    assert torch.cat(drawn).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
 def test_update_with_nothing_to_learn_from_is_refused(bundle):

@@ -117,6 +117,8 @@ class AdversarialRewardModel:
             )
         self.config = config
         self.real_images, self.real_labels = real_images, real_labels
+        # Classes alike, as generated images have them: else it learned how frequent they are.
+        self._real_weights = 1 / real_labels.bincount().float()[real_labels]
         self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -167,7 +169,7 @@ class AdversarialRewardModel:
         for _ in range(num_updates):
             size = min(self.config.batch_size, len(images))
             chosen = torch.randperm(len(images), generator=self.generator)[:size]
-            reals = torch.randint(len(self.real_images), (size,), generator=self.generator)
+            reals = torch.multinomial(self._real_weights, size, True, generator=self.generator)
             real_batch = self._real_batch(reals, images.device)
             if embedded is not None:
                 fake = [part[chosen] for part in embedded]
