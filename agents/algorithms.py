@@ -97,6 +97,8 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     try:
         model = learner(algorithm.policy, env, seed=config.seed, device=config.device, **options)
     except (TypeError, ValueError, AssertionError) as error:
+        if not config.algo_options:
+            raise
         raise ValueError(f"algo_options: got {dict(config.algo_options)} ({error})") from None
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps

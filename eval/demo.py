@@ -58,7 +58,7 @@ def demo(arguments: Arguments) -> None:
         num_samples=arguments.num_samples,
         **arguments.computation(),
     )
-    bundle = load_bundle(config.bundle)
+    bundle = load_bundle(config.bundle, config.dtype, config.device)
     print(
         f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.class_names)} classes "
         f"of images ({', '.join(bundle.class_names)}) in {config.num_steps} steps.\n"

@@ -84,6 +84,12 @@ def test_a_rollout_is_kept_once_and_given_in_the_order_of_stable_baselines3(tmp_
     assert not in_a_file or list(folder.iterdir()) == []  # nothing to clear away
 
 
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^folder: cannot write in .*inside"):
+        make(rollout_buffer_kwargs={"folder": tmp_path / "file" / "inside"})
+
+
 def test_half_precision_features_leave_the_probability_ratios_at_one():
     model, _, _ = make()
     torch.nn.init.normal_(model.policy.actor.head.weight)
