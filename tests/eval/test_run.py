@@ -1,6 +1,7 @@
 """nat-eval: rows, table, resumption and errors; and the grid of heuristic schedules."""
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from eval.evaluate import evaluate
 from eval.floors import floors
 from eval.judges import Judge, bundle_judge
 from eval.references import reference
+from eval.rows import stamp
 from eval.run import Arguments, run
 from eval.tables import markdown_table
 from nat_env.policies import ScheduledPolicy
@@ -403,3 +405,14 @@ def test_inception_judges_from_its_weights_file(arguments, tmp_path, monkeypatch
     monkeypatch.setattr(eval.run, "inception_v3", lambda path, device: judge)
     run(replace(one, inception=tmp_path / "weights.pth"))
     assert [row["judge"] for row in stored(one)] == ["digits-judge", "inception-v3"]
+
+
+def test_a_row_says_which_code_made_it():
+    root = Path(eval.run.__file__).parents[1]
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
+    found = stamp()["commit"]
+    if head.returncode or not (root / ".git").exists():
+        assert found is None  # installed without its repository
+    else:
+        abbreviated = found.removesuffix("-dirty").rpartition("-g")[2]
+        assert len(abbreviated) >= 7 and head.stdout.startswith(abbreviated)
