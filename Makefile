@@ -30,7 +30,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	@echo "==> Running the tests"
-	@NAT_FAST=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q --nbmake $(ARGS)
+	@NAT_FAST=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q --nbmake -n 2 $(ARGS)
 
 # Only what is needed to open them is kept of the metadata: the rest changes with every run.
 notebooks: $(VENV)/.installed-notebooks
