@@ -11,12 +11,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
 
-from agents.algorithms import live_policy
 from agents.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.checkpoint import STATE, random_states, save_policy
 from agents.config import TrainConfig
 from agents.evaluation import evaluate
 from agents.learner_state import learner_state
+from agents.learners import live_policy
 from agents.policy import ExploringPolicy
 from agents.report import write_report
 from nat_env.bundle import balanced_conditions

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.algorithms import TrainedPolicy, untrained_policy
 from agents.config import TrainConfig
+from agents.learners import TrainedPolicy, untrained_policy
 from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle, bundle_spec
 from nat_env.files import load_state, save_state, write_json

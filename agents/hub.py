@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from agents.algorithms import TrainedPolicy
 from agents.card import model_card
 from agents.checkpoint import (
     CONFIG,
@@ -20,6 +19,7 @@ from agents.checkpoint import (
     write_config,
 )
 from agents.config import TrainConfig
+from agents.learners import TrainedPolicy
 from agents.quantities import PICTURE, save_policy_card
 from nat_env.bundle import Bundle
 from nat_env.command_line import parse

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import configure
 
-from agents.algorithms import algorithm_of, make_learner
+from agents.algorithms import algorithm_of
 from agents.callbacks import SEED_STRIDE, TRAINING_SEED, OnEvaluation, RoundCallback
 from agents.checkpoint import (
     CONFIG,
@@ -19,6 +19,7 @@ from agents.checkpoint import (
 )
 from agents.config import PRESETS, TrainConfig
 from agents.learner_state import load_learner_state
+from agents.learners import make_learner
 from agents.tracking import start_tracking, wandb_module
 from agents.vec_env import GymnasiumVecEnv
 from nat_env.bundle import load_bundle

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms import TrainedPolicy
+from agents.learners import TrainedPolicy
 from agents.quantities import save_quantities
 from eval import curves, plots
 from eval.judges import bundle_judge

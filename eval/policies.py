@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.algorithms import TrainedPolicy
 from agents.checkpoint import load_policy, load_run_config
 from agents.hub import HUB, shared_folder
+from agents.learners import TrainedPolicy
 from nat_env.bundle import Bundle, bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, heuristic_schedule

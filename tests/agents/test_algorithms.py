@@ -9,11 +9,12 @@ import pytest
 import torch
 import tyro
 
-from agents.algorithms import ALGORITHMS, algorithm_of, live_policy, make_learner
+from agents.algorithms import ALGORITHMS, algorithm_of
 from agents.callbacks import RoundCallback
 from agents.checkpoint import load_policy
 from agents.config import PRESETS, TrainConfig
 from agents.learner_state import learner_state
+from agents.learners import live_policy, make_learner
 from agents.predicted import PredictedPolicy
 from agents.train import Training
 from agents.vec_env import GymnasiumVecEnv
