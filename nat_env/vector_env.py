@@ -24,7 +24,9 @@ from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 from nat_env.vector_inputs import (
     check_options,
+    check_state,
     checked_actions,
+    chosen_autoreset_mode,
     chosen_conditions,
     reset_mask,
     seeded_generators,
@@ -88,13 +90,7 @@ class NATDecodeVectorEnv(VectorEnv):
             raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode: got {render_mode!r}, allowed are None, 'rgb_array'")
-        try:
-            self.autoreset_mode = AutoresetMode(autoreset_mode)
-        except ValueError:
-            allowed = ", ".join(repr(m.value) for m in AutoresetMode)
-            raise ValueError(
-                f"autoreset_mode: got {autoreset_mode!r}, allowed are {allowed}"
-            ) from None
+        self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
         self.num_steps = num_steps
@@ -212,17 +208,7 @@ class NATDecodeVectorEnv(VectorEnv):
         Raises:
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
-        given = {name: tuple(state[name].shape) for name in ("ids", "conditions", "timesteps")}
-        given["generators"] = (len(state["generators"]),)
-        rows = (self.num_envs,)
-        allowed = dict.fromkeys(given, rows) | {"ids": (*rows, self.bundle.num_tokens)}
-        if given != allowed:
-            raise ValueError(f"state: got sizes {given}, allowed are {allowed}")
-        if int(state["timesteps"].max()) > self.num_steps:
-            raise ValueError(
-                f"state: got timesteps up to {int(state['timesteps'].max())}, allowed is T = "
-                f"{self.num_steps} at most"
-            )
+        check_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
         device = self.bundle.device
         self.ids = state["ids"].to(device)
         self.conditions = state["conditions"].to(device)

@@ -1,4 +1,4 @@
-"""What callers hand to the vector environment: actions, seeds and reset options, checked."""
+"""What callers hand to the vector environment: modes, actions, seeds, options, states, checked."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from nat_env.bundle import Bundle
@@ -25,6 +26,19 @@ def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
     if np.abs(array).max() > 1:
         raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
     return array
+
+
+def chosen_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """Gymnasium's mode of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = ", ".join(repr(m.value) for m in AutoresetMode)
+        raise ValueError(f"autoreset_mode: got {mode!r}, allowed are {allowed}") from None
 
 
 def check_options(options: dict[str, Any], allowed: Sequence[str]) -> None:
@@ -81,6 +95,22 @@ def chosen_conditions(options: dict[str, Any], num_envs: int, bundle: Bundle) ->
     labels = torch.from_numpy(given.astype(np.int64)).expand(num_envs)
     bundle.check_conditions(labels)
     return labels
+
+
+def check_state(state: dict[str, Any], num_envs: int, num_tokens: int, num_steps: int) -> None:
+    """Check that a stored state is of an environment of these sizes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    given = {name: tuple(state[name].shape) for name in ("ids", "conditions", "timesteps")}
+    given["generators"] = (len(state["generators"]),)
+    allowed = dict.fromkeys(given, (num_envs,)) | {"ids": (num_envs, num_tokens)}
+    if given != allowed:
+        raise ValueError(f"state: got sizes {given}, allowed are {allowed}")
+    latest = int(state["timesteps"].max())
+    if latest > num_steps:
+        raise ValueError(f"state: got timesteps up to {latest}, allowed is T = {num_steps} at most")
 
 
 def seeded_generators(

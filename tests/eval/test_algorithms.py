@@ -10,24 +10,12 @@ import pytest
 import eval.algorithms
 import eval.trials
 from agents.checkpoint import load_policy, load_run_config
-from agents.config import PRESETS
 from eval.algorithms import Arguments, compare
 from eval.policies import policy_fingerprint
 
 
 @pytest.fixture
-def arguments(tmp_path, monkeypatch) -> Arguments:
-    small = replace(
-        PRESETS["digits"][1],
-        trajectories_per_round=64,
-        hidden_size=16,
-        batch_size=32,
-        warmup_rounds=1,
-        discriminator_updates=2,
-        eval_every=1,
-        eval_samples=50,
-    )
-    monkeypatch.setitem(PRESETS, "digits", ("", small))
+def arguments(tmp_path, small_preset) -> Arguments:
     return Arguments(
         tmp_path / "out",
         bundle="digits",

@@ -2,26 +2,14 @@
 
 import json
 import re
-from dataclasses import replace
 
 import eval.cells
-from agents.config import PRESETS
 from eval.demo import Arguments, demo
 
 
-def test_the_report_shows_the_policy_beside_the_heuristic(tmp_path, monkeypatch, capsys):
-    small = replace(
-        PRESETS["digits"][1],
-        num_steps=2,
-        trajectories_per_round=64,
-        hidden_size=16,
-        batch_size=32,
-        warmup_rounds=1,
-        discriminator_updates=2,
-        eval_every=1,
-        eval_samples=50,
-    )
-    monkeypatch.setitem(PRESETS, "digits", ("", small))
+def test_the_report_shows_the_policy_beside_the_heuristic(
+    tmp_path, small_preset, monkeypatch, capsys
+):
     arguments = Arguments(
         tmp_path / "out", bundle="digits", trajectories=192, num_samples=40, threads=1
     )

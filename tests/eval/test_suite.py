@@ -7,22 +7,11 @@ import pytest
 
 import eval.suite
 import eval.trials
-from agents.config import PRESETS
 from eval.suite import CLAIMS, METHODS, NOT_ADAPTIVE, Arguments, gains, orderings, suite
 
 
 @pytest.fixture
-def arguments(tmp_path, monkeypatch) -> Arguments:
-    small = replace(
-        PRESETS["digits"][1],
-        trajectories_per_round=32,
-        num_envs=16,
-        hidden_size=16,
-        batch_size=32,
-        warmup_rounds=1,
-        eval_samples=50,
-    )
-    monkeypatch.setitem(PRESETS, "digits", ("", small))
+def arguments(tmp_path, small_preset) -> Arguments:
     return Arguments(
         tmp_path,
         bundle="digits",
