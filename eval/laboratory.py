@@ -39,10 +39,10 @@ class Setting:
     """Of proxies, searches and evaluations alike."""
     num_steps: int = 4
     """T."""
-    epochs: float = 10.0
+    epochs: float = 20.0
     """Of a proxy's training."""
-    images: int = 61_952
-    """Budget of each search for a schedule; so many are 8 updates at T = 4, the last one scored."""
+    images: int = 123_392
+    """Budget of each search for a schedule: at T = 4 16 updates, the last one scored."""
     num_samples: int = 512
     """Images of a score in a search."""
     proxy_samples: int = 1000

@@ -8,6 +8,7 @@ import torch
 from diffusers import AmusedScheduler
 from scipy import stats
 
+from nat_env import decoding
 from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens
 from nat_env.schedules import heuristic_schedule
 
@@ -65,8 +66,12 @@ def random_step(rng, batch, num_tokens, codes):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tokens_at_once", [1, 37, 1000])
 @pytest.mark.parametrize(("num_tokens", "codes"), [(16, 5), (49, 12)])
-def test_whole_trajectories_equal_a_plain_loop(seed, num_tokens, codes):
+def test_whole_trajectories_equal_a_plain_loop(
+    seed, num_tokens, codes, tokens_at_once, monkeypatch
+):
+    monkeypatch.setitem(decoding.LOGITS_AT_ONCE, "cpu", tokens_at_once * codes)
     rng = np.random.default_rng(seed)
     batch, steps = 5, 6
     lengths = torch.from_numpy(rng.integers(2, steps + 1, batch))  # rows end at different steps
