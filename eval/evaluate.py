@@ -46,6 +46,9 @@ class Evaluation:
     """Of m, tau_1, tau_2, w over the samples [T, 4]."""
     action_std: NDArray[np.float64]
     """[T, 4]; zero where the policy is the same for all samples."""
+    action_std_within: NDArray[np.float64]
+    """[T, 4], of what is left once each class's mean is taken away: what a policy does by sample
+    and not by class."""
 
     @property
     def images_per_second(self) -> float:
@@ -92,12 +95,12 @@ def evaluate(
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
     classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
     scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
-    actions = [FeatureAccumulator() for _ in range(num_steps)]
+    actions: list[list[NDArray[np.float64]]] = [[] for _ in range(num_steps)]
     seconds = judge_seconds = 0.0
     correct = 0
 
     def record(step: StepRecord) -> None:
-        actions[step.timestep].update(step.actions.double().cpu().numpy())
+        actions[step.timestep].append(step.actions.double().cpu().numpy())
 
     _warm_up(bundle)
     with image_bar(num_samples, progress) as bar:
@@ -120,7 +123,7 @@ def evaluate(
             judge_seconds += _now(bundle) - generated
             bar.update(len(labels))
 
-    statistics = [accumulator.statistics() for accumulator in actions]
+    taken = np.stack([np.concatenate(batches) for batches in actions])  # [T, N, 4]
     return Evaluation(
         frechet_distances={
             judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
@@ -136,8 +139,9 @@ def evaluate(
         num_samples=num_samples,
         seconds=seconds,
         judge_seconds=judge_seconds,
-        action_mean=np.stack([s.mean for s in statistics]),
-        action_std=np.stack([np.sqrt(np.diag(s.covariance)) for s in statistics]),
+        action_mean=taken.mean(axis=1),
+        action_std=taken.std(axis=1, ddof=1),
+        action_std_within=_within_classes(taken, conditions.numpy()).std(axis=1, ddof=1),
     )
 
 
@@ -153,6 +157,13 @@ def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
         raise ValueError(f"seed: got {seed}, allowed are 0 .. {SEED_LIMIT - 1}")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+
+
+def _within_classes(actions: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Actions [T, N, 4] without the mean of each one's class [N]."""
+    classes = np.unique(labels, return_inverse=True)[1]
+    means = np.stack([actions[:, classes == c].mean(axis=1) for c in range(classes.max() + 1)], 1)
+    return actions - means[:, classes]  # means: [T, classes, 4]
 
 
 def _warm_up(bundle: Bundle) -> None:

@@ -89,6 +89,7 @@ def evaluation_rows(
         name: {
             "mean": evaluation.action_mean[:, column].tolist(),
             "std": evaluation.action_std[:, column].tolist(),
+            "std_within_classes": evaluation.action_std_within[:, column].tolist(),
         }
         for column, name in enumerate(COLUMNS)
     }

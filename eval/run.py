@@ -23,7 +23,7 @@ from eval.policies import (
 )
 from eval.references import Reference, reference, reference_from_file
 from eval.rows import Results, Row
-from eval.tables import markdown_table, metrics_table
+from eval.tables import adaptation_table, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_text
@@ -125,6 +125,8 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
     table = markdown_table(rows, limits)
     if arguments.metrics:
         table += f"\n\n{metrics_table(rows, limits)}"
+    if adaptation := adaptation_table(rows):
+        table += f"\n\n{adaptation}"
     write_text(arguments.out / TABLE, table + "\n")
     pictures = []
     if arguments.pictures:

@@ -7,6 +7,10 @@ import numpy as np
 
 from eval.floors import FLOORS
 from eval.rows import Row
+from nat_env.schedules import COLUMNS
+
+_LEAST_STD = 0.0005
+"""Less prints as none."""
 
 
 def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
@@ -117,6 +121,55 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         "standard deviation over seeds; of one seed, KD's standard error."
     )
     return "\n".join([*lines, "", note])
+
+
+def adaptation_table(rows: Sequence[Row]) -> str:
+    """How much each quantity of a policy differs from sample to sample, and within classes.
+
+    Args:
+        rows: of one bundle; those of policies that are the same for all samples are left out, and
+            those of releases that did not measure it.
+
+    Returns:
+        The table, or nothing where no policy adapts.
+
+    Example:
+        >>> actions = {name: {"std": [9.0, 0.3, 0.4]} for name in COLUMNS}
+        >>> for stds in actions.values():
+        ...     stds["std_within_classes"] = [0.0, 0.3, 0.0]
+        >>> row = {"policy": "a", "num_steps": 3, "num_samples": 9, "judge": "b", "seed": 0}
+        >>> print(adaptation_table([row | {"actions": actions}]).splitlines()[2])
+        | a | 3 | 0.354, 36 % | 0.354, 36 % | 0.354, 36 % | 0.354, 36 % |
+    """
+    lines = []
+    once = {(r["policy"], r["num_steps"], r["num_samples"], r["seed"]): r for r in rows}
+    for ((_, _, num_steps), policy), group in _grouped(
+        [r | {"judge": ""} for r in once.values()]
+    ).items():
+        if not all("std_within_classes" in row["actions"][COLUMNS[0]] for row in group):
+            continue
+        cells = []
+        for name in COLUMNS:
+            # Steps 2 to T: before the first token is drawn a policy knows nothing but the class.
+            stds = np.array([row["actions"][name]["std"][1:] for row in group])
+            within = np.array([row["actions"][name]["std_within_classes"][1:] for row in group])
+            variance = np.square(stds).mean() if stds.size else 0.0
+            if variance > _LEAST_STD**2:
+                share = np.square(within).mean() / variance
+                cells.append(f"{np.sqrt(variance):.3f}, {100 * share:.0f} %")
+            else:
+                cells.append("")
+        if any(cells):
+            lines.append(markdown_line([policy, str(num_steps), *cells]))
+    if not lines:
+        return ""
+    head = ["| policy | T | m | tau1 | tau2 | w |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    note = (
+        "How the quantities of steps 2 to T differ among samples: standard deviation, and the "
+        "share of the variance that lies within classes, where a policy adapts to the sample and "
+        "not to its class alone."
+    )
+    return "\n".join([*head, *lines, "", note])
 
 
 def provenance(rows: Sequence[Row]) -> str:
