@@ -168,13 +168,22 @@ def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cp
     Raises:
         ValueError: an unknown bundle, dtype or device, or a file that is missing or damaged.
     """
+    check_device(device)
+    folder = bundle_folder(name_or_path)
+    written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
+    return _load(folder, written, resolve_dtype(dtype, device), str(device))
+
+
+def check_device(device: str) -> None:
+    """Check a torch device's name, and that it is there.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
-    folder = bundle_folder(name_or_path)
-    written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
-    return _load(folder, written, resolve_dtype(dtype, device), str(device))
 
 
 def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:

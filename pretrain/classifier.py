@@ -21,22 +21,23 @@ class ClassifierTraining:
 
 def train_classifier(
     images: Tensor, labels: Tensor, config: ClassifierConfig, training: ClassifierTraining,
-    folder: Path, seed: int, name: str,
+    folder: Path, seed: int, name: str, device: str = "cpu",
 ) -> Classifier:  # fmt: skip
     """Train on images [n, C, H, W] uint8 and labels [n], resuming from `folder`."""
     torch.manual_seed(seed)
-    classifier = Classifier(config)
+    classifier = Classifier(config).to(device)
     optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=training.weight_decay)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        logits = classifier(images[indices].float() / 255)
-        loss = F.cross_entropy(logits, labels[indices])
+        target = labels[indices].to(device)
+        logits = classifier(images[indices].to(device).float() / 255)
+        loss = F.cross_entropy(logits, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return {
             "loss": loss.item(),
-            "accuracy": float((logits.argmax(1) == labels[indices]).float().mean()),
+            "accuracy": float((logits.argmax(1) == target).float().mean()),
         }
 
     classifier.train()
@@ -50,8 +51,9 @@ def accuracy(
     classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 256
 ) -> float:
     """Share of images [n, C, H, W] uint8 whose label [n] the classifier finds."""
+    device = next(classifier.parameters()).device
     right = [
-        (classifier(i.float() / 255).argmax(1) == y).sum()
+        (classifier(i.to(device).float() / 255).argmax(1).cpu() == y).sum()
         for i, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
     ]
     return float(sum(right)) / len(labels)

@@ -21,8 +21,17 @@ from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 
 
-def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: Path) -> None:
+def make_bundle(
+    data: LabelledImages, config: PretrainConfig, work: Path, out: Path, device: str = "cpu"
+) -> None:
     """Train all parts on `data`, measure them, and write the bundle to `out`.
+
+    Args:
+        data: images and labels.
+        config: sizes and trainings of the parts.
+        work: folder of the checkpoints, from which every part resumes.
+        out: folder of the bundle.
+        device: of the trainings; a batch of images at a time is brought there.
 
     Raises:
         ValueError: a folder that cannot be written, sizes that do not go together, fewer images
@@ -43,11 +52,18 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
     require_writable_folder(work)
     _claim(work, config, data)
     tokenizer = train_tokenizer(
-        data.train_images, tokenizer_size, config.tokenizer, work, config.seed
+        data.train_images, tokenizer_size, config.tokenizer, work, config.seed, device
     )
     ids = encode_all(tokenizer, data.train_images)
     judge = train_classifier(
-        data.train_images, data.train_labels, judge_size, config.judge, work, config.seed, "judge"
+        data.train_images,
+        data.train_labels,
+        judge_size,
+        config.judge,
+        work,
+        config.seed,
+        "judge",
+        device,
     )
     features = train_classifier(
         data.train_images,
@@ -57,16 +73,17 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         work,
         config.seed + 1,
         "features",
+        device,
     )
     transformer = train_transformer(
-        ids, data.train_labels, transformer_size, config.transformer, work, config.seed
+        ids, data.train_labels, transformer_size, config.transformer, work, config.seed, device
     )
 
     statistics = balanced_statistics(features_of(judge, data.train_images), data.train_labels)
     held_out = balanced_statistics(features_of(judge, data.test_images), data.test_labels)
     described, error = [], 0.0
     for batch, originals in zip(ids.split(256), data.train_images.split(256), strict=True):
-        images = tokenizer.decode(batch)
+        images = tokenizer.decode(batch.to(device)).cpu()
         described.append(features_of(judge, images))
         error += float((images - originals.float() / 255).double().square().sum())
     decoded = balanced_statistics(torch.cat(described), data.train_labels)
@@ -84,10 +101,10 @@ def make_bundle(data: LabelledImages, config: PretrainConfig, work: Path, out: P
         out,
         name=data.name,
         class_names=data.class_names,
-        tokenizer=tokenizer,
-        transformer=transformer,
-        judge=judge,
-        features=features,
+        tokenizer=tokenizer.cpu(),
+        transformer=transformer.cpu(),
+        judge=judge.cpu(),
+        features=features.cpu(),
         statistics=statistics,
         real_images=data.train_images[chosen],
         real_labels=data.train_labels[chosen],

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from nat_env.bundle import check_device
 from nat_env.command_line import parse
 from nat_env.image_folder import find_images
 from pretrain.config import PRESETS, PretrainConfig
@@ -30,15 +31,18 @@ class Arguments(ABC):
     """Folder for checkpoints and TensorBoard events; one sub-folder per data set."""
     threads: int = 2
     """Torch threads."""
+    device: str = "cpu"
+    """A torch device, for the trainings."""
 
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            ValueError: one is out of its range.
+            ValueError: one is out of its range, or there is no such device.
         """
         if self.threads < 1:
             raise ValueError(f"threads: got {self.threads}, allowed is >= 1")
+        check_device(self.device)
 
     @abstractmethod
     def prepared(self) -> tuple[LabelledImages, PretrainConfig]:
@@ -143,7 +147,7 @@ def main() -> None:
         )
         torch.set_num_threads(arguments.threads)
         data, config = arguments.prepared()
-        make_bundle(data, config, arguments.work / data.name, arguments.out)
+        make_bundle(data, config, arguments.work / data.name, arguments.out, arguments.device)
         train = ["nat-train", "fashion", "--bundle", str(arguments.out), "--out", "runs/mine"]
         print(f"next, a policy for it: {shlex.join(train)}")
     except (ValueError, ImportError) as error:

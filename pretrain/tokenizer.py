@@ -59,21 +59,22 @@ class _Counter(nn.Module):
 
 
 def train_tokenizer(
-    images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int
-) -> VQTokenizer:
+    images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int,
+    device: str = "cpu",
+) -> VQTokenizer:  # fmt: skip
     """Train on images [n, C, H, W] uint8, resuming from `folder`."""
     torch.manual_seed(seed)
-    tokenizer = VQTokenizer(config)
-    discriminator = PatchDiscriminator(config.channels)
+    tokenizer = VQTokenizer(config).to(device)
+    discriminator = PatchDiscriminator(config.channels).to(device)
     optimizer = torch.optim.Adam(tokenizer.parameters(), betas=(0.9, 0.99))
     d_optimizer = torch.optim.Adam(discriminator.parameters(), betas=(0.5, 0.99))
-    uses = _Counter(config.codebook_size)
+    uses = _Counter(config.codebook_size).to(device)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        batch = images[indices].float() / 255
+        batch = images[indices].to(device).float() / 255
         latents = tokenizer.latents(batch)
         if step == 0:
-            _restart_codes(tokenizer, latents, torch.ones(config.codebook_size, dtype=torch.bool))
+            _restart_codes(tokenizer, latents, uses.count == 0)
         quantised, code_loss, (_, _, ids) = tokenizer.vq.quantize(latents)
         output = tokenizer.images(quantised)
         pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
@@ -113,8 +114,9 @@ def train_tokenizer(
 
 
 def encode_all(tokenizer: VQTokenizer, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Images [n, C, H, W] uint8 -> ids [n, N] int64."""
-    return torch.cat([tokenizer.encode(b.float() / 255) for b in images.split(batch_size)])
+    """Images [n, C, H, W] uint8 -> ids [n, N] int64, where the images are."""
+    batches = (batch.to(tokenizer.codebook.device) for batch in images.split(batch_size))
+    return torch.cat([tokenizer.encode(b.float() / 255).to(images.device) for b in batches])
 
 
 @torch.no_grad()
@@ -123,4 +125,4 @@ def _restart_codes(tokenizer: VQTokenizer, latents: Tensor, unused: Tensor) -> N
     candidates = latents.permute(0, 2, 3, 1).flatten(0, 2)  # [B * h * w, L]
     chosen = torch.randint(len(candidates), (int(unused.sum()),))
     jitter = 1e-3 * torch.randn(len(chosen), candidates.shape[1])
-    tokenizer.codebook[unused] = candidates[chosen] + jitter
+    tokenizer.codebook[unused] = candidates[chosen] + jitter.to(candidates.device)

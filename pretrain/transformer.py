@@ -41,7 +41,8 @@ def masked_token_loss(
     """
     batch, num_tokens = ids.shape
     masked = random_masks(sample_mask_ratio(training.mask_ratio, batch), num_tokens)  # [B, N]
-    dropped = torch.rand(batch) < training.label_dropout
+    masked = masked.to(ids.device)
+    dropped = (torch.rand(batch) < training.label_dropout).to(ids.device)
     condition = labels.masked_fill(dropped, model.config.num_classes)
     features = model.features(ids.masked_fill(masked, model.mask_id), condition)
     logits = model.logits(features[masked])  # [masked tokens, K]
@@ -50,19 +51,20 @@ def masked_token_loss(
 
 def train_transformer(
     ids: Tensor, labels: Tensor, config: UViTConfig, training: TransformerTraining,
-    folder: Path, seed: int,
+    folder: Path, seed: int, device: str = "cpu",
 ) -> UViT:  # fmt: skip
     """Train on tokens [n, N] and labels [n], resuming from `folder`; gives the EMA model."""
     sample_mask_ratio(training.mask_ratio, 1)  # an unknown name is told before any work
     torch.manual_seed(seed)
-    model = UViT(config)
+    model = UViT(config).to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         _decayed_groups(model, training.weight_decay), betas=(0.9, 0.98), fused=True
     )
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        loss = masked_token_loss(model, ids[indices], labels[indices], training)
+        batch = ids[indices].to(device), labels[indices].to(device)
+        loss = masked_token_loss(model, *batch, training)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -63,6 +63,11 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
 
 @torch.no_grad()
 def features_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches."""
+    """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
+
+    They are where the images are, wherever the classifier computes them.
+    """
     scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    return torch.cat([classifier.features(b.float() / scale) for b in images.split(batch_size)])
+    device = next(classifier.parameters()).device
+    batches = (batch.to(device).float() / scale for batch in images.split(batch_size))
+    return torch.cat([classifier.features(batch).to(images.device) for batch in batches])

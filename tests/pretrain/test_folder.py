@@ -284,6 +284,7 @@ def test_epochs_grow_as_images_get_fewer():
         ("--hidden-size", "30", "num_heads: got 4, must divide hidden_size 30"),
         ("--epochs-factor", "0", "epochs_factor: got 0.0, allowed is > 0"),
         ("--name", "a/b", "name: got 'a/b', allowed is a file's name"),
+        ("--device", "gpu", "device: got 'gpu', which torch cannot use"),
     ],
 )
 def test_options_are_checked_before_any_work(folder, monkeypatch, capsys, option, value, message):
@@ -328,9 +329,9 @@ def test_the_shipped_data_sets_are_called_as_before(monkeypatch):
     monkeypatch.setattr("pretrain.run.make_bundle", lambda *given: seen.append(given))
     monkeypatch.setattr("sys.argv", ["nat-pretrain", "digits", "--out", "x"])
     main()
-    ((data, config, work, out),) = seen
+    ((data, config, work, out, device),) = seen
     assert (data.name, config) == ("digits", PRESETS["digits"])
-    assert (work, out) == (Path("runs/pretrain/digits"), Path("x"))
+    assert (work, out, device) == (Path("runs/pretrain/digits"), Path("x"), "cpu")
 
 
 def test_options_of_a_folder_reach_the_configuration(folder):
