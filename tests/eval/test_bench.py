@@ -1,4 +1,5 @@
 import functools
+import json
 import time
 from dataclasses import replace
 
@@ -6,20 +7,24 @@ import numpy as np
 import pytest
 import torch
 
+import eval.bench.decode
+import eval.bench.growth
+import eval.bench.run
 import eval.bench.timing
 from eval.bench.arithmetic import MultiplyAdds
 from eval.bench.decode import compared, nat_products
 from eval.bench.growth import ScaleOptions, exponents, growth_exponent
 from eval.bench.loops import PHASES, Contestant, Setting, loop
-from eval.bench.memory import peak_memory
+from eval.bench.memory import Memory, peak_memory
 from eval.bench.peer import authors_generate, authors_step
 from eval.bench.report import Section
-from eval.bench.run import Arguments
+from eval.bench.run import Arguments, run
 from eval.bench.subjects import RandomBundle, untrained_network
 from eval.bench.targets import targets
 from eval.bench.timing import Phases, Spread, interleaved
 from eval.bench.training import LEARNERS, Rounds, TrainOptions, configuration
 from nat_env.decoding import decode_step
+from nat_env.files import write_json
 from nat_env.models.uvit import NATOutput, UViTConfig
 from nat_env.schedules import heuristic_schedule
 
@@ -278,3 +283,27 @@ def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner,
 def test_what_cannot_be_measured_is_refused(make, name, tmp_path):
     with pytest.raises(ValueError, match=name):
         make(tmp_path)
+
+
+def test_the_quick_bench_writes_after_every_part(tmp_path, monkeypatch):
+    written = []
+
+    def spy(path, values):
+        written.append([key for key in values if key not in ("machine", "targets")])
+        write_json(path, values)
+
+    monkeypatch.setattr(eval.bench.run, "write_json", spy)
+    for part in (eval.bench.decode, eval.bench.growth):  # a process for each, tested above
+        monkeypatch.setattr(part, "peak_memory", lambda *given: Memory(1.0, 2.0))
+    parts = ("decode", "env", "scale")
+    text = run(Arguments(tmp_path, parts, repeats=1, threads=1, quick=True, progress=False))
+    assert written == [["decode"], ["decode", "env"], ["decode", "env", "scale"]]
+    assert (tmp_path / "bench.md").read_text() == text + "\n"
+    results = json.loads((tmp_path / "bench.json").read_text())
+    assert results["targets"] == []  # sizes this small say nothing about them
+    decoding = results["decode"][0]["rows"]
+    rates = {(r["bundle"], r["loop"]): r["images_per_second"]["median"] for r in decoding}
+    for row in decoding:
+        ratio = rates[row["bundle"], row["loop"]] / rates[row["bundle"], "authors' loop, float32"]
+        assert row["ratio"]["median"] == pytest.approx(ratio)
+    assert f"| {results['env'][0]['rows'][0]['environment']} |" in text
