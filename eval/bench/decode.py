@@ -12,6 +12,7 @@ import tyro
 from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
 from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
 from eval.bench.memory import peak_memory
+from eval.bench.operations import KINDS, nat_calls, operation_shares
 from eval.bench.report import Row, Section
 from eval.bench.subjects import PAPER_SMALL, subject
 from eval.bench.timing import Phases, Spread, interleaved
@@ -19,6 +20,9 @@ from nat_env.bundle import resolve_dtype
 from nat_env.models.uvit import UViTConfig
 
 CEILING_REPEATS = 10
+IDENTITY = ("bundle", "T", "batch", "loop")
+SHARES = tuple(f"{name}_share" for name in (*PHASES, "rest", "policy_multiply_adds", "of_ceiling"))
+OPERATIONS = tuple(f"{kind}_share" for kind in (*KINDS, "other"))
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
     return [
         Section(
             "Decoding",
-            [_only(row, shares=False) for row in rows],
+            [_only(row) for row in rows],
             "The loops by turns. `authors' loop`: AdaNAT's as described, 2 T + 1 separate passes, "
             "same weights and policy, float32. Ratio: images per second against it, repeat by "
             "repeat. This library keeps the pass on the all-masked canvas from batch to batch; "
@@ -71,10 +75,15 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
         ),
         Section(
             "Where the decoding time goes",
-            [_only(row, shares=True) for row in rows],
+            [_only(row, SHARES) for row in rows],
             "Medians. Sampling: the transition and its random numbers. Of ceiling: what the "
             "matrix products of the NAT take at the best speed of their shapes, one by one, "
             "against what the NAT takes at best.",
+        ),
+        Section(
+            "Where the NAT's time goes",
+            [_only(row, OPERATIONS) for row in rows if OPERATIONS[0] in row],
+            "Seconds of torch's operations, by its profiler, in the passes of one batch.",
         ),
     ]
 
@@ -138,6 +147,8 @@ def _row(
     if large:
         row["peak_mb"] = peak_memory(prepared, contestant).peak
     row |= _shares(seconds, phases)
+    if contestant.first_pass_kept and not contestant.authors:
+        row |= operation_shares(nat_calls(decode))
     row["policy_multiply_adds_share"] = count.counts["policy"] / total
     # The best against the best: a machine's slow moments are not the loop's.
     nat_seconds = min(p.seconds["nat"] for p in phases)
@@ -170,7 +181,7 @@ def nat_products(decode: Callable[[Around], None]) -> Counter[Product]:
     return recorder.products
 
 
-def _only(row: Row, shares: bool) -> Row:
-    """What names the row, with its shares or with all else."""
-    names = ("bundle", "T", "batch", "loop")
-    return {k: v for k, v in row.items() if k in names or k.endswith("_share") == shares}
+def _only(row: Row, names: tuple[str, ...] = ()) -> Row:
+    """What tells the row apart, with these of its numbers, or with those that are no shares."""
+    chosen = names or [name for name in row if not name.endswith("_share")]
+    return {k: v for k, v in row.items() if k in (*IDENTITY, *chosen)}

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.config import PRESETS, TrainConfig
 from agents.train import Training
 from eval.bench.memory import peak_memory
+from eval.bench.operations import operation_shares
 from eval.bench.report import Row, Section
 from eval.bench.timing import Phases, Spread, interleaved
 
@@ -109,6 +110,7 @@ def run(options: TrainOptions, repeats: int) -> list[Section]:
             return a_round
 
         seconds = interleaved({name: timed(name) for name in LEARNERS}, repeats)
+        shares = {name: operation_shares(rounds.model.train) for name, rounds in learners.items()}
     rows = [_row(n, config, seconds[n], kept[n][-repeats:]) for n in LEARNERS]
     note = (
         f"Preset {options.preset}: T = {config.num_steps}, {config.trajectories_per_round} images "
@@ -118,7 +120,9 @@ def run(options: TrainOptions, repeats: int) -> list[Section]:
         "and reward. Seconds of a round; outside: of NAT and tokenizer; update: the policy's. "
         "Peak: resident memory in a process of its own."
     )
-    return [Section("Training", rows, note)]
+    spent = [{"learner": name, **of} for name, of in shares.items()]
+    about = "Seconds of torch's operations, by its profiler, in one update of the policy."
+    return [Section("Training", rows, note), Section("Where the update's time goes", spent, about)]
 
 
 def configuration(options: TrainOptions) -> TrainConfig:

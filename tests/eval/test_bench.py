@@ -12,10 +12,11 @@ import eval.bench.growth
 import eval.bench.run
 import eval.bench.timing
 from eval.bench.arithmetic import MultiplyAdds
-from eval.bench.decode import compared, nat_products
+from eval.bench.decode import OPERATIONS, compared, nat_products
 from eval.bench.growth import ScaleOptions, exponents, growth_exponent
 from eval.bench.loops import PHASES, Contestant, Setting, loop
 from eval.bench.memory import Memory, peak_memory
+from eval.bench.operations import nat_calls, operation_shares
 from eval.bench.peer import authors_generate, authors_step
 from eval.bench.report import Section
 from eval.bench.run import Arguments, run
@@ -307,3 +308,27 @@ def test_the_quick_bench_writes_after_every_part(tmp_path, monkeypatch):
         ratio = rates[row["bundle"], row["loop"]] / rates[row["bundle"], "authors' loop, float32"]
         assert row["ratio"]["median"] == pytest.approx(ratio)
     assert f"| {results['env'][0]['rows'][0]['environment']} |" in text
+
+
+def test_operations_are_told_apart():
+    weight = torch.ones(64, 1, 3, 3, requires_grad=True)
+    images = torch.ones(64, 64, 32, 32)
+
+    def work():
+        torch.nn.functional.conv2d(images, weight, padding=1, groups=64).sum().backward()
+
+    shares = operation_shares(work)
+    assert set(shares) == set(OPERATIONS)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["convolution_share"] > 0.5  # of both directions
+    assert shares["matrix_products_share"] == shares["attention_share"] == 0
+
+
+def test_the_nats_calls_are_made_again_as_they_were():
+    decode = loop(Contestant(Setting(TINY, 3, 4, hidden_size=8), "float32"))
+    decode(lambda name, function: function)  # fills the cache of first passes
+    count = MultiplyAdds()
+    decode(count.counted)
+    again = MultiplyAdds()
+    again.counted("nat", nat_calls(decode))()
+    assert again.counts["nat"] == count.counts["nat"] == 2 * 2 * 4 * ROW
