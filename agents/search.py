@@ -194,6 +194,10 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     for name in ("out", "images", "repeats", "threads", "device"):
         del values[name]
     del values["finite_differences" if arguments.method == "cma" else "cma"]
+    options = values["cma" if arguments.method == "cma" else "finite_differences"]
+    start = options["initialisation"]
+    if Path(start).is_file():  # what it holds counts, not where it lies
+        options["initialisation"] = initial_schedule(start, arguments.num_steps).table.tolist()
     values["dtype"] = bundle.dtype
     return json.loads(json.dumps(values | {"fingerprint": bundle.fingerprint}))
 
