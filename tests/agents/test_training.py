@@ -97,7 +97,7 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, c
 def test_run_folder_holds_what_it_says(tmp_path):
     training, results = run(tmp_path)
     assert [h["round"] for h in results["history"]] == [0, 3, 6]
-    stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype="float32")
+    stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype=load_bundle("digits").dtype)
     assert load_run_config(tmp_path) == stored
     bundle = load_bundle("digits")
     features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
@@ -305,7 +305,7 @@ def test_a_run_is_understood_in_another_folder_and_on_another_machine(tmp_path, 
     monkeypatch.chdir(tmp_path / "here")
     run("run", bundle="mine", real_folder="reals", dtype="auto")
     stored = load_run_config(Path("run"))
-    assert (stored.real_folder, stored.dtype) == (str(images), "float32")
+    assert (stored.real_folder, stored.dtype) == (str(images), load_bundle("digits").dtype)
     monkeypatch.chdir(tmp_path)
     run("here/run", bundle="here/mine", real_folder="here/reals", dtype="float32", resume=True)
     with pytest.raises(ValueError, match="another dtype: dtype='float32'"):
