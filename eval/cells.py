@@ -24,6 +24,8 @@ class Cell:
     results: Results
     batch_size: int
     progress: bool
+    kept_rows: bool = False
+    """Take a row of the same policy in another dtype, too."""
 
     def check(self) -> None:
         """Refuse what can be neither found nor computed.
@@ -91,7 +93,10 @@ class Cell:
 
     def _find(self, judged: Reference) -> Row | None:
         about = {"judge": judged.judge.name, "reference": judged.description}
-        return self.results.find(self._identity | about)
+        identity = self._identity | about
+        if self.kept_rows:
+            identity.pop("dtype", None)
+        return self.results.find(identity)
 
     def _missing(self) -> list[Reference]:
         return [judged for judged in self.judges if not complete(self._find(judged), judged)]

@@ -78,7 +78,8 @@ class Arguments(Computation):
     """Also precision, recall, density, coverage and kernel distance, against the bundle's real
     images, of samples, reconstructions and real images; and a table of these and of the score."""
     kept_rows: bool = False
-    """Of a policy whose file is gone, take the rows that results.json has under its name."""
+    """Of a policy whose file is gone, take the rows that results.json has under its name; of the
+    others those that it has in another dtype, too, as from another machine."""
     pictures: bool = True
     """Draw sample grids, the quantities per step, and samples step by step."""
     progress: Annotated[bool, tyro.conf.Suppress] = True
@@ -179,6 +180,7 @@ def cells(arguments: Arguments) -> list[Cell]:
             results,
             arguments.batch_size,
             arguments.progress,
+            arguments.kept_rows,
         )
         for contestant in contestants + shuffled
         for seed in seeds

@@ -307,9 +307,11 @@ def test_a_run_is_understood_in_another_folder_and_on_another_machine(tmp_path, 
     stored = load_run_config(Path("run"))
     assert (stored.real_folder, stored.dtype) == (str(images), load_bundle("digits").dtype)
     monkeypatch.chdir(tmp_path)
-    run("here/run", bundle="here/mine", real_folder="here/reals", dtype="float32", resume=True)
-    with pytest.raises(ValueError, match="another dtype: dtype='float32'"):
-        run("here/run", bundle="here/mine", real_folder="here/reals", dtype="bfloat16", resume=True)
+    moved = {"bundle": "here/mine", "real_folder": "here/reals", "resume": True}
+    run("here/run", dtype=stored.dtype, **moved)
+    (other,) = {"float32", "bfloat16"} - {stored.dtype}
+    with pytest.raises(ValueError, match=f"another dtype: dtype='{stored.dtype}'"):
+        run("here/run", dtype=other, **moved)
 
 
 def test_the_papers_preset():

@@ -386,6 +386,16 @@ def test_rows_of_a_policy_that_is_gone_can_be_kept(arguments, evaluations):
     assert [seed for seed, _ in evaluations] == [0, 1]
 
 
+def test_rows_of_another_dtype_are_kept_where_that_is_asked_for(arguments, evaluations):
+    arguments = replace(arguments, policies=("heuristic",), bundle="digits", dtype="float32")
+    table, _ = run(arguments)
+    evaluations.clear()
+    arguments = replace(arguments, dtype="bfloat16")
+    assert run(replace(arguments, kept_rows=True))[0] == table and evaluations == []
+    run(arguments)
+    assert [seed for seed, _ in evaluations] == [0, 1]
+
+
 def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, monkeypatch):
     with pytest.raises(ValueError, match=r"^num_samples: got 32, allowed is > 32, .* digits-judge"):
         run(replace(arguments, num_samples=32))
