@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -168,16 +168,9 @@ def _shares(seconds: list[float], phases: list[Phases]) -> Mapping[str, float]:
 
 def nat_products(decode: Callable[[Around], None]) -> Counter[Product]:
     """The matrix products of the NAT in one batch."""
-    recorder = ProductRecorder()
-
-    def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with recorder:
-                return function(*args, **kwargs)
-
-        return wrapped if name == "nat" else function
-
-    decode(recorded)
+    again = nat_calls(decode)
+    with (recorder := ProductRecorder()):
+        again()
     return recorder.products
 
 
