@@ -92,6 +92,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
             "action_std": config.action_std,
             "adaptive": config.adaptive,
             "shared_noise": config.shared_noise,
+            "optimizer_kwargs": {"fused": True},
         },
     }
 

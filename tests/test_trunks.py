@@ -117,6 +117,24 @@ def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
         )
 
 
+def test_a_logit_is_the_mean_of_what_a_head_says_of_every_position():
+    trunk = load_trunk("efficientnet", FEATURES, resolution=64)
+    config, labels = DiscriminatorConfig(trunk="efficientnet", widths=(16,)), torch.arange(3)
+    model = AdversarialRewardModel(images_of(128), torch.arange(128) % 3, 3, config, trunk=trunk)
+    network = model.discriminator
+    logits = network(images_of(), labels)
+    for stage, hidden in enumerate(trunk.stages(images_of())):
+        maps = network.branches[stage](hidden)
+        embedding = network.heads[stage].class_embedding.weight[labels]
+        output = network.heads[stage].output
+        for i in range(3):
+            at_positions = [
+                (output.weight[0, :, 0, 0] + embedding[i]) @ position + output.bias
+                for position in maps[i].flatten(1).T
+            ]
+            torch.testing.assert_close(logits[i, stage], torch.stack(at_positions).mean())
+
+
 def test_heads_on_any_trunk_learn_and_the_trunk_does_not(transformer_folder):
     reals = images_of(32) * 0.3 + 0.7
     labels = torch.zeros(32).long()

@@ -90,8 +90,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         make(rollout_buffer_kwargs={"folder": tmp_path / "file" / "inside"})
 
 
-def test_half_precision_features_leave_the_probability_ratios_at_one():
-    model, _, _ = make()
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.02)])
+def test_half_precision_leaves_the_probability_ratios_at_one(dtype, tolerance):
+    model, _, _ = make(dtype=dtype)
     torch.nn.init.normal_(model.policy.actor.head.weight)
     buffer = model.rollout_buffer
     obs = model.get_env().reset()
@@ -99,11 +100,11 @@ def test_half_precision_features_leave_the_probability_ratios_at_one():
     with torch.no_grad():
         actions, values, log_prob = model.policy(tensors)
     buffer.add(obs, actions.numpy(), np.zeros(64), np.ones(64), values, log_prob)
-    (samples,) = buffer.get()
-    with torch.no_grad():
-        _, again, _ = model.policy.evaluate_actions(samples.observations, samples.actions)
-    assert torch.allclose(again, samples.old_log_prob, atol=1e-4)
-    assert samples.observations["features"].dtype == torch.float16
+    for samples in buffer.get(batch_size=16):
+        with torch.no_grad():
+            _, again, _ = model.policy.evaluate_actions(samples.observations, samples.actions)
+        assert torch.allclose(again, samples.old_log_prob, atol=tolerance)
+        assert samples.observations["features"].dtype == torch.float16
 
 
 class Target:
@@ -125,7 +126,7 @@ class RecordingEnv(NATDecodeVectorEnv):
         return super().step(actions)
 
 
-def make(seed=0, **kwargs):
+def make(seed=0, dtype="float32", **kwargs):
     targets = torch.where(torch.arange(10) < 5, 0.3, 1.5)
     reward = Target(targets)
     env = RecordingEnv(64, "digits", num_steps=1, reward_fn=reward)
@@ -137,7 +138,7 @@ def make(seed=0, **kwargs):
         batch_size=64,
         n_epochs=5,
         learning_rate=2e-3,
-        policy_kwargs={"grid": env.bundle.grid, "hidden_size": 32},
+        policy_kwargs={"grid": env.bundle.grid, "hidden_size": 32, "dtype": dtype},
         seed=seed,
         device="cpu",
         **kwargs,
