@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 
+from eval.floors import FLOORS, floors
 from eval.laboratory import Laboratory, Setting
+from eval.references import CACHE
 from eval.rows import Row, find, stamp
 from eval.studies import CLAIMS, STUDIES
 from eval.tables import markdown_line, mean_and_spread, provenance
 from eval.verdicts import verdict
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
+from nat_env.models.uvit import UViT
 
 RESULTS = "results.json"
 REPORT = "ablations.md"
@@ -73,16 +76,16 @@ def report(arguments: Arguments) -> str:
             rows = [row for row in rows if not about.items() <= row.items()] + new
             rows.sort(key=lambda row: (list(STUDIES).index(row["study"]), row["seed"]))
             write_json(path, {"setting": setting, "rows": rows})
-    listed = "\n".join(f"- {key}: {value}" for key, value in setting.items())
+    lab = laboratories[0]
+    listed = "\n".join(f"- {key}: {value}" for key, value in (setting | _sizes(lab)).items())
     note = (
-        f"FD: Frechet distance under {laboratories[0].reference.judge.name}, N = "
-        f"{arguments.evaluation_samples}, lower is better; mean ± sample standard deviation over "
-        "seeds."
+        f"Frechet distances, N = {arguments.evaluation_samples}, lower is better; mean ± sample "
+        "standard deviation over seeds."
     )
     names = dict.fromkeys(row["study"] for row in rows)
     sections = [section(name, [row for row in rows if row["study"] == name]) for name in names]
     title = f"# AutoNAT's ablations on `{arguments.bundle}`"
-    text = "\n\n".join([title, listed, note, *sections, provenance(rows)])
+    text = "\n\n".join([title, listed, note, _floors(lab), *sections, provenance(rows)])
     write_text(arguments.out / REPORT, text + "\n")
     return text
 
@@ -94,14 +97,13 @@ def section(study: str, rows: Sequence[Row]) -> str:
         study: its name.
         rows: of that study.
     """
-    values: dict[str, dict[int, float]] = {}
-    for row in rows:
-        values.setdefault(row["label"], {})[row["seed"]] = row["frechet_distance"]
-    claims = [
-        f"- Paper: {paper}. Here: {verdict(values, order)}."
-        for name, paper, order in CLAIMS
-        if name == study
-    ]
+    claims = []
+    for name, paper, order in CLAIMS:
+        if name == study:
+            found = (
+                f"under {judge}, {verdict(_values(rows, judge), order)}" for judge in _judges(rows)
+            )
+            claims.append(f"- Paper: {paper}. Here: {'; '.join(found)}.")
     about = inspect.getdoc(STUDIES[study]) or study
     return "\n\n".join([f"## {about}", table(rows), "\n".join(claims)])
 
@@ -110,21 +112,62 @@ def table(rows: Sequence[Row]) -> str:
     """Mean and sample standard deviation over seeds, line by line, and the range of the costs.
 
     Example:
-        >>> row = {"label": "a", "frechet_distance": 1.0, "seed": 0, "cost": {"images": 5}}
+        >>> row = {"label": "a", "frechet_distances": {"j": 1.0}, "seed": 0, "cost": {"images": 5}}
         >>> row |= {"note": "x"}
-        >>> print(table([row, row | {"frechet_distance": 2.0, "seed": 1, "cost": {"images": 6}}]))
-        | | FD | seeds | cost | |
+        >>> other = {"frechet_distances": {"j": 2.0}, "seed": 1, "cost": {"images": 6}}
+        >>> print(table([row, row | other]))
+        | | j | seeds | cost | |
         | --- | ---: | --- | --- | --- |
         | a | 1.50 ± 0.71 | 0, 1 | 5 to 6 images | x |
     """
-    lines = ["| | FD | seeds | cost | |", "| --- | ---: | --- | --- | --- |"]
+    judges = _judges(rows)
+    lines = [
+        markdown_line(["", *judges, "seeds", "cost", ""]),
+        markdown_line(["---", *["---:"] * len(judges), "---", "---", "---"]),
+    ]
     for label in dict.fromkeys(row["label"] for row in rows):
         found = [row for row in rows if row["label"] == label]
-        values = [row["frechet_distance"] for row in found]
+        distances = [
+            mean_and_spread([row["frechet_distances"][judge] for row in found]) for judge in judges
+        ]
         seeds = ", ".join(str(row["seed"]) for row in found)
         notes = ", ".join(dict.fromkeys(row["note"] for row in found if row["note"]))
-        lines.append(markdown_line([label, mean_and_spread(values), seeds, _cost(found), notes]))
+        lines.append(markdown_line([label, *distances, seeds, _cost(found), notes]))
     return "\n".join(lines)
+
+
+def _judges(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(judge for row in rows for judge in row["frechet_distances"]))
+
+
+def _values(rows: Sequence[Row], judge: str) -> dict[str, dict[int, float]]:
+    """Distances by label and seed."""
+    values: dict[str, dict[int, float]] = {}
+    for row in rows:
+        values.setdefault(row["label"], {})[row["seed"]] = row["frechet_distances"][judge]
+    return values
+
+
+def _floors(lab: Laboratory) -> str:
+    """What no schedule can pass."""
+    setting = lab.setting
+    found = floors(lab.bundle, lab.judges, setting.evaluation_samples, cache=setting.out / CACHE)
+    lines = ["| floor | judge | images | FD |", "| --- | --- | ---: | ---: |"]
+    for row in found:
+        count = str(row["num_samples"] or "")
+        distance = f"{row['frechet_distance']:.3g}"
+        lines.append(markdown_line([FLOORS[row["floor"]], row["judge"], count, distance]))
+    return "\n".join(lines)
+
+
+def _sizes(lab: Laboratory) -> dict[str, str]:
+    """Of the models that are trained."""
+    found = {}
+    for name, proxies in (("small model", lab.proxies), ("larger model", lab.large_proxies)):
+        shape = proxies.architecture
+        count = sum(parameter.numel() for parameter in UViT(shape).parameters())
+        found[name] = f"{shape.hidden_size} wide, {shape.depth} blocks, {count:,} parameters"
+    return found
 
 
 def _cost(rows: Sequence[Row]) -> str:

@@ -11,12 +11,13 @@ from agents import search
 from agents.finite_differences import FiniteDifferencesConfig
 from eval import autonat
 from eval.cost import row_passes
+from eval.embedding import feature_count
 from eval.evaluate import check_numbers, evaluate
-from eval.judges import bundle_judge
-from eval.references import Reference, reference
+from eval.judges import bundle_judge, efficientnet_lite0
+from eval.references import CACHE, Reference, reference
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.files import write_json
-from nat_env.judging import check_rank
+from nat_env.judging import check_rank, check_samples
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule
 from pretrain.strategy import Proxies
@@ -51,6 +52,8 @@ class Setting:
     """Of the alternation, at most."""
     evaluation_samples: int = 5000
     """N of the distances reported, on other random numbers than any search."""
+    second_judge: bool = True
+    """Also report distances under EfficientNet-Lite0 at 112 pixels, which no search saw."""
     threads: int = 2
     """Torch threads; one when another program is busy beside it."""
 
@@ -99,9 +102,16 @@ class Laboratory:
         for name in ("num_samples", "proxy_samples", "evaluation_samples"):
             samples = getattr(setting, name)
             check_rank(self.bundle.judge_name, self.bundle.statistics, samples, name)
-        self.reference: Reference = reference(self.bundle, bundle_judge(self.bundle))
+        judges = [bundle_judge(self.bundle)]
+        if setting.second_judge:
+            judges.append(efficientnet_lite0(112))
+        for judge in judges:
+            size = feature_count(self.bundle, judge)
+            check_samples(judge.name, size, setting.evaluation_samples, "evaluation_samples")
+        cache = setting.out / CACHE
+        self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]
         self._path = self.folder / "distances.json"
-        self._distances: dict[str, float] = _read(self._path)
+        self._distances: dict[str, dict[str, float]] = _read(self._path)
 
     @cached_property
     def alternation(self) -> list[dict[str, Any]]:
@@ -166,25 +176,26 @@ class Laboratory:
         found = search.search(asked, model)
         return found.best, {"images": found.images, "updates": found.updates}
 
-    def distance(self, model: Bundle, schedule: Schedule) -> float:
-        """FD under the bundle's judge, on random numbers that no search has seen."""
+    def distances(self, model: Bundle, schedule: Schedule) -> dict[str, float]:
+        """FD by judge, on random numbers that no search has seen."""
         num_samples = self.setting.evaluation_samples
         key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples}"
-        if key not in self._distances:
+        names = {judged.judge.name for judged in self.judges}
+        if not names <= self._distances.get(key, {}).keys():
             found = evaluate(
                 model,
                 ScheduledPolicy(schedule),
                 schedule.num_steps,
                 num_samples,
                 self.seed,
-                [self.reference],
+                self.judges,
             )
-            self._distances[key] = found.frechet_distances[self.reference.judge.name]
+            self._distances[key] = dict(found.frechet_distances)
             write_json(self._path, self._distances)
         return self._distances[key]
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
         return json.loads(path.read_text()) if path.is_file() else {}
     except json.JSONDecodeError as error:

@@ -14,6 +14,9 @@ from nat_env.bundle import Bundle
 from nat_env.files import sha256
 from nat_env.statistics import GaussianStatistics
 
+CACHE = "references"
+"""Sub-folder of an evaluation that keeps the judges' features of real images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:

@@ -9,6 +9,7 @@ import tyro
 
 from agents.computation import Computation
 from eval.cells import Cell, complete
+from eval.embedding import feature_count
 from eval.evaluate import check_numbers
 from eval.floors import floors
 from eval.inception import inception_v3
@@ -21,17 +22,16 @@ from eval.policies import (
     named_contestants,
     split_name,
 )
-from eval.references import Reference, reference, reference_from_file
+from eval.references import CACHE, Reference, reference, reference_from_file
 from eval.rows import Results, Row
 from eval.tables import adaptation_table, markdown_table, metrics_table
 from nat_env.bundle import Bundle, load_bundle
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_text
-from nat_env.judging import check_rank
+from nat_env.judging import check_rank, check_samples
 
 RESULTS = "results.json"
 TABLE = "table.md"
-CACHE = "references"
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,8 @@ def references(arguments: Arguments, bundle: Bundle) -> list[Reference]:
             judges.append(inception)
         else:
             from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
+    for judge in judges:  # before the real images are shown to it, which takes long
+        check_samples(judge.name, feature_count(bundle, judge), arguments.num_samples)
     cache = arguments.out / CACHE
     found = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges

@@ -38,6 +38,23 @@ def check_rank(
             f"judge: {judge_name} has {size} features, allowed are fewer than the "
             f"bundle's {count} real images; take another judge"
         )
+    check_samples(judge_name, size, num_samples, argument)
+
+
+def check_samples(
+    judge_name: str, size: int, num_samples: int, argument: str = "num_samples"
+) -> None:
+    """Check that the covariance of so many samples has full rank.
+
+    Args:
+        judge_name: of the judge.
+        size: how many features it has.
+        num_samples: images that are to be compared by it.
+        argument: what `num_samples` is called where it was given.
+
+    Raises:
+        ValueError: there are not more samples than features.
+    """
     if num_samples <= size:
         raise ValueError(
             f"{argument}: got {num_samples}, allowed is > {size}, the number of features of the "

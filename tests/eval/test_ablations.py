@@ -25,6 +25,7 @@ from nat_env.judging import judge_frechet_distance
 from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import COLUMNS, heuristic_schedule
+from nat_env.statistics import GaussianStatistics, frechet_distance
 from pretrain.strategy import PROXY_SEED
 
 
@@ -40,6 +41,7 @@ def arguments(tmp_path) -> Arguments:
         proxy_samples=34,
         evaluation_samples=66,
         turns=1,
+        second_judge=False,
         threads=1,
     )
 
@@ -61,7 +63,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain.strategy, "train_transformer", train)
     text = report(arguments)
     rows = {(row["study"], row["label"]): row for row in rows_of(tmp_path)}
-    found = {key: row["frechet_distance"] for key, row in rows.items()}
+    found = {key: row["frechet_distances"]["digits-judge"] for key, row in rows.items()}
     assert {study for study, _ in found} == set(STUDIES)
     for study, _, order in CLAIMS:
         for label in np.hstack(order).tolist():
@@ -113,6 +115,32 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     assert report(replace(arguments, studies=("table-6e",))) == text
 
 
+def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, monkeypatch):
+    monkeypatch.setattr(eval.laboratory, "efficientnet_lite0", lambda resolution: pixels)
+    both = replace(arguments, studies=("table-2",), second_judge=True)
+    text = report(both)
+    lab = Laboratory(both, 0)
+    real = pixels.features(lab.bundle.real_images.float() / 255).double()
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    for row in rows_of(tmp_path):
+        model = lab.proxies.trained(row["label"])
+        images = generate(model, policy, balanced_conditions(66, 10), 2, seed=0)
+        made = pixels.features(images).double()
+        expected = frechet_distance(
+            *(
+                GaussianStatistics(x.mean(0).numpy(), x.T.cov().numpy(), len(x))
+                for x in (made, real)
+            )
+        )
+        assert row["frechet_distances"]["pixels"] == pytest.approx(expected, rel=1e-3)
+    assert "| | digits-judge | pixels | seeds | cost | |" in text
+    assert "Here: under digits-judge, " in text and "; under pixels, fixed(0.8) (" in text
+    for floor in ("(tokenizer's reconstructions)", "(real images, against others)"):
+        assert f"| {floor} | pixels | 66 |" in text
+    parameters = sum(p.numel() for p in model.nat.transformer.parameters())
+    assert f"{parameters:,} parameters" in text
+
+
 def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_path, monkeypatch):
     passed = 0
     features = UViT.features
@@ -123,7 +151,7 @@ def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_p
         return features(self, ids, condition)
 
     monkeypatch.setattr(UViT, "features", spy)
-    monkeypatch.setattr(Laboratory, "distance", lambda *_: 1.0)
+    monkeypatch.setattr(Laboratory, "distances", lambda *_: {"j": 1.0})
     lab = Laboratory(arguments, 0)
     alternating, same, twice = (line.cost for line in alternating_or_concurrent(lab))
     # A proxy is two steps of 64 rows, three passes each; an image takes 2 (T - 1) = 2 rows.
@@ -178,12 +206,12 @@ def test_turns_that_an_alternation_left_out_are_as_its_last(arguments, monkeypat
     ]
     measured = []
 
-    def distance(model, schedule):
+    def distances(model, schedule):
         measured.append((model, float(schedule.table[0, 2])))  # tau_2 = lambda at the first step
-        return 0.0
+        return {"j": 0.0}
 
     monkeypatch.setattr(lab.proxies, "trained", lambda name: name)
-    monkeypatch.setattr(lab, "distance", distance)
+    monkeypatch.setattr(lab, "distances", distances)
     labels = [line.label for line in convergence(lab)]
     assert dict(zip(labels, measured, strict=True)) == {
         "arccos, heuristic schedule": ("arccos", 1.0),
@@ -198,14 +226,14 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     measured = {"table-2": 2.0, "table-6b": 4.0, "table-6e": 1.0}
 
     def study(name):
-        return lambda lab: iter([Line(f"line of {name}", measured[name] + lab.seed)])
+        return lambda lab: iter([Line(f"line of {name}", {"j": measured[name] + lab.seed})])
 
     monkeypatch.setattr(eval.ablations, "STUDIES", {name: study(name) for name in measured})
     report(replace(arguments, studies=("table-6e",), seeds=(1, 0)))
     text = report(replace(arguments, studies=("table-2", "table-6b")))
     measured["table-6b"] = 7.0
     text = report(replace(arguments, studies=("table-6b",), seeds=(2, 0)))
-    found = [(row["study"], row["seed"], row["frechet_distance"]) for row in rows_of(tmp_path)]
+    found = [(r["study"], r["seed"], r["frechet_distances"]["j"]) for r in rows_of(tmp_path)]
     assert found == [
         ("table-2", 0, 2.0),
         ("table-6b", 0, 7.0),
@@ -228,6 +256,12 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
         report(arguments)
+
+
+def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_real_images(arguments):
+    with pytest.raises(ValueError, match=r"^evaluation_samples: got 66, allowed is > 1280"):
+        report(replace(arguments, second_judge=True))
+    assert not list(arguments.out.iterdir())
 
 
 @pytest.mark.parametrize("name", ["num_samples", "proxy_samples", "evaluation_samples"])
