@@ -1,5 +1,6 @@
 """What a training is made of, and the presets of `nat-train`."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import tyro
 
 from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.names import RewardChoice
 
 
 def linear(start: float, end: float) -> Callable[[float], float]:
@@ -97,7 +99,9 @@ class TrainConfig:
     reward: str = "adversarial"
     """`adversarial`: the discriminator below, trained beside the policy (option C of AdaNAT 4.3).
     Fixed ones: `judge`, the judge's log-likelihood of the class, or `clip` (option B); `frechet`,
-    minus the Frechet distance of the latest images (option A)."""
+    how much a batch lowers the Frechet distance of the latest images (option A); or a JSON object
+    of name and options, as `named_reward` has them:
+    '{"name": "sum", "terms": [[1, "judge"], [0.5, "frechet"]]}'."""
     reward_path: str | None = None
     """Of `clip`: the model, a folder or a hub id."""
     bypass_discriminator: bool = False
@@ -178,7 +182,8 @@ class TrainConfig:
                 f"reward_path: got {self.reward_path!r}, allowed is a path only with the reward "
                 f"'clip', got {self.reward!r}"
             )
-        if self.reward == "frechet" and self.trajectories_per_round == self.environments:
+        _ = self.fixed_reward
+        if "frechet" in self.reward and self.trajectories_per_round == self.environments:
             raise ValueError(
                 f"num_envs: got {self.environments} = trajectories_per_round, allowed is less with "
                 "the reward 'frechet': it is one number a batch, and says nothing about one alone"
@@ -199,8 +204,28 @@ class TrainConfig:
         """`num_envs`, or what it is by default."""
         if self.num_envs is not None:
             return self.num_envs
-        in_batches = self.algo == "ars" or self.reward == "frechet"
+        in_batches = self.algo == "ars" or "frechet" in self.reward
         return BATCH_ENVS if in_batches else self.trajectories_per_round
+
+    @property
+    def fixed_reward(self) -> RewardChoice:
+        """Of the environment itself; under a discriminator, what it reports beside.
+
+        Raises:
+            ValueError: `reward` begins as a JSON object and is none.
+        """
+        if self.reward == "adversarial":
+            return "judge"
+        if self.reward_path is not None:
+            return {"name": self.reward, "path_or_id": self.reward_path}
+        if not self.reward.startswith("{"):
+            return self.reward
+        try:
+            return json.loads(self.reward)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"reward: got {self.reward!r}, allowed is a name or a JSON object ({error})"
+            ) from error
 
     @property
     def policy_rests_for(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from agents.objective import Objective
 from agents.proposals import Proposal, Proposals
-from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.schedules import COLUMNS, Schedule, check_length, heuristic_schedule
 
 INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
 
@@ -69,10 +69,7 @@ def initial_schedule(name: str, num_steps: int) -> Schedule:
     if not Path(name).is_file():
         raise ValueError(f"initialisation: got {name!r}, allowed are {INITIALISATIONS}")
     schedule = Schedule.load(Path(name))
-    if schedule.num_steps != num_steps:
-        raise ValueError(
-            f"initialisation: {name!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
-        )
+    check_length("initialisation", name, schedule.num_steps, num_steps)
     return schedule
 
 

@@ -28,7 +28,6 @@ from nat_env.files import load_state, require_writable_folder, write_json
 from nat_env.judging import check_rank
 from nat_env.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
-from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers import AdversarialReward
@@ -69,7 +68,7 @@ class Training:
             config.num_steps,
             observation=algorithm_of(config).observation,
             residual=residual,
-            reward_fn=_fixed_reward(config),
+            reward_fn=config.fixed_reward,
         )
         if config.reward == "adversarial":
             self.env = _with_discriminator(config, self.decoder)
@@ -126,15 +125,6 @@ class Training:
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])
-
-
-def _fixed_reward(config: TrainConfig) -> RewardChoice:
-    """Of the environment itself; under a discriminator, what it reports beside."""
-    if config.reward == "adversarial":
-        return "judge"
-    if config.reward_path is not None:
-        return {"name": config.reward, "path_or_id": config.reward_path}
-    return config.reward
 
 
 def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> AdversarialReward:

@@ -16,7 +16,7 @@ from agents.hub import HUB, shared_folder
 from agents.learners import TrainedPolicy
 from nat_env.bundle import Bundle, bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
-from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, heuristic_schedule
+from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, check_length, heuristic_schedule
 
 ALLOWED = (
     "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's file (json, "
@@ -58,8 +58,8 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
         schedule = _heuristic(spec, match[1], num_steps)
         return spec.strip() if match[1] is None else schedule.name, ScheduledPolicy(schedule)
     path = Path(spec)
-    if (own := own_num_steps(spec)) != num_steps:
-        raise ValueError(f"policy: {spec!r} is for num_steps = {own}, got {num_steps}")
+    if (own := own_num_steps(spec)) is not None:
+        check_length("policy", spec, own, num_steps)
     if run := run_of(spec):
         return str(path), load_policy(run[0], bundle, run[1])
     return str(path), ScheduledPolicy(Schedule.load(path))

@@ -209,7 +209,7 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
     description = checked_description(folder)
     try:
         uvit = UViT(UViTConfig(**description["transformer"]))
-        uvit.load_state_dict(load_file(folder / "transformer.safetensors"))
+        uvit.load_state_dict(_weights(folder / "transformer.safetensors"))
         judge = _classifier(folder, description, "judge")
         features = _classifier(folder, description, "features")
         reference = load_file(folder / "statistics.safetensors")
@@ -256,5 +256,18 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
 def _classifier(folder: Path, description: dict[str, Any], part: str) -> Classifier:
     values = description[part] | {"widths": tuple(description[part]["widths"])}
     network = Classifier(ClassifierConfig(**values))
-    network.load_state_dict(load_file(folder / f"{part}.safetensors"))
+    network.load_state_dict(_weights(folder / f"{part}.safetensors"))
     return network.eval().requires_grad_(False)
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    """Of a network.
+
+    Raises:
+        ValueError: some are not finite: nothing that is decoded or judged by them would be.
+    """
+    weights = load_file(path)
+    for name, values in weights.items():
+        if not values.isfinite().all():
+            raise ValueError(f"bundle: {name} in {path} is not finite; make the bundle anew")
+    return weights

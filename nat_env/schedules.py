@@ -167,8 +167,25 @@ def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
             f"residual: got {residual!r}, allowed are None, 'heuristic' or a schedule file"
         )
     schedule = Schedule.load(path)
-    if schedule.num_steps != num_steps:
-        raise ValueError(
-            f"residual: {residual!r} has {schedule.num_steps} steps, num_steps is {num_steps}"
-        )
+    check_length("residual", residual, schedule.num_steps, num_steps)
     return schedule
+
+
+def check_length(argument: str, name: str, length: int, num_steps: int) -> None:
+    """Refuse what is for another number of steps.
+
+    Args:
+        argument: what `name` was given as.
+        name: of a schedule or policy.
+        length: T that it is for.
+        num_steps: T that was asked for.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if length != num_steps:
+        raise ValueError(
+            f"{argument}: {name!r} is for num_steps = {length}, got {num_steps}; take {length} "
+            "steps, or another file: Schedule.load(path).resampled(num_steps).save(other) makes "
+            "one of a schedule's"
+        )

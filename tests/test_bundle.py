@@ -1,5 +1,6 @@
 """Bundles: shared once loaded, refused when damaged or ill-fitting, written whole or not at all."""
 
+import copy
 import dataclasses
 import json
 import pickle
@@ -227,6 +228,17 @@ def test_a_damaged_file_is_named(folder, name, damage):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"^bundle: .*{name}"):
         load(folder)
+
+
+@pytest.mark.parametrize("part", ["judge", "features", "transformer"])
+def test_weights_that_are_not_finite_are_refused(bundle, tmp_path, part):
+    parts = parts_of(bundle)
+    parts[part] = copy.deepcopy(parts[part])
+    name, values = next(iter(parts[part].named_parameters()))
+    values.data.view(-1)[-1] = float("nan")
+    save_bundle(tmp_path / "new", **parts)
+    with pytest.raises(ValueError, match=rf"^bundle: {name} in .*is not finite; make the bundle"):
+        load(tmp_path / "new")
 
 
 def test_a_file_of_another_bundle_is_named(folder, bundle):

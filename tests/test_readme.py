@@ -15,7 +15,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 def test_the_python_examples_run_one_after_the_other(capsys):
     names = {}
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     shorter = blocks[0].replace("model.learn(100 * ", "model.learn(9 * ")  # 8 are the warm-up
     assert shorter != blocks[0]
     before = "before = model.policy.actor.head.weight.clone()\n"
@@ -24,13 +24,25 @@ def test_the_python_examples_run_one_after_the_other(capsys):
     assert (names["model"].policy.actor.head.weight != names["before"]).any()
 
     exec(blocks[1], names)
-    env = names["env"]
+    images, _, rewards = decoded(names["env"])
+    np.testing.assert_allclose(rewards, images.mean(axis=(1, 2, 3)), rtol=1e-5)
+
+    exec(blocks[2], names)
+    images, conditions, rewards = decoded(names["env"])
+    for label in range(10):
+        typical = np.zeros_like(images[0])
+        for i in np.flatnonzero(conditions == label):
+            assert rewards[i] == pytest.approx(((images[i] - typical) ** 2).mean(), rel=1e-4)
+            typical = 0.95 * typical + 0.05 * images[i]
+
+
+def decoded(env):
+    """Final images, labels and rewards of an episode of each sub-environment."""
     env.reset(seed=0)
     for _ in range(env.num_steps):
         _, rewards, terminated, _, _ = env.step(np.zeros((64, 4), np.float32))
     assert terminated.all()
-    brightness = env.final_images.numpy().mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(rewards, brightness, rtol=1e-5)
+    return env.final_images.numpy(), env.final_conditions.numpy(), rewards
 
 
 COMMANDS = re.findall(r"^\| `((?:nat-|python -m ).*?)` \|", README, re.MULTILINE)

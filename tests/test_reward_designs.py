@@ -179,22 +179,28 @@ def test_frechet_reward_of_a_bundle_is_its_judges(bundle):
 
 
 def test_frechet_reward_has_no_gradient_and_goes_on_from_its_state(bundle, tmp_path):
-    images, labels = random_images(40), torch.arange(40) % 10
-    whole, broken = FrechetReward.of_bundle(bundle, 25), FrechetReward.of_bundle(bundle, 25)
+    images, labels = random_images(90), torch.arange(90) % 10
+    whole, broken = FrechetReward.of_bundle(bundle, 50), FrechetReward.of_bundle(bundle, 50)
     for reward in (whole, broken):
-        assert not reward(images[:20].clone().requires_grad_(), labels[:20]).requires_grad
+        assert not reward(images[:60].clone().requires_grad_(), labels[:60]).requires_grad
     save_state(tmp_path / "state.safetensors", broken.state_dict())
-    resumed = FrechetReward.of_bundle(bundle, 25)
+    resumed = FrechetReward.of_bundle(bundle, 50)
     resumed.load_state_dict(load_state(tmp_path / "state.safetensors"))
-    assert torch.equal(resumed(images[20:], labels[20:]), whole(images[20:], labels[20:]))
-    smaller = FrechetReward.of_bundle(bundle, 5)
+    assert torch.equal(resumed(images[60:], labels[60:]), whole(images[60:], labels[60:]))
+    smaller = FrechetReward.of_bundle(bundle, 40)
     smaller.load_state_dict(whole.state_dict())
-    assert torch.equal(smaller.state_dict()["features"], whole.state_dict()["features"][-5:])
+    assert torch.equal(smaller.state_dict()["features"], whole.state_dict()["features"][-40:])
 
 
 def test_frechet_reward_refuses(bundle):
-    with pytest.raises(ValueError, match=r"^capacity: got 1, allowed is >= 2"):
-        FrechetReward.of_bundle(bundle, 1)
+    with pytest.raises(ValueError, match=r"^capacity: got 32, allowed is > 32"):
+        FrechetReward.of_bundle(bundle, 32)
+    reward = FrechetReward(
+        lambda x: x[:, 0, 0] / x[:, 0, 0], GaussianStatistics([0] * 8, np.eye(8), 9)
+    )
+    with pytest.raises(ValueError, match=r"^features: gave values that are not finite; mend"):
+        reward(torch.zeros(3, 1, 8, 8), torch.zeros(3).long())  # 0 / 0
+    assert len(reward.state_dict()["features"]) == 0
     with pytest.raises(ValueError, match=r"^features: gave shape \(3, 64\)"):
         FrechetReward(
             lambda images: images.flatten(1)[:, :64], GaussianStatistics(np.zeros(3), np.eye(3), 9)
@@ -410,7 +416,7 @@ def test_an_environment_takes_a_name_a_dict_or_a_function(bundle, clip_folder):
     choices = [
         ("judge", JudgeLogLikelihood(bundle.judge)),
         ("frechet", FrechetReward.of_bundle(bundle)),
-        ({"name": "frechet", "capacity": 6}, FrechetReward.of_bundle(bundle, capacity=6)),
+        ({"name": "frechet", "capacity": 40}, FrechetReward.of_bundle(bundle, capacity=40)),
         (clip, ClipScore(clip_folder, prompts, scale=2.5)),
         (brightness, brightness),
     ]
@@ -470,24 +476,24 @@ def test_what_is_wrong_within_a_description_is_named(bundle):
 
 def test_the_single_environment_takes_names_and_the_judge_is_its_default():
     rewards = {}
-    frechet = {"reward_fn": {"name": "frechet", "capacity": 2}}
+    frechet = {"reward_fn": {"name": "frechet", "capacity": 33}}
     for choice in ({}, {"reward_fn": "judge"}, frechet):
         env = gym.make("NATDecode-v0", bundle="digits", num_steps=1, dtype="float32", **choice)
         env.reset(seed=0)
         seen = rewards[str(choice)] = []
-        for _ in range(3):
+        for _ in range(34):
             seen.append(env.step(np.zeros(4, np.float32))[1])
             env.reset()
     default, judge, frechet = rewards.values()
     assert default == judge
-    assert frechet[:2] == [0.0, 0.0]  # the buffer fills
-    assert frechet[2] != 0
+    assert frechet[:33] == [0.0] * 33  # the buffer fills
+    assert frechet[33] != 0
 
 
 def test_each_environment_has_a_buffer_of_its_own(bundle):
-    choice = {"name": "frechet", "capacity": 9}
+    choice = {"name": "frechet", "capacity": 39}
     one, two = (NATDecodeVectorEnv(2, bundle, 1, reward_fn=choice) for _ in range(2))
-    assert choice == {"name": "frechet", "capacity": 9}
+    assert choice == {"name": "frechet", "capacity": 39}
     assert one.reward_fn is not two.reward_fn
     assert len(list(play(one, 3))) == 3
     assert len(one.reward_fn.state_dict()["features"]) == 6

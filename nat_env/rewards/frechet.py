@@ -52,18 +52,21 @@ class FrechetReward:
         Args:
             features: images [B, C, H, W] in [0, 1] -> features [B, D].
             statistics: of real images' features, with the same D.
-            capacity: images whose features are kept, the latest. Should exceed D; the more, the
+            capacity: images whose features are kept, the latest, more than D; the more, the
                 further it lags behind the policy.
 
         Raises:
-            ValueError: a capacity below 2: a covariance needs 2.
+            ValueError: too small a capacity: the covariance of so few has not its full rank.
         """
-        if capacity < 2:
-            raise ValueError(f"capacity: got {capacity}, allowed is >= 2")
+        size = statistics.mean.size
+        if capacity <= size:
+            raise ValueError(
+                f"capacity: got {capacity}, allowed is > {size}, the number of features"
+            )
         self.features = features
         self.statistics = statistics
         self.capacity = capacity
-        self._buffer = torch.zeros((0, statistics.mean.size), dtype=torch.float64)
+        self._buffer = torch.zeros((0, size), dtype=torch.float64)
 
     @classmethod
     def of_bundle(cls, bundle: Bundle, capacity: int = 1024) -> "FrechetReward":
@@ -82,6 +85,10 @@ class FrechetReward:
         if features.shape != allowed:
             raise ValueError(
                 f"features: gave shape {tuple(features.shape)}, allowed is [B, D] = {allowed}"
+            )
+        if not features.isfinite().all():
+            raise ValueError(
+                "features: gave values that are not finite; mend the images or the network"
             )
         both = torch.cat([self._buffer, features])
         slope = 0.0

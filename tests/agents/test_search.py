@@ -144,7 +144,9 @@ def test_a_search_goes_on_from_a_file_of_its_own_t(tmp_path):
         cma_es(2, CmaEsConfig(str(tmp_path / "s.json")), 0),
     ):
         assert torch.equal(next(proposals).table, schedule.table)
-    with pytest.raises(ValueError, match="has 2 steps, num_steps is 4"):
+    with pytest.raises(
+        ValueError, match=r"is for num_steps = 2, got 4; take 2 steps, or .*resampled"
+    ):
         initial_schedule(str(tmp_path / "s.json"), 4)
 
 

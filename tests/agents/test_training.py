@@ -38,6 +38,9 @@ SMALL = TrainConfig(
 )
 
 
+HALF_THE_JUDGE = {"name": "sum", "terms": [[0.5, "judge"]]}
+
+
 def run(out, **changes):
     training = Training(dataclasses.replace(SMALL, out=Path(out), **changes), progress=False)
     return training, training.run()
@@ -126,6 +129,12 @@ def test_fixed_rewards_are_those_of_their_names_and_nothing_is_warmed_up(tmp_pat
     first, second = final_rewards(training)
     assert len(np.unique(first)) == len(np.unique(second)) == 1
     assert first[0] != second[0]
+    training, _ = run(tmp_path / "sum", reward=json.dumps(HALF_THE_JUDGE), trajectories=32)
+    np.testing.assert_allclose(final_rewards(training), rewards / 2, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^reward: got '{judge', allowed is a name or a JSON"):
+        run(tmp_path / "a", reward="{judge")
+    with pytest.raises(ValueError, match="num_envs: got 32"):
+        run(tmp_path / "a", reward='{"name": "frechet", "capacity": 64}', num_envs=32)
     with pytest.raises(ValueError, match="num_envs: got 32 = trajectories_per_round"):
         run(tmp_path / "a", reward="frechet", num_envs=32)
     with pytest.raises(ValueError, match="reward name: got 'nonesuch'"):

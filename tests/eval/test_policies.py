@@ -109,7 +109,7 @@ def test_another_t_is_refused(digits, make_run, tmp_path):
     run, path = make_run(num_steps=3), tmp_path / "three.json"
     heuristic_schedule(3).save(path)
     for spec in (str(run), str(path)):
-        with pytest.raises(ValueError, match="is for num_steps = 3, got 4"):
+        with pytest.raises(ValueError, match="is for num_steps = 3, got 4; take 3 steps"):
             named_policy(spec, digits, num_steps=4)
 
 

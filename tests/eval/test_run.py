@@ -406,6 +406,23 @@ def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, mo
         eval.grid.main()
 
 
+def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_all_real_images(
+    arguments, evaluations, monkeypatch
+):
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return torch.zeros(len(images), 999)
+
+    judge = Judge("wide", network)
+    monkeypatch.setattr(eval.run, "efficientnet_lite0", lambda *_, **__: judge)
+    with pytest.raises(ValueError, match=r"^num_samples: got 100, allowed is > 999, .* wide"):
+        run(replace(arguments, num_samples=100, second_judge=True))
+    assert sum(seen) < 10 and not evaluations
+    assert not list(arguments.out.glob("*"))
+
+
 def test_inception_judges_from_its_weights_file(arguments, tmp_path, monkeypatch):
     one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
     with pytest.raises(ValueError, match="absent"):
