@@ -49,7 +49,6 @@ class AdaNATNetwork(nn.Module):
         outputs: int,
         hidden_size: int,
         adaptive: bool = True,
-        dtype: str = "float32",
     ) -> None:
         """Make the network.
 
@@ -60,12 +59,9 @@ class AdaNATNetwork(nn.Module):
             hidden_size: the paper's is 512.
             adaptive: False for one that is blind to the features, and so the same for all samples
                 (the middle row of the paper's Table 5).
-            dtype: `float32`, or `bfloat16` for its products where the hardware multiplies that
-                fast; weights and output are in float32.
         """
         super().__init__()
         self.adaptive = adaptive
-        self.dtype = getattr(torch, dtype)
         self.grid = grid
         self.embedding = (
             nn.Identity() if feature_size == hidden_size else nn.Linear(feature_size, hidden_size)
@@ -97,13 +93,9 @@ class AdaNATNetwork(nn.Module):
         """Features [B, N, D] and timesteps [B] -> [B, outputs]."""
         if not self.adaptive:
             features = torch.zeros_like(features)
-        device, reduced = features.device.type, self.dtype != torch.float32
-        with torch.autocast(device, self.dtype, enabled=reduced):
-            condition = self.time_mlp(timestep_embedding(timestep, self.time_size))  # [B, hidden]
-            x = self.folded(self.norm1(self.embedding(features), condition))
-            with torch.autocast(device, enabled=False):  # on a CPU its gradient is slow in bfloat16
-                x = self.depthwise(x.float())
-            x = F.gelu(self.pointwise(F.gelu(x.to(self.dtype)))).flatten(1)
-            x = F.gelu(self.norm2(self.linear1(x), condition))
-            x = F.gelu(self.norm3(self.linear2(x), condition))
-        return self.head(x.float())
+        condition = self.time_mlp(timestep_embedding(timestep, self.time_size))  # [B, hidden]
+        x = self.folded(self.norm1(self.embedding(features), condition))
+        x = F.gelu(self.pointwise(F.gelu(self.depthwise(x)))).flatten(1)
+        x = F.gelu(self.norm2(self.linear1(x), condition))
+        x = F.gelu(self.norm3(self.linear2(x), condition))
+        return self.head(x)

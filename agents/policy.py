@@ -56,7 +56,6 @@ class AdaNATPolicy(ActorCriticPolicy):
         action_std: float = 0.6,
         adaptive: bool = True,
         shared_noise: bool = False,
-        dtype: str = "float32",
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -75,7 +74,6 @@ class AdaNATPolicy(ActorCriticPolicy):
             shared_noise: explore by one draw for all samples of a batch: with an actor that is not
                 adaptive they then share their configuration, and a reward that belongs to the
                 batch (`FrechetReward`) can tell what it was worth.
-            dtype: of the products of both networks, see `AdaNATNetwork`.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate.
@@ -106,7 +104,6 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.action_std = action_std
         self.adaptive = adaptive
         self.shared_noise = shared_noise
-        self.products = dtype
         super().__init__(
             observation_space,
             action_space,
@@ -119,9 +116,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         grid = (self.grid[0], self.grid[1])
-        size, hidden, dtype = self.feature_size, self.hidden_size, self.products
-        self.actor = AdaNATNetwork(size, grid, 4, hidden, self.adaptive, dtype)
-        self.critic = AdaNATNetwork(size, grid, 1, hidden, dtype=dtype)
+        self.actor = AdaNATNetwork(self.feature_size, grid, 4, self.hidden_size, self.adaptive)
+        self.critic = AdaNATNetwork(self.feature_size, grid, 1, self.hidden_size)
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]
@@ -186,7 +182,6 @@ class AdaNATPolicy(ActorCriticPolicy):
             "action_std": self.action_std,
             "adaptive": self.adaptive,
             "shared_noise": self.shared_noise,
-            "dtype": self.products,
         }
 
 

@@ -143,7 +143,6 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
             bundle.device,
         ),
         bundle.device,
-        bundle.dtype,
     )
     return AdversarialReward(
         decoder,

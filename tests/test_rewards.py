@@ -537,23 +537,6 @@ def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, mo
     torch.testing.assert_close(model(images, labels), twin(images, labels), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("trunk", ["scratch", "features"])
-def test_products_in_bfloat16_change_losses_and_rewards_by_their_precision(bundle, trunk):
-    frozen = None if trunk == "scratch" else ClassifierTrunk(bundle.features)
-    config = DiscriminatorConfig(trunk=trunk, widths=(8, 16), batch_size=16)
-    images, labels = stub_images(64, False)
-    whole, half = (
-        AdversarialRewardModel(*stub_images(64, True, 1), 10, config, trunk=frozen, dtype=dtype)
-        for dtype in ("float32", "bfloat16")
-    )
-    losses = [[model.update(images, labels)["loss"] for model in (whole, half)] for _ in range(10)]
-    exact, found = np.transpose(losses)
-    assert exact[-1] < 0.9 * exact[0] and found == pytest.approx(exact, rel=0.02)
-    rewards = half(images, labels)
-    assert rewards.dtype == torch.float32
-    torch.testing.assert_close(rewards, whole(images, labels), rtol=0, atol=0.02)
-
-
 def test_real_classes_are_drawn_alike_however_frequent(monkeypatch):
     labels = torch.tensor([0] * 180 + [1] * 20)
     config = DiscriminatorConfig(widths=(8, 16), batch_size=100)

@@ -84,7 +84,6 @@ class AdversarialRewardModel:
         seed: int = 0,
         trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
-        dtype: str = "float32",
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -96,8 +95,6 @@ class AdversarialRewardModel:
             seed: of weights and of the order of real images.
             trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
-            dtype: `float32`, or `bfloat16` for the products of what is trained of it, where the
-                hardware multiplies that fast.
 
         Raises:
             ValueError: fewer real images than one batch holds, widths that halve them to nothing,
@@ -119,7 +116,6 @@ class AdversarialRewardModel:
                 "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
-        self.dtype = getattr(torch, dtype)
         self.real_images, self.real_labels = real_images, real_labels
         # Classes alike, as generated images have them: else it learned how frequent they are.
         self._real_weights = 1 / real_labels.bincount().float()[real_labels]
@@ -145,8 +141,7 @@ class AdversarialRewardModel:
         batches = zip(
             images.split(EMBEDDED_AT_ONCE), conditions.split(EMBEDDED_AT_ONCE), strict=True
         )
-        embed = self.discriminator.embed
-        logits = torch.cat([self._logits(embed(i), c).mean(dim=1) for i, c in batches])
+        logits = torch.cat([self.discriminator(i, c).mean(dim=1) for i, c in batches])
         if self.config.reward_form == "sigmoid":
             return logits.sigmoid()
         return F.softplus(logits) if self.config.reward_form == "softplus" else logits
@@ -195,7 +190,7 @@ class AdversarialRewardModel:
         conditions: Tensor,
     ) -> dict[str, float]:
         both = [torch.cat(parts) for parts in zip(real_embedding, fake_embedding, strict=True)]
-        on_real, on_fake = self._logits(both, torch.cat([labels, conditions])).chunk(2)
+        on_real, on_fake = self.discriminator.logits(both, torch.cat([labels, conditions])).chunk(2)
         if self.config.loss == "bce":
             loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
         else:
@@ -211,11 +206,6 @@ class AdversarialRewardModel:
             "accuracy_real": (on_real.mean(dim=1) > 0).float().mean().item(),
             "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean().item(),
         }
-
-    def _logits(self, embedding: Sequence[Tensor], conditions: Tensor) -> Tensor:
-        device, reduced = conditions.device.type, self.dtype != torch.float32
-        with torch.autocast(device, self.dtype, enabled=reduced):
-            return self.discriminator.logits(embedding, conditions).float()
 
     def _real_batch(
         self, chosen: Tensor, device: torch.device
