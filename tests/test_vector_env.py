@@ -818,7 +818,9 @@ def test_bad_arguments_are_named(argument, values):
 
 def test_residual_of_another_length_is_refused(bundle, tmp_path):
     heuristic_schedule(NUM_STEPS + 1).save(tmp_path / "long.json")
-    with pytest.raises(ValueError, match=f"^residual: .*{NUM_STEPS + 1} steps.*{NUM_STEPS}"):
+    with pytest.raises(
+        ValueError, match=f"^residual: .* num_steps = {NUM_STEPS + 1}, got {NUM_STEPS}; take"
+    ):
         make(bundle, residual=str(tmp_path / "long.json"))
 
 
