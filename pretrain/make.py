@@ -51,6 +51,11 @@ def make_bundle(
     require_writable_folder(out)
     require_writable_folder(work)
     _claim(work, config, data)
+    print(
+        "training tokenizer, judge, features and transformer, one after the other; checkpoints and "
+        f"TensorBoard events are in {work}",
+        flush=True,
+    )
     tokenizer = train_tokenizer(
         data.train_images, tokenizer_size, config.tokenizer, work, config.seed, device
     )

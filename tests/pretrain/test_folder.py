@@ -307,7 +307,9 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     command = ["nat-pretrain", "folder", *arguments, *sizes, *short]
     monkeypatch.setattr("sys.argv", command)
     main()
-    assert "210 images, 3 classes of 60 to 80 images; ignored 7" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "210 images, 3 classes of 60 to 80 images; ignored 7" in printed
+    assert "TensorBoard events are in " in printed
     bundle, data = load_bundle(out, "float32"), folder_images(find_images(folder), 8)
     assert (bundle.name, bundle.class_names) == ("my images", data.class_names)
     assert (bundle.grid, bundle.nat.mask_id, bundle.feature_size) == ((2, 2), 12, 16)
