@@ -104,10 +104,9 @@ class Laboratory:
             check_rank(self.bundle.judge_name, self.bundle.statistics, samples, name)
         judges = [bundle_judge(self.bundle)]
         if setting.second_judge:
-            judges.append(efficientnet_lite0(112))
-        for judge in judges:
-            size = feature_count(self.bundle, judge)
-            check_samples(judge.name, size, setting.evaluation_samples, "evaluation_samples")
+            judges.append(second := efficientnet_lite0(112))
+            size = feature_count(self.bundle, second)
+            check_samples(second.name, size, setting.evaluation_samples, "evaluation_samples")
         cache = setting.out / CACHE
         self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]
         self._path = self.folder / "distances.json"
