@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import eval.algorithms
+import eval.learning
 import eval.trials
 from agents.checkpoint import load_policy, load_run_config
-from eval.algorithms import Arguments, compare
+from eval.algorithms import Arguments
+from eval.learning import compare
 from eval.policies import policy_fingerprint
 
 
@@ -32,7 +33,7 @@ def arguments(tmp_path, small_preset) -> Arguments:
 
 def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, digits, monkeypatch):
     drawn = []
-    monkeypatch.setattr(eval.algorithms, "save_learning_curves", lambda *args: drawn.append(args))
+    monkeypatch.setattr(eval.learning, "save_learning_curves", lambda *args: drawn.append(args))
     report = compare(arguments)
     out = arguments.out
     rows = json.loads((out / "results.json").read_text())["rows"]
