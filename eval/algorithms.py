@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agents.algorithms import ALGORITHMS
-from eval.learning import Changes, Trainings, main
+from eval.learning import Changes, Trainings, run_command
+from nat_env.command_line import parse
 
 
 @dataclass(frozen=True)
@@ -39,5 +40,10 @@ class Arguments(Trainings):
         return {name: (ALGORITHMS[name].about, {"algo": name}) for name in names}
 
 
+def main() -> None:
+    """Entry point."""
+    run_command(parse, Arguments, "eval.algorithms")
+
+
 if __name__ == "__main__":
-    main(Arguments, "eval.algorithms")
+    main()

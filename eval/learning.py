@@ -1,7 +1,7 @@
 """Trainings from scratch compared at equal budgets: distances, learning speed, learning curves."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ from eval.curves import save_learning_curves
 from eval.learning_speed import learning_speed_table
 from eval.trials import Comparison, Group, Trial, budgets, training, training_config
 from nat_env.bundle import load_bundle
-from nat_env.command_line import parse
 from nat_env.files import write_text
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
@@ -113,8 +112,8 @@ def _draw(group: Group) -> None:
     save_learning_curves(group.out / CURVES, group.histories(), level, about)
 
 
-def main(command: type[Trainings], name: str) -> None:
-    """Entry point of a command named like `eval.algorithms`."""
+def run_command(parse: Callable[..., Any], command: type[Trainings], name: str) -> None:
+    """Parse the command line of a command named like `eval.algorithms`, compare, and say so."""
     try:
         arguments = parse(command, f"python -m {name}")
         torch.set_num_threads(arguments.threads)

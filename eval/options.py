@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agents.config import TrainConfig
-from eval.learning import Changes, Trainings, main
+from eval.learning import Changes, Trainings, run_command
+from nat_env.command_line import parse
 
 DEFAULTS = "defaults"
 
@@ -64,5 +65,10 @@ class Arguments(Trainings):
         return {name: CHANGES[name] for name in self.changes or CHANGES}
 
 
+def main() -> None:
+    """Entry point."""
+    run_command(parse, Arguments, "eval.options")
+
+
 if __name__ == "__main__":
-    main(Arguments, "eval.options")
+    main()
