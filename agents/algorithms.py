@@ -1,6 +1,6 @@
 """Learners by name: this library's PPO, and others of stable-baselines3 and sb3-contrib.
 
-A new one is an entry of `ALGORITHMS`.
+A new one is an entry of `ALGORITHMS`, and a name in the help of `TrainConfig.algo`.
 """
 
 import math

@@ -122,17 +122,14 @@ class RoundCallback(BaseCallback):
         self._clock = time.perf_counter()
 
     def _on_step(self) -> bool:
-        # Learners of one population evaluate policies without telling what they do.
-        if "rewards" in self.locals:
-            actions = self.locals.get("clipped_actions", self.locals["actions"])
-            self._steps.append((actions, self.locals["rewards"]))
+        actions = self.locals.get("clipped_actions", self.locals["actions"])
+        self._steps.append((actions, self.locals["rewards"]))
         return True
 
     def _on_rollout_end(self) -> None:
         self._record_time("rollout")
-        if self._steps:
-            self._record_quantities()
-            self._record_rewards()
+        self._record_quantities()
+        self._record_rewards()
         if self.adversary is not None:
             self.logger.record("reward/original_mean", self.adversary.original_mean)
         if not self.config.fresh_samples:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.config import TrainConfig
+from agents.config import TrainConfig, with_reward_paths
 from agents.learners import TrainedPolicy, untrained_policy
 from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle, bundle_spec
@@ -37,6 +37,7 @@ def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
         bundle=bundle_spec(config.bundle),
         dtype=bundle.dtype,
         real_folder=_absolute(config.real_folder),
+        reward=with_reward_paths(config.reward, _absolute),
         reward_path=_absolute(config.reward_path),
         discriminator=replace(discriminator, trunk_path=_absolute(discriminator.trunk_path)),
     )

@@ -18,7 +18,7 @@ from agents.checkpoint import (
     run_fingerprint,
     write_config,
 )
-from agents.config import TrainConfig
+from agents.config import TrainConfig, with_reward_paths
 from agents.learners import TrainedPolicy
 from agents.quantities import PICTURE, save_policy_card
 from nat_env.bundle import Bundle
@@ -128,6 +128,7 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
         bundle=Path(config.bundle).name,
         residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
         real_folder=bare(config.real_folder),
+        reward=with_reward_paths(config.reward, bare),
         reward_path=bare(config.reward_path),
         discriminator=replace(discriminator, trunk_path=bare(discriminator.trunk_path)),
     )

@@ -42,8 +42,10 @@ class ARS(WaitsForReward, sb3_contrib.ARS):
     """
 
     def _trigger_callback(self, _locals: Any, _globals: Any, callback: Any, n_envs: int) -> None:
-        # It is called for each environment, and counts all of them each time.
-        super()._trigger_callback(_locals, _globals, callback, n_envs=1)
+        # It is called for each environment of a step, of which callbacks want one call.
+        if _locals["i"] == n_envs - 1:
+            callback.update_locals({key: _locals[key] for key in ("actions", "rewards")})
+            super()._trigger_callback(_locals, _globals, callback, n_envs)
 
     def _do_one_update(self, callback: BaseCallback, async_eval: Any) -> None:
         # A round is over, and its state saved, before the next one draws its directions.

@@ -230,6 +230,34 @@ def test_a_recurrent_policy_remembers_within_an_episode_only(tmp_path):
     torch.testing.assert_close(again, after_one)
 
 
+def test_a_search_over_policies_logs_what_they_did(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    steps = []
+    step = GymnasiumVecEnv.step_wait
+
+    def recorded(self):
+        actions = self._actions
+        result = step(self)
+        steps.append((torch.from_numpy(actions), result[1]))
+        return result
+
+    monkeypatch.setattr(GymnasiumVecEnv, "step_wait", recorded)
+    run = training(tmp_path, "ars")
+    run.run()
+    episodes = run.config.trajectories_per_round // run.config.environments
+    of_round = steps[-2 * episodes :]  # T = 2
+    events = EventAccumulator(str(run.config.out / "tensorboard"), {"scalars": 0}).Reload()
+    rewards = np.stack([rewards for _, rewards in of_round[1::2]])
+    assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards.mean(), rel=1e-4)
+    assert len(events.Scalars("reward/mean")) == run.config.rounds
+    actions = torch.cat([actions for actions, _ in of_round[1::2]])
+    steps_1 = torch.ones(len(actions), dtype=torch.int64)
+    scale = run.decoder.action_map.physical(actions, steps_1)[:, 3].mean().item()
+    found = events.Scalars("guidance_scale/step1_mean")[-1].value
+    assert found == pytest.approx(scale, rel=1e-4)
+
+
 def test_the_replay_buffer_is_part_of_the_state(tmp_path):
     run = training(tmp_path, "sac")
     run.run()

@@ -126,12 +126,19 @@ def test_the_card_is_true_and_its_example_runs(run, tmp_path):
     assert json.loads(configuration) == stored["config"]
 
 
+def nested_reward(path):
+    terms = [[1.0, "judge"], [0.5, {"name": "clip", "path_or_id": path}]]
+    return json.dumps({"name": "sum", "terms": terms})
+
+
 def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     shutil.copytree(bundle_folder("digits"), tmp_path / "here" / "mine")
     monkeypatch.chdir(tmp_path / "here")
     bundle = load_bundle("mine")
-    config = dataclasses.replace(PRESETS["digits"][1], out=Path("run"), bundle="mine")
+    Path("clip").mkdir()
+    named = dataclasses.replace(PRESETS["digits"][1], out=Path("run"), bundle="mine")
+    config = dataclasses.replace(named, reward=nested_reward("clip"))
     save_run_config(Path("run"), config, bundle)
     actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
     about = {"round": 1, "trajectories": 256, "frechet_distance": 1.0, "judge": "mine-judge"}
@@ -141,11 +148,14 @@ def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_pat
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "there")
     folder = tmp_path / "here" / "run"
-    check_same_run(folder, dataclasses.replace(config, bundle="../here/mine"), bundle)
+    assert load_run_config(folder).reward == nested_reward(str(tmp_path / "here" / "clip"))
+    moved = dataclasses.replace(config, bundle="../here/mine", reward=nested_reward("../here/clip"))
+    check_same_run(folder, moved, bundle)
     assert chosen_bundle([str(folder)], None) == str(tmp_path / "here" / "mine")
     push_policy(folder, "shared")
     shared = load_run_config(Path("shared"))
     assert shared.bundle == "mine"  # nothing of this machine's folders
+    assert shared.reward == nested_reward("clip")
     text = Path("shared/README.md").read_text()
     assert "working directory, as `mine`" in text and str(tmp_path) not in text
     (tmp_path / "there" / "mine").symlink_to(tmp_path / "here" / "mine")
