@@ -33,7 +33,8 @@ def check_folder(folder: ImageFolder) -> None:
     if len(counts) < 2:
         raise ValueError(
             f"folder: {path!r} has one class, allowed are two or more: a judge learns its "
-            "features by telling them apart; sort the images into sub-folders"
+            "features by telling them apart; sort the images into sub-folders, or put other images "
+            "beside them as a second class"
         )
     if len({name.casefold() for name in counts}) < len(counts):
         raise ValueError(
