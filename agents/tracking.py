@@ -1,9 +1,14 @@
 """Weights & Biases: what TensorBoard is given, sent there as well."""
 
 import importlib
+import uuid
 from typing import Any
 
 from agents.config import TrainConfig
+from nat_env.files import write_text
+
+RUN_ID = "wandb_id"
+"""File of a run's folder: a training that is resumed goes on in the same run there."""
 
 
 def wandb_module(config: TrainConfig) -> Any:
@@ -25,7 +30,12 @@ def wandb_module(config: TrainConfig) -> Any:
 
 def start_tracking(wandb: Any, config: TrainConfig) -> Any:
     """A run of Weights & Biases that follows the TensorBoard events opened after this call."""
+    path = config.out / RUN_ID
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex[:8])
     return wandb.init(
+        id=path.read_text(encoding="utf-8"),
+        resume="allow",
         project=config.wandb,
         name=config.out.name,
         config=config.as_json(),

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,11 +183,13 @@ def test_weights_and_biases_follows_the_events(tmp_path, monkeypatch):
     calls = []
 
     def init(**options):
-        assert not (tmp_path / "run" / "tensorboard").exists()  # it has to come first
+        if not calls:  # it has to come first
+            assert not (tmp_path / "run" / "tensorboard").exists()
         calls.append(options)
         return SimpleNamespace(finish=lambda: calls.append("finish"))
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    stub = SimpleNamespace(init=init, __spec__=ModuleSpec("wandb", None))  # diffusers looks for it
+    monkeypatch.setitem(sys.modules, "wandb", stub)
     config = dataclasses.replace(SMALL, out=tmp_path / "run", trajectories=64, wandb="mine")
     Training(config, progress=False).run()
     (options, finish) = calls
@@ -197,6 +200,12 @@ def test_weights_and_biases_follows_the_events(tmp_path, monkeypatch):
     # It is no part of what identifies the run.
     Training(dataclasses.replace(config, wandb=None, resume=True), progress=False).run()
     assert len(calls) == 2
+    # Resumed, it goes on in the same run; another training has its own.
+    Training(dataclasses.replace(config, resume=True), progress=False).run()
+    Training(dataclasses.replace(config, out=tmp_path / "other"), progress=False).run()
+    first, _, resumed, _, other, _ = calls
+    assert (resumed["id"], resumed["resume"]) == (first["id"], "allow")
+    assert other["id"] != first["id"]
 
 
 def test_without_weights_and_biases_the_package_is_named(tmp_path, monkeypatch):
