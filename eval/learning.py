@@ -1,6 +1,6 @@
 """Trainings from scratch compared at equal budgets: distances, learning speed, learning curves."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ Changes = Mapping[str, tuple[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Trainings(Comparison):
+class Trainings(Comparison, ABC):
     """Options of a command that compares trainings with some options of nat-train changed."""
 
     num_steps: int = 4
