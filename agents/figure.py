@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
+from matplotlib.text import Text
 
 from nat_env.files import written_aside
 
@@ -14,6 +16,12 @@ COLOURS = (
     "#7a7a7a", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#0e7490", "#be185d"
 )  # fmt: skip
 """Of policies, in their order."""
+EAST_ASIAN_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "Arial Unicode MS", "Hiragino Sans", "PingFang SC", "Yu Gothic",
+    "Microsoft YaHei", "Malgun Gothic",
+)  # fmt: skip
+"""For the characters that matplotlib's own font does not have; whichever are installed."""
 
 
 def new_figure(width: int, height: int) -> Figure:
@@ -59,5 +67,11 @@ def shortened(name: str, length: int) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all."""
+    # Classes, bundles and policies may be called anything: a `$` is one, and begins no formula.
+    installed = set(get_font_names())
+    families = ["sans-serif", *(font for font in EAST_ASIAN_FONTS if font in installed)]
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_fontfamily(families)
     with written_aside(path) as aside:
         figure.savefig(aside, format="png")

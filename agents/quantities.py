@@ -19,8 +19,8 @@ PICTURE = "quantities.png"
 
 _TITLES = (
     "re-mask ratio m\nshare of tokens still masked",
-    "sampling temperature $\\tau_1$\nfreedom in drawing tokens",
-    "re-mask temperature $\\tau_2$\nnoise in choosing what to keep",
+    "sampling temperature τ₁\nfreedom in drawing tokens",
+    "re-mask temperature τ₂\nnoise in choosing what to keep",
     "guidance scale w\npull towards the class",
 )
 _IDLE_AT_LAST_STEP = ("remask_ratio", "remask_temperature")
@@ -95,7 +95,7 @@ def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> 
         f"{bundle}: what each policy does at each decoding step",
         "Line: mean over samples. Band: ± one standard deviation over samples; "
         "a schedule has none.\n"
-        "m and $\\tau_2$ have no effect at the last step, where all tokens are revealed.",
+        "m and τ₂ have no effect at the last step, where all tokens are revealed.",
         56,
     )
     panels: NDArray[Any] = figure.subplots(1, len(COLUMNS))
