@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,23 @@ class Album:
     """T."""
     seed: int
     """Of the samples that are shown."""
+    policies: Sequence[str]
+    """Names of those that have pictures."""
 
     def path(self, what: str, name: str = "") -> Path:
         """Of the picture of a policy, or of all."""
-        slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+        slug = self._slugs()[name] if name else ""
         return self.folder / ("_".join(filter(None, [what, f"T{self.num_steps}", slug])) + ".png")
+
+    def _slugs(self) -> dict[str, str]:
+        """What files call the policies: letters, digits and _, and a number where two are alike."""
+        slugs: dict[str, str] = {}
+        for name in self.policies:
+            plain = re.sub(r"[^\w.]+", "-", name).strip("-.")
+            numbered = (f"{plain}-{number}".lstrip("-") for number in count(2))
+            taken = {slug.casefold() for slug in slugs.values()}  # A.png may be a.png
+            slugs[name] = next(s for s in chain([plain], numbered) if s.casefold() not in taken)
+        return slugs
 
 
 def draw_policies(

@@ -131,10 +131,10 @@ def run(arguments: Arguments) -> tuple[str, list[Path]]:
     write_text(arguments.out / TABLE, table + "\n")
     pictures = []
     if arguments.pictures:
-        album = Album(arguments.out, bundle, arguments.num_steps, first.seed)
         shown = [c for c in every_cell if c.seed == first.seed and not c.contestant.shuffled]
         there = {c.contestant.name: p for c in shown if (p := c.policy) is not None}
         specs = {c.contestant.name: c.contestant.spec for c in shown if c.policy is not None}
+        album = Album(arguments.out, bundle, arguments.num_steps, first.seed, list(there))
         if there:
             pictures += draw_policies(album, there, rows)
         pictures += draw_trainings(album, specs)
