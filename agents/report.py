@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def write_report(
     """
     actions = load_about(config.out)["actions"]
     on = machine()
-    command = training_command(config)
+    # Into another folder: this one holds a run, which nat-train does not overwrite.
+    again = training_command(replace(config, out=Path(f"{config.out}-again")))
     shown = _named(history)
     pictures = "\n\n".join(
         f"{name[0].upper()}{name[1:]}, FD {row['frechet_distance']:.2f}:\n\n"
@@ -70,7 +72,7 @@ A row for each place, a column for each class, the same random numbers in each p
 
 The training again:
 
-    {shlex.join(command)}
+    {shlex.join(again)}
 
 Other samples than those that chose the best policy, and the papers' schedule beside it:
 

@@ -108,7 +108,9 @@ def test_the_report_tells_what_the_training_did(trained):
     pictures = set(re.findall(r"\((samples/.*?\.png)\)", text))
     assert pictures == {str(p.relative_to(out)) for p in (out / "samples").iterdir()}
     again, evaluate, _ = (shlex.split(c) for c in re.findall(r"^    (\w.*)$", text, re.M))
-    assert parsed(again) == dataclasses.replace(SMALL, out=out)
+    repeated = parsed(again)
+    assert repeated == dataclasses.replace(SMALL, out=repeated.out)
+    Training(repeated, progress=False)  # refused where a run is
     assert evaluate[:6] == ["nat-eval", "--policies", "heuristic", str(out), "--num-steps", "2"]
 
 
