@@ -1,5 +1,6 @@
 """Images of a folder with one sub-folder per class: which there are, and their pixels."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+_DARK_BITS = 14
+"""Values of so many bits, or fewer, are at most a quarter of the brightness of 16 bits."""
 
 _SHOWN = 5
 """Paths that a message names; of more it says how many."""
@@ -85,16 +89,20 @@ def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
 
     Returns:
         [n, channels, height, width] uint8. Transparent pixels are white, of an animation it is the
-        first picture, and a camera's note on how it was held is followed.
+        first picture, and a camera's note on how it was held is followed. A warning names images
+        of 16 bits a channel that use few of them.
 
     Raises:
         ValueError: files that are damaged or no images; it names them.
     """
     images = torch.empty((len(paths), *size, channels), dtype=torch.uint8)
     broken = []
+    brightest: dict[Path, int] = {}
     for index, path in enumerate(paths):
         try:
             with Image.open(path) as image:
+                if image.mode.startswith("I;16"):
+                    brightest[path] = int(np.asarray(image).max())
                 picture = _opaque(ImageOps.exif_transpose(image))
         except Exception as error:  # whatever a decoder raises on bytes that it did not expect
             broken.append(f"{path} ({error})")
@@ -106,6 +114,14 @@ def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
         raise ValueError(
             f"folder: {len(broken)} of {len(paths)} images cannot be read; repair or remove "
             f"{_listed(broken)}"
+        )
+    bits = max(brightest.values(), default=0).bit_length()
+    if 0 < bits <= _DARK_BITS:  # 12 bits of a microscope or a scanner, say
+        warnings.warn(
+            f"folder: {len(brightest)} of {len(paths)} images have 16 bits a channel but no value "
+            f"of more than {bits}: they are dark; unless they are meant to be, multiply "
+            f"the values by {2 ** (16 - bits)} in {_listed(brightest)}",
+            stacklevel=2,
         )
     return images.permute(0, 3, 1, 2).contiguous()
 

@@ -194,6 +194,24 @@ def test_formats_and_modes(tmp_path):
         read_one(tmp_path / "float.tiff", (9, 7))
 
 
+def test_few_bits_in_sixteen_are_warned_of(tmp_path):
+    """Twelve bits are read as sixteen, a sixteenth as bright; the advice mends it."""
+    grey = noise(1, channels=1)[..., 0].astype(np.uint16) * 257  # of 16 bits
+    paths = [tmp_path / f"{index}.{kind}" for index, kind in enumerate(("png", "tif", "bmp"))]
+    Image.fromarray(grey >> 4).save(paths[0])
+    Image.fromarray(grey >> 5).save(paths[1])
+    Image.fromarray(noise(2)).save(paths[2])
+    message = r"^folder: 2 of 3 images .*no value of more than 12: .* by 16 in .*0\.png, .*1\.tif$"
+    with pytest.warns(UserWarning, match=message):
+        dark = read_images(paths, (9, 7), 1)
+    assert dark[:2].max() < 16
+    Image.fromarray((grey >> 4) * 16).save(paths[0])
+    bright = read_images(paths, (9, 7), 1)[0, 0]  # beside it, the other may be dark
+    np.testing.assert_array_equal(bright, grey >> 8)
+    Image.fromarray(grey * 0).save(paths[0])
+    read_images(paths[:1], (9, 7), 1)  # black
+
+
 # The data set
 
 
