@@ -172,7 +172,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        values = json.loads((folder / CONFIG).read_text())
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         return {"fingerprint": values["fingerprint"], "config": values["config"]}
     except FileNotFoundError:
         raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one") from None

@@ -51,5 +51,5 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """The model's name as Linux gives it, None where it does not."""
     if not cpuinfo.is_file():
         return None
-    lines = cpuinfo.read_text().splitlines()
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), None)

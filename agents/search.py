@@ -215,9 +215,9 @@ def _claim(arguments: Arguments, bundle: Bundle) -> list[dict[str, Any]]:
         write_json(path, identity)
         return []
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         trials = arguments.out / TRIALS
-        rows = json.loads(trials.read_text()) if trials.is_file() else []
+        rows = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else []
         stored = [row | {"value": float(row["value"])} for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"out: {str(arguments.out)!r} is damaged ({error!r})") from error

@@ -196,7 +196,7 @@ def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
     if not path.is_file():
         return []
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding="utf-8"))
         found, rows = stored["setting"], list(stored["rows"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error

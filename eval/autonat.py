@@ -170,7 +170,7 @@ def _claim(arguments: Arguments, bundle: Bundle) -> None:
     identity = json.loads(json.dumps(values | {"fingerprint": bundle.fingerprint}))
     path = arguments.out / CONFIG
     try:
-        if path.is_file() and json.loads(path.read_text()) != identity:
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != identity:
             raise ValueError(f"out: {str(arguments.out)!r} holds another alternation")
     except json.JSONDecodeError as error:
         raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error

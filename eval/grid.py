@@ -145,7 +145,7 @@ def _stored(path: Path) -> list[Trial]:
     if not path.is_file():
         return []
     try:
-        return [dict(trial) for trial in json.loads(path.read_text())]
+        return [dict(trial) for trial in json.loads(path.read_text(encoding="utf-8"))]
     except (json.JSONDecodeError, TypeError, ValueError) as error:
         raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
 

@@ -196,6 +196,6 @@ class Laboratory:
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except json.JSONDecodeError as error:
         raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error

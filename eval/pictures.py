@@ -102,7 +102,7 @@ def draw_trainings(album: Album, specs: Mapping[str, str]) -> list[Path]:
     for name, spec in specs.items():
         run = run_of(for_seed(spec, album.seed))
         if run and (run[0] / "results.json").is_file():  # the training has ended
-            training = json.loads((run[0] / "results.json").read_text())
+            training = json.loads((run[0] / "results.json").read_text(encoding="utf-8"))
             about = (
                 f"{name}, seed {album.seed} ({training['judge']}, N = {training['num_samples']})"
             )

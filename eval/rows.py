@@ -72,7 +72,7 @@ class Results:
         if not self.path.is_file():
             return
         try:
-            stored = json.loads(self.path.read_text())
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
             self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"out: {self.path} is damaged ({error!r}); move it away") from error

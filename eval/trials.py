@@ -180,7 +180,7 @@ class Group:
         """Evaluations in the course of the trainings that the folder has, by method and seed."""
         found = {
             name: [
-                json.loads(path.read_text())["history"]
+                json.loads(path.read_text(encoding="utf-8"))["history"]
                 for seed in self.arguments.seeds
                 if (path := self.folder(name, seed) / run.RESULTS).is_file()
             ]
@@ -226,7 +226,7 @@ class Group:
         if not path.is_file():
             return False
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"out: {path} is damaged ({error!r}); remove it") from error
         for key, asked in self._identity.items():

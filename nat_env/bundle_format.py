@@ -32,7 +32,7 @@ def checked_description(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged or of another format, or a file is missing or differs.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         hashes, version = dict(description["files"]), description["format"]
         _ = [description[key] for key in ("name", "class_names", "training", "quality")]
     except (OSError, ValueError, KeyError, TypeError) as error:

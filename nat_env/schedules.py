@@ -84,7 +84,7 @@ class Schedule:
         if path.suffix in _AUTONAT_SUFFIXES:
             return cls(_autonat_table(path), path.stem)
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             columns = [torch.tensor(values[c], dtype=torch.float32) for c in COLUMNS]
             table, name = torch.stack(columns, dim=1), values["name"]
         except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
@@ -101,7 +101,7 @@ def _autonat_table(path: Path) -> Tensor:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         lists = [torch.tensor(values[key], dtype=torch.float32) for key in _AUTONAT_KEYS]
         ratio, sampling, remask, guidance = lists
         ended = torch.nn.functional.pad  # the last step reveals all

@@ -159,7 +159,11 @@ def _claim(work: Path, config: PretrainConfig, data: LabelledImages) -> None:
         digest.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
     path = work / "config.json"
     try:
-        found = json.loads(path.read_text())["digest"] if path.is_file() else digest.hexdigest()
+        found = (
+            json.loads(path.read_text(encoding="utf-8"))["digest"]
+            if path.is_file()
+            else digest.hexdigest()
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"work: {path} is of something else, or damaged ({error!r})") from error
     if found != digest.hexdigest():

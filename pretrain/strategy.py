@@ -148,7 +148,7 @@ class Proxies:
         """Write beside a model what it is; refuse another one's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "fingerprint"
-        if path.is_file() and path.read_text() != fingerprint:
+        if path.is_file() and path.read_text(encoding="utf-8") != fingerprint:
             raise ValueError(f"folder: {str(folder)!r} holds another model; choose another folder")
         write_text(path, fingerprint)
 
@@ -187,7 +187,10 @@ class ProxyObjective:
         path = folder / "trials.json"
         if path.is_file():
             try:
-                self.trials = {name: float(value) for name, value in json.loads(path.read_text())}
+                self.trials = {
+                    name: float(value)
+                    for name, value in json.loads(path.read_text(encoding="utf-8"))
+                }
             except (json.JSONDecodeError, TypeError, ValueError) as error:
                 raise ValueError(f"folder: {path} is damaged ({error!r}); move it away") from error
 

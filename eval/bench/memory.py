@@ -50,7 +50,7 @@ def _resident(field: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process in MB; the peak for both outside of Linux."""
     status = Path("/proc/self/status")
     if status.is_file():
-        lines = [line.split() for line in status.read_text().splitlines()]
+        lines = [line.split() for line in status.read_text(encoding="utf-8").splitlines()]
         found = [int(words[1]) for words in lines if words and words[0] == f"{field}:"]
         if found:
             return found[0] / 1024

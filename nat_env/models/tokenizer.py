@@ -44,7 +44,7 @@ class TokenizerConfig:
     @classmethod
     def load(cls, folder: Path) -> "TokenizerConfig":
         """The configuration that `VQTokenizer.save` wrote to `folder`."""
-        values = json.loads((folder / "tokenizer.json").read_text())
+        values = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         for name in ("image_size", "block_out_channels"):
             values[name] = tuple(values[name])
         return cls(**values)
@@ -123,10 +123,12 @@ class VQTokenizer(nn.Module):
         """Save in diffusers' layout, with our own configuration beside it."""
         self.vq.save_pretrained(folder)
         path = folder / "config.json"
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         values.pop("_name_or_path", None)  # where it was loaded from makes it no other model
-        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-        (folder / "tokenizer.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / "tokenizer.json").write_text(
+            json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8"
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "VQTokenizer":
