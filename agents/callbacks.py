@@ -20,7 +20,7 @@ from agents.learners import live_policy
 from agents.policy import ExploringPolicy
 from agents.report import write_report
 from nat_env.bundle import balanced_conditions
-from nat_env.files import save_state
+from nat_env.files import save_state, written_aside
 from nat_env.generate import generate
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
@@ -224,9 +224,8 @@ class RoundCallback(BaseCallback):
         grid = image_grid(shown, bundle.num_classes, thumbnail_scale(shown.shape[-1]))
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
-        pictures = config.out / "samples"
-        pictures.mkdir(exist_ok=True)
-        grid.save(pictures / f"round_{self.rounds:05d}.png")
+        with written_aside(config.out / "samples" / f"round_{self.rounds:05d}.png") as aside:
+            grid.save(aside, format="PNG")
         if distance < self.best_distance:
             self.best_distance = distance
             save_policy(config.out, "best", learned, about)

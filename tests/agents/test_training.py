@@ -97,6 +97,21 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, c
     assert_same(state_of(tmp_path / "broken"), state_of(tmp_path / "whole"))
 
 
+def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
+    save = Image.Image.save
+
+    def stopped(image, path, *rest, **options):
+        save(image, path, *rest, **options)
+        if isinstance(path, Path):
+            path.write_bytes(path.read_bytes()[:100])
+            raise Stop
+
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    with pytest.raises(Stop):
+        run(tmp_path / "run")
+    assert list((tmp_path / "run" / "samples").iterdir()) == []
+
+
 def test_run_folder_holds_what_it_says(tmp_path):
     training, results = run(tmp_path)
     assert [h["round"] for h in results["history"]] == [0, 3, 6]
