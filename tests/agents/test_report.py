@@ -24,6 +24,7 @@ from agents.config import PRESETS, TrainConfig
 from agents.evaluation import EVALUATION_SEED
 from agents.train import Training, main
 from nat_env.bundle import balanced_conditions, load_bundle
+from nat_env.command_line import parse_preset
 from nat_env.generate import generate
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.schedules import COLUMNS
@@ -218,14 +219,69 @@ def test_without_weights_and_biases_the_package_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_help_lists_the_learners_and_the_folder_is_asked_for(monkeypatch, capsys):
+def helped(parser, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nat-train", "digits", "--help"])
     with pytest.raises(SystemExit):
-        main()
-    text = capsys.readouterr().out
-    assert all(re.search(rf"\b{name}\b", text) for name in ALGORITHMS)
-    undescribed = re.findall(r"^│ (--\S+) .*\n?│? +\(default", text, re.M)
-    assert not undescribed
+        parser()
+    return capsys.readouterr().out
+
+
+def undescribed(text):
+    """Options that a help text gives the default of and says nothing else."""
+    options = re.split(r"^  (?=--\w)", text, flags=re.M)[1:]
+    parts = [re.split(r"\s{2,}", option) for option in options]  # how it is called, what it is
+    return [called.split(",")[0] for called, about, *_ in parts if about.startswith("(")]
+
+
+def test_every_option_is_described_and_every_learner_listed(monkeypatch, capsys):
+    text = helped(main, monkeypatch, capsys)
+    assert "--discriminator.r1 " in text and undescribed(text) == []
+    (listed,) = re.findall(r"--algo STR Learner: (.*?)\. ", " ".join(text.split()))
+    assert set(re.split(", | or ", re.sub(r" \(.*?\)", "", listed))) == set(ALGORITHMS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some options."""
+
+    said: int = 1
+    """Of a part."""
+
+    unsaid: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """Options with and without a description."""
+
+    said: int = 1
+    """What it is."""
+
+    unsaid: int = 2
+
+    unsaid_and_too_long_for_its_column: int | None = None
+
+    unsaid_flag: bool = False
+
+    said_and_too_long_for_its_column: int | None = None
+    """What it is."""
+
+    part: Part = dataclasses.field(default_factory=Part)
+    """A part."""
+
+
+def test_a_planted_option_without_description_is_caught(monkeypatch, capsys):
+    presets = {"digits": ("", Planted())}
+    text = helped(lambda: parse_preset(presets, "nat-train"), monkeypatch, capsys)
+    assert undescribed(text) == [
+        "--unsaid INT",
+        "--unsaid-and-too-long-for-its-column {None}|INT",
+        "--unsaid-flag",
+        "--part.unsaid INT",
+    ]
+
+
+def test_the_folder_is_asked_for(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nat-train", "digits"])
     with pytest.raises(SystemExit):
         main()
