@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -56,17 +57,17 @@ def save_learning_curves(
     level: float,
     about: str,
 ) -> None:
-    """FD over the trainings of several learners: mean over seeds, and a band from best to worst.
+    """FD over trainings of several kinds: mean over seeds, and a band from best to worst.
 
     Args:
         path: a PNG.
-        histories: by learner, one for each seed, see `save_training`.
+        histories: by name, one for each seed, see `save_training`.
         level: FD of the heuristic, drawn as a line.
         about: bundle, judge and N, for the heading.
     """
     figure = new_figure(1000, 560)
     explanation = f"{about}. Line: mean over seeds. Band: from the lowest to the highest seed."
-    heading(figure, "FD over training, learner by learner", explanation, 76)
+    heading(figure, "FD over training, one by one", explanation, 76)
     figure.subplots_adjust(left=0.08, right=0.8, top=0.84, bottom=0.11)
     axes = figure.subplots()
     axes.axhline(level, color=COLOURS[0], linestyle="--", label=f"heuristic ({level:.2f})")
@@ -79,6 +80,9 @@ def save_learning_curves(
         axes.plot(trajectories, mean, dashes, color=colour, marker="o", markersize=3, label=label)
         axes.fill_between(trajectories, lowest, highest, color=colour, alpha=0.15, linewidth=0)
     axes.set_yscale("log")  # some diverge
+    low, high = axes.get_ylim()
+    if high > 10 * low:  # all nine labels of a decade would be written over one another
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter("{x:.3g}")
     axes.yaxis.set_minor_formatter("{x:.3g}")
     axes.set_xlabel("trajectories (images generated for training)")

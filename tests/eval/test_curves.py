@@ -1,5 +1,7 @@
 """The course of a training, and precision against recall: what is drawn where."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -94,3 +96,20 @@ def test_a_learning_curve_is_the_mean_over_seeds_within_the_lowest_and_the_highe
     legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert legend == ["heuristic (0.70)", "one (3.00)", "two (1.00)"]
     assert one.get_color() != two.get_color()
+
+
+@pytest.mark.parametrize("highest", [1.0, 30.0])
+def test_labels_of_the_distances_do_not_overlap(tmp_path, figures, highest):
+    rows = [{"trajectories": 8 * i, "frechet_distance": d} for i, d in enumerate((0.7, highest))]
+    save_learning_curves(tmp_path / "out.png", {"one": [rows]}, 0.5, "about")
+    axis = figures[0].axes[0].yaxis
+    low, high = figures[0].axes[0].get_ylim()
+    boxes = [
+        label.get_window_extent()
+        for ticks in (axis.get_major_ticks(), axis.get_minor_ticks())
+        for tick in ticks
+        if (label := tick.label1).get_text() and low <= tick.get_loc() <= high
+    ]
+    boxes.sort(key=lambda box: box.y0)
+    assert len(boxes) >= 4
+    assert all(lower.y1 <= upper.y0 for lower, upper in pairwise(boxes))
