@@ -78,12 +78,13 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, c
     _, whole = run(tmp_path / "whole", **changes)
 
     steps = []
+    on_step = RoundCallback._on_step
 
     def stop_in_round_four(self):
         steps.append(1)
         if len(steps) == 15:  # 4 steps a round: in the middle of the fourth rollout
             raise Stop
-        return True
+        return on_step(self)
 
     monkeypatch.setattr(RoundCallback, "_on_step", stop_in_round_four)
     with pytest.raises(Stop):
