@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.config import TrainConfig, with_reward_paths
+from agents.config import TrainConfig
 from agents.learners import TrainedPolicy, untrained_policy
+from agents.paths import with_paths
 from nat_env.actions import ActionMap
 from nat_env.bundle import Bundle, bundle_spec
 from nat_env.files import load_state, save_state, write_json
@@ -31,21 +32,14 @@ def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
 
 def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
     """What is understood in another working directory and on another machine, too."""
-    discriminator = config.discriminator
     return replace(
-        config,
-        bundle=bundle_spec(config.bundle),
-        dtype=bundle.dtype,
-        real_folder=_absolute(config.real_folder),
-        reward=with_reward_paths(config.reward, _absolute),
-        reward_path=_absolute(config.reward_path),
-        discriminator=replace(discriminator, trunk_path=_absolute(discriminator.trunk_path)),
+        with_paths(config, _absolute), bundle=bundle_spec(config.bundle), dtype=bundle.dtype
     )
 
 
-def _absolute(path: str | None) -> str | None:
+def _absolute(path: str) -> str:
     """A path that is there as an absolute one; anything else may be a hub id."""
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
+    return str(Path(path).resolve()) if Path(path).exists() else path
 
 
 def write_config(folder: Path, config: TrainConfig, fingerprint: str) -> None:

@@ -23,25 +23,6 @@ def linear(start: float, end: float) -> Callable[[float], float]:
     return lambda remaining: end + (start - end) * remaining
 
 
-def with_reward_paths(reward: str, change: Callable[[str], str | None]) -> str:
-    """`TrainConfig.reward` with each `path_or_id` of a JSON object in it, at any depth, changed.
-
-    Example:
-        >>> with_reward_paths('{"terms": [[1, {"path_or_id": "a"}]]}', str.upper)
-        '{"terms": [[1, {"path_or_id": "A"}]]}'
-        >>> with_reward_paths("judge", str.upper)
-        'judge'
-    """
-    if not reward.startswith("{"):
-        return reward
-
-    def changed(found: dict[str, Any]) -> dict[str, Any]:
-        path = found.get("path_or_id")
-        return found if path is None else found | {"path_or_id": change(path)}
-
-    return json.dumps(json.loads(reward, object_hook=changed))
-
-
 BATCH_ENVS = 32
 """Sub-environments where a round is made of many batches."""
 

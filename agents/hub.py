@@ -18,8 +18,9 @@ from agents.checkpoint import (
     run_fingerprint,
     write_config,
 )
-from agents.config import TrainConfig, with_reward_paths
+from agents.config import TrainConfig
 from agents.learners import TrainedPolicy
+from agents.paths import with_paths
 from agents.quantities import PICTURE, save_policy_card
 from nat_env.bundle import Bundle
 from nat_env.command_line import parse
@@ -119,18 +120,13 @@ def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
 def _without_paths(config: TrainConfig) -> TrainConfig:
     """Where things were on this machine is of no use on another, and nobody's business."""
 
-    def bare(path: str | None) -> str | None:
-        return Path(path).name if path and Path(path).is_absolute() else path
+    def bare(path: str) -> str:
+        return Path(path).name if Path(path).is_absolute() else path
 
-    discriminator = config.discriminator
     return replace(
-        config,
+        with_paths(config, bare),
         bundle=Path(config.bundle).name,
         residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
-        real_folder=bare(config.real_folder),
-        reward=with_reward_paths(config.reward, bare),
-        reward_path=bare(config.reward_path),
-        discriminator=replace(discriminator, trunk_path=bare(discriminator.trunk_path)),
     )
 
 

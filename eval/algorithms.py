@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agents.algorithms import ALGORITHMS
-from eval.learning import Changes, Trainings, run_command
+from eval.learning import Changes, Trainings, chosen, run_command
 from nat_env.command_line import parse
 
 
@@ -33,11 +33,8 @@ class Arguments(Trainings):
         Raises:
             ValueError: an unknown learner.
         """
-        for name in self.algos:
-            if name not in ALGORITHMS:
-                raise ValueError(f"algos: got {name!r}, allowed are {list(ALGORITHMS)}")
-        names = self.algos or ALGORITHMS
-        return {name: (ALGORITHMS[name].about, {"algo": name}) for name in names}
+        every = {name: (learner.about, {"algo": name}) for name, learner in ALGORITHMS.items()}
+        return chosen("algos", self.algos, every)
 
 
 def main() -> None:

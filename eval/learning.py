@@ -24,6 +24,18 @@ Changes = Mapping[str, tuple[str, Mapping[str, Any]]]
 """Trainings by name: what each is, and its options of nat-train besides the preset's."""
 
 
+def chosen(argument: str, names: tuple[str, ...], every: Changes) -> Changes:
+    """Those of `every` training that are named, in that order; all where none is.
+
+    Raises:
+        ValueError: an unknown name; `argument` is the option that it was given by.
+    """
+    for name in names:
+        if name not in every:
+            raise ValueError(f"{argument}: got {name!r}, allowed are {list(every)}")
+    return {name: every[name] for name in names or every}
+
+
 @dataclass(frozen=True)
 class Trainings(Comparison, ABC):
     """Options of a command that compares trainings with some options of nat-train changed."""

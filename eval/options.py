@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from agents.config import TrainConfig
-from eval.learning import Changes, Trainings, run_command
+from eval.learning import Changes, Trainings, chosen, run_command
 from nat_env.command_line import parse
 
-DEFAULTS = "defaults"
-
 CHANGES: Changes = {
-    DEFAULTS: ("nat-train's preset", {}),
+    "defaults": ("nat-train's preset", {}),
     "from-scratch": ("no schedule to start from, as the paper on ImageNet", {"residual": None}),
     "narrow-std": (
         "sigma of Eq. 9 goes from 0.6 to 0.3, as in the paper",
@@ -59,10 +57,7 @@ class Arguments(Trainings):
         Raises:
             ValueError: an unknown change.
         """
-        for name in self.changes:
-            if name not in CHANGES:
-                raise ValueError(f"changes: got {name!r}, allowed are {list(CHANGES)}")
-        return {name: CHANGES[name] for name in self.changes or CHANGES}
+        return chosen("changes", self.changes, CHANGES)
 
 
 def main() -> None:
