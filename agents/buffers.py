@@ -41,10 +41,12 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
 
     def reset(self) -> None:
         """Empty the buffer."""
+        shapes, size = self.obs_shape, self.obs_shape["features"]
+        self.obs_shape = shapes | {"features": (0,)}  # of the right size below, never in float32
         super().reset()
-        steps, envs, *size = self.observations["features"].shape
+        self.obs_shape = shapes
         # Sub-environments first: so `get` flattens a view, not a copy of the rollout.
-        features = self._zeros((envs, steps, *size))
+        features = self._zeros((self.n_envs, self.buffer_size, *size))
         self.observations["features"] = features.swapaxes(0, 1)
 
     def _zeros(self, shape: tuple[int, ...]) -> np.ndarray:

@@ -24,7 +24,7 @@ CHANGES: Changes = {
         {"final_learning_rate": TrainConfig.learning_rate},
     ),
     "one-epoch": ("one pass over a rollout, not five", {"epochs": 1}),
-    "quarter-width": ("actor and critic a quarter as wide", {"hidden_size": 32}),
+    "narrow-network": ("actor and critic 32 wide", {"hidden_size": 32}),
     "small-batches": ("64 transitions a gradient step", {"batch_size": 64}),
     "whole-rounds": ("a round is one gradient step, as in the paper", {"batch_size": 1024}),
     "no-critic": ("no advantage over what a critic expects", {"value_coefficient": 0.0}),

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -82,6 +83,9 @@ def least_seconds(product: Product, dtype: torch.dtype, repeats: int) -> float:
     return min(seconds[1:])
 
 
+_best = lru_cache(maxsize=None)(least_seconds)  # the same for all that have such products
+
+
 def ceiling_seconds(products: Counter[Product], dtype: torch.dtype, repeats: int) -> float:
     """What these products take at least, each at its own shape's best speed."""
-    return sum(n * least_seconds(product, dtype, repeats) for product, n in products.items())
+    return sum(n * _best(product, dtype, repeats) for product, n in products.items())

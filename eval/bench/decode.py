@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
+from agents.config import PRESETS
 from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
 from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
 from eval.bench.memory import peak_memory
@@ -19,7 +20,7 @@ from eval.bench.timing import Phases, Spread, interleaved
 from nat_env.bundle import resolve_dtype
 from nat_env.models.uvit import UViTConfig
 
-CEILING_REPEATS = 10
+CEILING_REPEATS = 30
 IDENTITY = ("bundle", "T", "batch", "loop")
 SHARES = tuple(f"{name}_share" for name in (*PHASES, "rest", "policy_multiply_adds", "of_ceiling"))
 OPERATIONS = tuple(f"{kind}_share" for kind in (*KINDS, "other"))
@@ -47,6 +48,47 @@ class DecodeOptions:
     """T of that one."""
     large_batch_size: int = 16
 
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: nothing to measure, or a number below 1.
+        """
+        for name in ("bundles", "num_steps", "batch_sizes", "dtypes"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: got none, allowed is at least one")
+        for name in ("num_steps", "batch_sizes"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers >= 1")
+        for name in ("large_num_steps", "large_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """What is measured but for the papers' size."""
+        chosen = product(self.bundles, self.num_steps, self.batch_sizes)
+        return [
+            Setting(bundle, num_steps, batch_size, self.policy, _width(bundle))
+            for bundle, num_steps, batch_size in dict.fromkeys(chosen)
+        ]
+
+
+def _width(bundle: str) -> int:
+    """Of the policy network that nat-train makes for the bundle."""
+    _, preset = PRESETS.get(bundle, PRESETS["fashion"])
+    return preset.hidden_size
+
+
+def check(options: DecodeOptions) -> None:
+    """Load what is to be measured.
+
+    Raises:
+        ValueError: an unknown bundle or policy, or one that is for another bundle or T.
+    """
+    for setting in options.settings:
+        loop(Contestant(setting, "float32"))
+
 
 def run(options: DecodeOptions, repeats: int) -> list[Section]:
     """Measure.
@@ -54,14 +96,12 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
     Raises:
         ValueError: an unknown bundle or policy, or a number that is not allowed.
     """
-    settings = [
-        Setting(*chosen, options.policy)
-        for chosen in product(options.bundles, options.num_steps, options.batch_sizes)
+    rows = [
+        row for setting in options.settings for row in compared(setting, options.dtypes, repeats)
     ]
-    rows = [row for setting in settings for row in compared(setting, options.dtypes, repeats)]
     if options.papers_size:
         steps, batch_size = options.large_num_steps, options.large_batch_size
-        setting = Setting(options.large, steps, batch_size, hidden_size=512)
+        setting = Setting(options.large, steps, batch_size)
         rows += compared(setting, options.dtypes, repeats, large=True)
     return [
         Section(
@@ -77,8 +117,8 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
             "Where the decoding time goes",
             [_only(row, SHARES) for row in rows],
             "Medians. Sampling: the transition and its random numbers. Of ceiling: what the "
-            "matrix products of the NAT take at the best speed of their shapes, one by one, "
-            "against what the NAT takes at best.",
+            "matrix products of the NAT take at the best speed of their shapes, each alone and "
+            "measured once for all rows, against what the NAT takes at best.",
         ),
         Section(
             "Where the NAT's time goes",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -25,8 +25,18 @@ class EnvOptions:
     num_envs: int = 256
     num_steps: int = 4
     """T."""
-    dtype: str = "auto"
+    dtype: Literal["float32", "bfloat16", "auto"] = "auto"
     """Of the transformer."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a number below 1.
+        """
+        for name in ("num_envs", "num_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
 
 
 def run(options: EnvOptions, repeats: int) -> list[Section]:

@@ -35,8 +35,8 @@ class Setting:
     num_steps: int
     batch_size: int
     policy: str = "untrained"
-    hidden_size: int = 128
-    """Of the untrained policy network; 512 in the paper."""
+    hidden_size: int = 512
+    """Of the untrained policy network, by default the paper's."""
 
 
 @dataclass(frozen=True)

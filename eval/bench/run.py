@@ -1,8 +1,7 @@
 """Command nat-bench: how fast the library is, beside what people would use instead."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,8 @@ from eval.bench.report import Row, Section
 from eval.bench.start import StartOptions
 from eval.bench.targets import targets
 from eval.bench.training import TrainOptions
+from eval.rows import stamp
+from nat_env.bundle import resolve_dtype
 from nat_env.command_line import parse
 from nat_env.files import require_writable_folder, write_json, write_text
 from nat_env.models.uvit import UViTConfig
@@ -56,7 +57,8 @@ class Arguments:
     """decode: generation against the authors' loop. env: steps of the environment. train: a round
     of PPO. scale: how time and memory grow. start: until the first episode has finished."""
     repeats: int = 5
-    """Of everything, after one warm-up; tables give median, minimum and maximum."""
+    """Of all that is timed, after one warm-up; tables give median, minimum and maximum. Memory and
+    torch's profiles are measured once, ceilings as the best of several."""
     threads: int = 2
     """Torch threads."""
     quick: bool = False
@@ -88,8 +90,8 @@ def run(arguments: Arguments) -> str:
         All tables, in Markdown.
 
     Raises:
-        ValueError: an unknown bundle, policy or preset, a number that is not allowed, or a folder
-            that cannot be written.
+        ValueError: an unknown bundle, policy or preset, a policy that is for another bundle or T, a
+            number that is not allowed, or a folder that cannot be written.
     """
     require_writable_folder(arguments.out)
     options = replace(arguments, **QUICK) if arguments.quick else arguments
@@ -101,11 +103,18 @@ def run(arguments: Arguments) -> str:
         "scale": lambda: growth.run(options.scale, repeats),
         "start": lambda: start.run(options.start, repeats, arguments.threads),
     }
+    if "decode" in arguments.parts:
+        decode.check(options.decode)
     sizes, copied = ((64,), 1) if arguments.quick else ((512, 1024, 2048, 4096), 512)
+    made = stamp()
     machine = ceilings(sizes, copied, repeats) | {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": made["date"],
+        "commit": made["commit"],
+        "command": made["command"],
         "repeats": repeats,
         "quick": arguments.quick,
+        "bfloat16_where_auto": resolve_dtype("auto") == torch.bfloat16,
+        "options": {part: asdict(getattr(options, part)) for part in parts},
     }
     results: dict[str, Any] = {"machine": machine}
     measured: dict[str, list[Section]] = {}
@@ -128,7 +137,10 @@ def run(arguments: Arguments) -> str:
 def _heading(machine: Row) -> str:
     return (
         f"{machine['processor']}, {machine['cpu_count']} cores, torch {machine['torch']} with "
-        f"{machine['torch_threads']} threads; {machine['date']}. Measured ceilings: matrix product "
+        f"{machine['torch_threads']} threads; {machine['date']}, commit {machine['commit']}: "
+        f"`{machine['command']}`. The dtype auto is "
+        f"{'bfloat16' if machine['bfloat16_where_auto'] else 'float32'}, and so is the transformer "
+        "in all parts but `decode`. Measured ceilings: matrix product "
         f"{machine['float32_gflops']:.0f} GFLOP/s in float32, {machine['bfloat16_gflops']:.0f} in "
         f"bfloat16; memory copy {machine['copy_gb_per_second']:.1f} GB/s (read plus written). "
         f"Medians of {machine['repeats']} repeats (minimum .. maximum)."

@@ -143,7 +143,8 @@ class UViT(nn.Module):
         x = self.mid_block(x)
         for block in self.out_blocks:
             x = block(x, skips.pop())
-        return self.norm(x)[:, 1:]
+        # Cut before the norm, whose output is contiguous: of a slice the head would be slow.
+        return self.norm(x[:, 1:])
 
     def logits(self, features: Tensor) -> Tensor:
         """The tied head: features [..., D] -> logits [..., K] over visual tokens."""

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,23 @@ def test_a_rollout_is_kept_once_and_given_in_the_order_of_stable_baselines3(tmp_
         for name, expected in theirs.observations.items():
             np.testing.assert_array_equal(ours.observations[name], expected)
     assert not in_a_file or list(folder.iterdir()) == []  # nothing to clear away
+
+
+@pytest.mark.parametrize(("in_a_file", "at_most"), [(False, 2.1), (True, 0.1)])
+def test_features_take_no_memory_but_their_own_in_half_precision(tmp_path, in_a_file, at_most):
+    space = SPACE.spaces | {"features": spaces.Box(-1, 1, (2000,), np.float32)}
+    tracemalloc.start()
+    buffer = EpisodeRolloutBuffer(
+        50,
+        spaces.Dict(space),
+        spaces.Box(-1, 1, (4,)),
+        n_envs=20,
+        folder=tmp_path if in_a_file else None,
+    )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert buffer.observations["features"].shape == (50, 20, 2000)
+    assert peak <= at_most * 50 * 20 * 2000  # bytes
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

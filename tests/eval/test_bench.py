@@ -1,18 +1,23 @@
 import functools
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import eval.bench.arithmetic
 import eval.bench.decode
+import eval.bench.environment
 import eval.bench.growth
+import eval.bench.machine
 import eval.bench.run
 import eval.bench.timing
 from eval.bench.arithmetic import MultiplyAdds
-from eval.bench.decode import OPERATIONS, compared, nat_products
+from eval.bench.decode import OPERATIONS, DecodeOptions, compared, nat_products
+from eval.bench.environment import EnvOptions
 from eval.bench.growth import ScaleOptions, exponents, growth_exponent
 from eval.bench.loops import PHASES, Contestant, Setting, loop
 from eval.bench.memory import Memory, peak_memory
@@ -28,6 +33,7 @@ from nat_env.decoding import decode_step
 from nat_env.files import write_json
 from nat_env.models.uvit import NATOutput, UViTConfig
 from nat_env.schedules import heuristic_schedule
+from nat_env.vector_env import NATDecodeVectorEnv
 
 TINY = UViTConfig(codebook_size=6, num_tokens=4, num_classes=3, hidden_size=8, depth=3, num_heads=2)
 ROW = 3 * (12 * 8**2 * 5 + 2 * 5**2 * 8) + 2 * 8**2 * 5 + (8**2 + 8 * 6) * 4
@@ -229,6 +235,126 @@ def test_targets_are_held_against_the_largest_batch_and_the_right_limits():
     assert targets({}).rows == []
 
 
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "reached"), (1.1, "**NOT reached**")])
+def test_every_limit_is_on_its_own_side(factor, verdict):
+    def at(limit, grows=True):  # at the limit, or beyond it
+        return Spread.of([limit * factor if grows else limit / factor])
+
+    exponents_row = {
+        "axis": "environments",
+        "time_exponent": 1.05 * factor,
+        "memory_exponent": 1.05 * factor,
+        "last_time_exponent": 1.05 * factor,
+        "last_memory_exponent": 1.05 * factor,
+    }
+    parts = {
+        "env": [Section("Environment", [{"environment": "ours", "ratio": at(20, grows=False)}])],
+        "scale": [
+            Section("Growth: exponents", [exponents_row, exponents_row | {"axis": "tokens"}])
+        ],
+        "start": [
+            Section(
+                "Start",
+                [
+                    {"what": "import nat_env, after torch", "seconds": at(0.5)},
+                    {"what": "gym.make, the bundle in memory", "seconds": at(0.2)},
+                    {"what": "process start to the first episode", "seconds": at(60)},
+                ],
+            )
+        ],
+    }
+    rows = targets(parts).rows
+    assert len(rows) == 1 + 4 + 2
+    assert {row["verdict"] for row in rows} == {verdict}
+
+
+def test_the_papers_size_is_held_in_its_best_dtype_with_the_first_pass_kept_and_anew():
+    loops = {
+        "nat_env, float32": 1.1,
+        "nat_env, bfloat16": 4.2,
+        "nat_env, float32, first pass anew": 1.0,
+        "nat_env, bfloat16, first pass anew": 2.5,
+        "authors' loop, float32": 1.0,
+    }
+    rows = [decoding_row("U-ViT 512 x 13", 16, loop, ratio) for loop, ratio in loops.items()]
+    sections = [Section("Decoding", rows), Section("Where the decoding time goes", [])]
+    found = targets({"decode": sections}).rows
+    assert [(row["measured"], row["goal"]) for row in found] == [(4.2, ">= 3"), (2.5, ">= 3")]
+
+
+def test_ceilings_count_a_multiply_add_as_two_and_take_the_best(monkeypatch):
+    seconds = {(2, torch.float32): 4.0, (4, torch.float32): 2.0, (2, torch.bfloat16): 0.5}
+
+    def least(product, dtype, repeats):
+        assert product == (1, *product[1:2] * 3)
+        return seconds.get((product[1], dtype), 100.0)
+
+    monkeypatch.setattr(eval.bench.machine, "least_seconds", least)
+    found = eval.bench.machine.ceilings((2, 4), 1, 1)
+    assert found["float32_gflops"] == pytest.approx(2 * 4**3 / 2.0 / 1e9)
+    assert found["bfloat16_gflops"] == pytest.approx(2 * 2**3 / 0.5 / 1e9)
+
+
+def test_the_nats_ceiling_is_each_product_as_often_as_it_is_made_in_its_dtype(monkeypatch):
+    asked = []
+
+    def best(product, dtype, repeats):
+        asked.append((product, dtype))
+        return float(product[0])
+
+    monkeypatch.setattr(eval.bench.arithmetic, "_best", best)
+    products = Counter({(1, 2, 3, 4): 5, (7, 2, 3, 4): 2})
+    assert eval.bench.arithmetic.ceiling_seconds(products, torch.bfloat16, 3) == 5 * 1 + 2 * 7
+    assert asked == [(product, torch.bfloat16) for product in products]
+
+
+def test_the_share_of_the_ceiling_is_of_the_nats_time(monkeypatch):
+    monkeypatch.setattr(eval.bench.decode, "ceiling_seconds", lambda *given: 1e-9)
+    ours, _ = compared(Setting("digits", 2, 4), ("float32",), repeats=1)
+    nat_seconds = ours["nat_share"] * 4 / ours["images_per_second"].median
+    assert ours["of_ceiling_share"] == pytest.approx(1e-9 / nat_seconds)
+
+
+def test_every_environment_makes_the_steps_that_are_counted(monkeypatch):
+    options = EnvOptions("digits", num_envs=3, num_steps=2)
+    steps = []  # rows of each call of the environment's own step
+
+    def counted(self, actions):
+        steps.append(self.num_envs)
+        return step(self, actions)
+
+    step = NATDecodeVectorEnv.step
+    monkeypatch.setattr(NATDecodeVectorEnv, "step", counted)
+    (section,) = eval.bench.environment.run(options, repeats=2)
+    batched, single = [3] * 2, [1] * 3 * 2
+    assert steps == (batched * 3 + single) * 3  # a warm-up and two repeats
+    names = [row["environment"] for row in section.rows]
+    assert names[0] == "NATDecodeVectorEnv"
+    assert names[-1].startswith("SyncVectorEnv")
+    assert section.rows[-1]["ratio"] == Spread(1, 1, 1)
+    for row in section.rows:
+        assert row["steps_per_second"].median > 0
+
+
+def test_a_policy_of_another_bundle_or_t_is_refused_before_any_work(tmp_path, monkeypatch):
+    path = tmp_path / "schedule.json"
+    heuristic_schedule(4).save(path)
+    monkeypatch.setattr(eval.bench.run, "ceilings", pytest.fail)
+    decode = DecodeOptions(("digits",), (4, 8), (2,), policy=str(path), papers_size=False)
+    with pytest.raises(ValueError, match="num_steps"):
+        run(Arguments(tmp_path / "out", ("decode",), decode=decode))
+    eval.bench.decode.check(replace(decode, num_steps=(4,)))
+
+
+def test_results_say_what_made_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["nat-bench", "--parts", "env", "--quick"])
+    run(Arguments(tmp_path, ("env",), repeats=1, quick=True, progress=False))
+    machine = json.loads((tmp_path / "bench.json").read_text())["machine"]
+    assert machine["command"].endswith("--parts env --quick")
+    assert machine["options"]["env"]["num_envs"] == 4  # those of quick
+    assert machine["commit"] in (tmp_path / "bench.md").read_text()
+
+
 def test_peak_memory_is_that_of_the_work_alone():
     ballast = torch.ones(2**26)  # 256 MB of this process's own
     memory = peak_memory(functools.partial, torch.ones, 25 * 2**20)
@@ -276,6 +402,13 @@ def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner,
         (lambda out: ScaleOptions(num_tokens=(49, 50)), "num_tokens"),
         (lambda out: ScaleOptions(num_steps=(4, 0)), "num_steps"),
         (lambda out: configuration(TrainOptions("none")), "preset"),
+        (lambda out: DecodeOptions(bundles=()), "bundles"),
+        (lambda out: DecodeOptions(dtypes=()), "dtypes"),
+        (lambda out: DecodeOptions(num_steps=(4, 0)), "num_steps"),
+        (lambda out: DecodeOptions(batch_sizes=(-1,)), "batch_sizes"),
+        (lambda out: DecodeOptions(large_batch_size=0), "large_batch_size"),
+        (lambda out: EnvOptions(num_envs=-1), "num_envs"),
+        (lambda out: EnvOptions(num_steps=0), "num_steps"),
         (lambda out: growth_exponent([2, 2], [1, 1]), "sizes"),
         (lambda out: growth_exponent([1, 2], [0, 1]), "values"),
         (lambda out: interleaved({}, 0), "repeats"),
