@@ -65,7 +65,11 @@ class FrozenNAT:
 
     @torch.no_grad()
     def first_passes(self, condition: Tensor) -> Passes:
-        """The passes on the all-masked canvas, which depend on the label alone: kept per label."""
+        """The passes on the all-masked canvas, which depend on the label alone: kept per label.
+
+        Logits [N, K] in the transformer's dtype and features [N, D] in float32: 1 MB a label in
+        bfloat16 at the papers' size S. `forget_first_passes` frees them.
+        """
         labels = condition.tolist()
         missing = sorted({*labels, self.null_condition} - self._first.keys())
         if missing:
