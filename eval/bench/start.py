@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
@@ -20,7 +20,7 @@ NOT_AT_START = ("diffusers", "transformers")
 _IMPORTS = """
 import json, sys, time
 import torch, gymnasium
-packages = lambda: {name.partition(".")[0] for name in sys.modules}
+packages = lambda: {name.partition(".")[0] for name, module in sys.modules.items() if module}
 before, started = packages(), time.perf_counter()
 import nat_env
 seconds = time.perf_counter() - started
@@ -29,26 +29,47 @@ print(json.dumps({"seconds": seconds, "modules": modules}))
 """
 
 _EPISODE = """
-import json, sys, time
+import builtins, json, sys, time
 marks = {"interpreter": time.perf_counter()}
 import torch, gymnasium
 marks["import torch, gymnasium"] = time.perf_counter()
 import nat_env
 marks["import nat_env"] = time.perf_counter()
-torch.set_num_threads(int(sys.argv[3]))
-env = gymnasium.make("NATDecode-v0", bundle=sys.argv[1], num_steps=int(sys.argv[2]))
+bundle, num_steps, threads, *packages = sys.argv[1:]
+torch.set_num_threads(int(threads))
+env = gymnasium.make("NATDecode-v0", bundle=bundle, num_steps=int(num_steps))
 marks["gym.make, loads the bundle"] = time.perf_counter()
 env.reset(seed=0)
 env.action_space.seed(0)
 marks["reset"] = time.perf_counter()
-for _ in range(int(sys.argv[2]) - 1):
+for _ in range(int(num_steps) - 1):
     env.step(env.action_space.sample())
-marks["steps but the last"] = time.perf_counter()
+marks["steps but the last"] = started = time.perf_counter()
+early = [name for name in packages if sys.modules.get(name)]
+
+plain, importing, seconds = builtins.__import__, False, 0.0
+def timed(*args, **kwargs):
+    global importing, seconds
+    if importing:
+        return plain(*args, **kwargs)
+    importing, since = True, time.perf_counter()
+    try:
+        return plain(*args, **kwargs)
+    finally:
+        importing, seconds = False, seconds + time.perf_counter() - since
+builtins.__import__ = timed
 _, _, terminated, _, _ = env.step(env.action_space.sample())
+ended = time.perf_counter()
+builtins.__import__ = plain
 assert terminated
-marks["last step, loads the tokenizer"] = time.perf_counter()
-print(json.dumps({"marks": marks, "modules": sorted(sys.modules)}))
+marks["last step: imports"] = started + seconds
+marks["last step: loads the tokenizer, decodes, judges"] = ended
+late = [name for name in packages if sys.modules.get(name)]
+found = {"marks": marks, "early": early, "late": late, "threads": torch.get_num_threads()}
+print(json.dumps(found))
 """
+"""The marks are where that has ended which they name; of the last step, in which imports are
+wherever a function makes them, all imports are taken to come first."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +82,25 @@ class StartOptions:
     """T."""
 
 
+@dataclass(frozen=True)
+class FirstEpisode:
+    """What a fresh process did until its first episode had ended."""
+
+    seconds: dict[str, float]
+    """From the process's start, by what they went to."""
+    early: list[str]
+    """Those of `NOT_AT_START` that are imported before the episode's last step."""
+    late: list[str]
+    """Those that are imported after it."""
+    threads: int
+    """Torch threads."""
+
+
 def run(options: StartOptions, repeats: int, threads: int) -> list[Section]:
     """Measure.
 
     Raises:
-        ValueError: an unknown bundle, or a number that is not allowed.
+        ValueError: an unknown bundle, a number that is not allowed, or a process that failed.
     """
     load_bundle(options.bundle)
 
@@ -73,69 +108,70 @@ def run(options: StartOptions, repeats: int, threads: int) -> list[Section]:
         gym.make("NATDecode-v0", bundle=options.bundle, num_steps=options.num_steps).close()
 
     imports: list[Row] = []
-    episodes: list[dict[str, float]] = []
-    in_the_end: set[str] = set()
-
-    def episode() -> None:
-        seconds, modules = first_episode(options, threads)
-        episodes.append(seconds)
-        in_the_end.update(modules)
-
+    episodes: list[FirstEpisode] = []
     seconds = interleaved(
         {
             "make": make,
             "import": lambda: imports.append(_output(_IMPORTS)[1]),
-            "episode": episode,
+            "episode": lambda: episodes.append(first_episode(options, threads)),
         },
         repeats,
     )
-    imported = imports[-1]["modules"]
-    heavy = [name for name in NOT_AT_START if name in imported]
+    imported, last = imports[-1]["modules"], episodes[-1]
+    parts = [episode.seconds for episode in episodes[-repeats:]]
     what: dict[str, Spread] = {
         "import nat_env, after torch and gymnasium": Spread.of(
             [found["seconds"] for found in imports[-repeats:]]
         ),
         "gym.make, the bundle in memory": Spread.of(seconds["make"]),
-        "process start to the first finished episode": Spread.of(
-            [sum(parts.values()) for parts in episodes[-repeats:]]
-        ),
+        "process start to the first finished episode": Spread.of([sum(p.values()) for p in parts]),
     }
-    what |= {
-        f"of that: {name}": Spread.of([parts[name] for parts in episodes[-repeats:]])
-        for name in episodes[-1]
-    }
+    what |= {f"of that: {name}": Spread.of([p[name] for p in parts]) for name in last.seconds}
     rows = [{"what": name, "seconds": value} for name, value in what.items()]
     note = (
         f"Bundle {options.bundle}, T = {options.num_steps}. `import nat_env` also imports "
-        f"{', '.join(imported)}; of {' and '.join(NOT_AT_START)}: {_named(heavy)}. The episode's "
-        f"last step, of these: {_named(name for name in NOT_AT_START if name in in_the_end)}."
+        f"{', '.join(imported) or 'nothing'}."
     )
-    return [Section("Start", rows, note)]
+    moments = {
+        "by_import_nat_env": imported,
+        "before_the_last_step": last.early,
+        "by_the_first_episode": last.late,
+    }
+    packages = [
+        {"package": name, "installed": int(find_spec(name) is not None)}
+        | {moment: int(name in those) for moment, those in moments.items()}
+        for name in NOT_AT_START
+    ]
+    about = "1: yes, 0: no. A package that is not installed is not imported either."
+    return [Section("Start", rows, note), Section("Imported", packages, about)]
 
 
-def first_episode(options: StartOptions, threads: int) -> tuple[dict[str, float], list[str]]:
-    """From a process's start to the end of its first episode.
+def first_episode(options: StartOptions, threads: int) -> FirstEpisode:
+    """Play an episode in a fresh process.
 
-    Returns:
-        The seconds by what they went to, and the modules that are imported then.
+    Raises:
+        ValueError: the process failed.
     """
-    arguments = (options.bundle, str(options.num_steps), str(threads))
+    arguments = (options.bundle, str(options.num_steps), str(threads), *NOT_AT_START)
     started, found = _output(_EPISODE, *arguments)
-    marks = found["marks"]
+    marks = found.pop("marks")
     ends = list(marks.values())
     # perf_counter is the machine's clock on the usual systems, the same one in every process.
     starts = [started, *ends[:-1]]
     seconds = {name: end - start for name, end, start in zip(marks, ends, starts, strict=True)}
-    return seconds, found["modules"]
-
-
-def _named(modules: Iterable[str]) -> str:
-    return ", ".join(modules) or "none"
+    return FirstEpisode(seconds, **found)
 
 
 def _output(code: str, *arguments: str) -> tuple[float, Any]:
-    """When a fresh interpreter was started to run `code`, and the json that it printed."""
+    """When a fresh interpreter was started to run `code`, and the json that it printed.
+
+    Raises:
+        ValueError: it failed; with the last line of what it said about that.
+    """
     started = time.perf_counter()
     command = [sys.executable, "-c", code, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        said = result.stderr.strip().splitlines() or ["nothing said"]
+        raise ValueError(f"start: a fresh process ended with {result.returncode}: {said[-1]}")
     return started, json.loads(result.stdout)

@@ -112,3 +112,7 @@ def _start(parts: Parts) -> Iterator[Row]:
         for name, limit in limits.items():
             if row["what"].startswith(name):
                 yield _target(f"seconds of {row['what']}", row["seconds"].median, at_most=limit)
+    for row in _rows(parts, "start", "Imported"):
+        if row["package"] == "transformers":
+            imported = row["by_the_first_episode"]
+            yield _target("transformers imported by the first episode", imported, at_most=0)

@@ -1,6 +1,6 @@
 """A round of PPO, split into its phases, and stable-baselines3's own PPO beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +10,29 @@ from unittest.mock import patch
 
 import stable_baselines3
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.config import PRESETS, TrainConfig
+from agents.ppo import PPO
 from agents.train import Training
 from eval.bench.memory import peak_memory
 from eval.bench.operations import operation_shares
 from eval.bench.report import Row, Section
 from eval.bench.timing import Phases, Spread, interleaved
+from nat_env import vector_env
 
-LEARNERS = ("nat-train's PPO", "stock PPO, MultiInputPolicy", "stock PPO, pooled features")
-PHASES = ("nat", "tokenizer", "rollout", "policy", "discriminator")
-"""The first two are parts of a rollout, the third is what is left of it."""
+DEFAULT_BUFFER = "AdaNATPolicy, default buffer"
+MULTI_INPUT = "stock PPO, MultiInputPolicy"
+POOLED = "stock PPO, pooled features"
+LEARNERS = ("nat-train's PPO", DEFAULT_BUFFER, MULTI_INPUT, POOLED)
+ROLLOUT = ("nat", "tokenizer", "transition", "policy", "reward", "rest")
+"""Phases of a rollout, of which the last is what is left; `update` and `discriminator` are the
+other two of a round."""
+
+Watched = tuple[str, Any, str]
+"""A phase, and whose method or function by which name belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +45,21 @@ class TrainOptions:
     """In place of the preset's."""
 
 
-class _UpdatesDiscriminator(BaseCallback):
-    """What `RoundCallback` does between rollouts, without its evaluations and checkpoints."""
+class _AtRollouts(BaseCallback):
+    """Calls one function where a rollout starts and another where it has ended."""
 
-    def __init__(self, update: Callable[[], Any]) -> None:
+    def __init__(self, start: Callable[[], Any], end: Callable[[], Any]) -> None:
         super().__init__()
-        self.update = update
+        self.start, self.end = start, end
+
+    def _on_rollout_start(self) -> None:
+        self.start()
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
-        self.update()
+        self.end()
 
 
 class Rounds:
@@ -53,8 +67,7 @@ class Rounds:
 
     def __init__(self, learner: str, config: TrainConfig) -> None:
         """Set one of `LEARNERS` up in the new folder `config.out`."""
-        pooled = learner == LEARNERS[2]
-        if pooled:
+        if learner == POOLED:
             options: dict[str, int | float | str] = {"n_epochs": config.epochs}
             config = replace(config, algo="stock-ppo", algo_options=options)
         training = Training(config, progress=False)
@@ -62,10 +75,12 @@ class Rounds:
         self.timesteps = config.trajectories_per_round * config.num_steps
         self.env: Any = training.env
         self.model: Any = training.model
-        if learner == LEARNERS[1]:
+        if learner == DEFAULT_BUFFER:
+            self.model.rollout_buffer = default_buffer(self.model)
+        if learner == MULTI_INPUT:
             self.model = stable_baselines3.PPO(
                 "MultiInputPolicy",
-                training.model.get_env(),  # type: ignore[arg-type]
+                self.model.get_env(),
                 n_steps=self.timesteps // config.environments,
                 batch_size=config.batch_size,
                 n_epochs=config.epochs,
@@ -73,22 +88,52 @@ class Rounds:
             )
 
     def run(self, phases: Phases) -> None:
-        """One round."""
-        bundle = self.env.decoder.bundle
-        watched = [
-            ("nat", bundle.nat.transformer, "forward"),
-            ("tokenizer", bundle.tokenizer, "decode"),
-            ("rollout", self.model, "collect_rollouts"),
-            ("policy", self.model, "train"),
+        """One round, as `RoundCallback` has it, without its evaluations and checkpoints."""
+        decoder, policy = self.env.decoder, self.model.policy
+        in_a_round = [
+            ("rest", self.model, "collect_rollouts"),
+            ("update", self.model, "train"),
             ("discriminator", self.env, "update"),
         ]
-        with ExitStack() as stack:
-            for phase, owner, name in watched:
-                wrapped = phases.timed(phase, getattr(owner, name))
-                stack.enter_context(patch.object(owner, name, wrapped))
-            updates = self.config.discriminator_updates
-            callback = _UpdatesDiscriminator(lambda: self.env.update(updates))
+        in_a_rollout = [
+            ("nat", decoder.bundle.nat.transformer, "forward"),
+            ("tokenizer", decoder.bundle.tokenizer, "decode"),
+            ("transition", vector_env, "decode_step"),
+            ("transition", vector_env, "draw_uniforms"),
+            ("policy", policy, "forward"),
+            ("policy", policy, "predict_values"),
+            ("reward", type(self.env.model), "__call__"),
+            ("reward", decoder, "reward_fn"),
+        ]
+        with ExitStack() as the_round, ExitStack() as rollout:
+
+            def rollout_ends() -> None:  # what uses the same models from here on is none of it
+                rollout.close()
+                self.env.update(self.config.discriminator_updates)
+
+            _watch(the_round, phases, in_a_round)
+            callback = _AtRollouts(lambda: _watch(rollout, phases, in_a_rollout), rollout_ends)
             self.model.learn(self.timesteps, callback, log_interval=None, reset_num_timesteps=False)
+
+
+def default_buffer(model: PPO) -> DictRolloutBuffer:
+    """Stable-baselines3's own for `model`, in place of its `EpisodeRolloutBuffer`."""
+    assert isinstance(model.observation_space, spaces.Dict)
+    return DictRolloutBuffer(
+        model.n_steps,
+        model.observation_space,
+        model.action_space,
+        model.device,
+        gamma=1.0,
+        n_envs=model.n_envs,
+    )
+
+
+def _watch(stack: ExitStack, phases: Phases, watched: Sequence[Watched]) -> None:
+    """Until `stack` is closed, add the seconds of what is watched to its phases."""
+    for phase, owner, name in watched:
+        wrapped = phases.timed(phase, getattr(owner, name))
+        stack.enter_context(patch.object(owner, name, wrapped))
 
 
 def run(options: TrainOptions, repeats: int) -> list[Section]:
@@ -111,18 +156,30 @@ def run(options: TrainOptions, repeats: int) -> list[Section]:
 
         seconds = interleaved({name: timed(name) for name in LEARNERS}, repeats)
         shares = {name: operation_shares(rounds.model.train) for name, rounds in learners.items()}
-    rows = [_row(n, config, seconds[n], kept[n][-repeats:]) for n in LEARNERS]
+    measured = {name: phases[-repeats:] for name, phases in kept.items()}
+    rows = [_row(n, config, seconds[n], measured[n]) for n in LEARNERS]
     note = (
         f"Preset {options.preset}: T = {config.num_steps}, {config.trajectories_per_round} images "
         f"and {config.discriminator_updates} discriminator updates a round, {config.epochs} epochs "
         f"in batches of {config.batch_size}; no evaluations, no checkpoints. Stock: "
         "stable-baselines3's PPO with its own networks and rollout buffer, on the same environment "
-        "and reward. Seconds of a round; outside: of NAT and tokenizer; update: the policy's. "
-        "Peak: resident memory in a process of its own."
+        f"and reward; {DEFAULT_BUFFER}: nat-train's with that buffer, which keeps features in "
+        "float32. Seconds of a round; outside: of NAT and tokenizer; update: the policy's. Peak: "
+        "resident memory in a process of its own."
+    )
+    parts = [{"learner": name} | _median_shares(measured[name]) for name in LEARNERS]
+    about_parts = (
+        "Medians. Transition: with its random numbers. Policy: actions and values. Reward: the "
+        "discriminator's, and the environment's own, which is reported beside it. Rest: "
+        "observations, the adapter, the buffer."
     )
     spent = [{"learner": name, **of} for name, of in shares.items()]
     about = "Seconds of torch's operations, by its profiler, in one update of the policy."
-    return [Section("Training", rows, note), Section("Where the update's time goes", spent, about)]
+    return [
+        Section("Training", rows, note),
+        Section("Where the update's time goes", spent, about),
+        Section("Where the rollout's time goes", parts, about_parts),
+    ]
 
 
 def configuration(options: TrainOptions) -> TrainConfig:
@@ -131,8 +188,12 @@ def configuration(options: TrainOptions) -> TrainConfig:
     Raises:
         ValueError: see `run`.
     """
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset: got {options.preset!r}, allowed are {list(PRESETS)}")
+    allowed = [name for name, (_, preset) in PRESETS.items() if not preset.fresh_samples]
+    if options.preset not in allowed:
+        raise ValueError(
+            f"preset: got {options.preset!r}, allowed are {allowed}: those without fresh_samples, "
+            "which stock learners have none of"
+        )
     config = replace(PRESETS[options.preset][1], warmup_rounds=0, threads=torch.get_num_threads())
     if options.trajectories_per_round is None:
         return config
@@ -142,26 +203,35 @@ def configuration(options: TrainOptions) -> TrainConfig:
 
 
 def _row(name: str, config: TrainConfig, seconds: list[float], phases: list[Phases]) -> Row:
-    rollouts = [sum(p.seconds[phase] for phase in PHASES[:3]) for p in phases]
-    split = {"rollout_seconds": Spread.of(rollouts)}
-    split |= {
-        f"{phase}_seconds": Spread.of([p.seconds[phase] for p in phases]) for phase in PHASES[3:]
-    }
-    outside = [p.seconds["rollout"] / s for p, s in zip(phases, rollouts, strict=True)]
-    update = [p.seconds["policy"] / s for p, s in zip(phases, rollouts, strict=True)]
+    rollouts = [sum(p.seconds[part] for part in ROLLOUT) for p in phases]
+    outside = [1 - s["nat"] - s["tokenizer"] for s in map(_rollout_shares, phases)]
+    update = [p.seconds["update"] for p in phases]
+    ratios = [u / r for u, r in zip(update, rollouts, strict=True)]
     rest = [s - sum(p.seconds.values()) for s, p in zip(seconds, phases, strict=True)]
     images = [config.trajectories_per_round / s for s in seconds]
     memory = peak_memory(prepared, name, config)
     return {
         "learner": name,
         "images_per_second": Spread.of(images),
-        **split,
+        "rollout_seconds": Spread.of(rollouts),
+        "policy_seconds": Spread.of(update),
+        "discriminator_seconds": Spread.of([p.seconds["discriminator"] for p in phases]),
         "rest_seconds": Spread.of(rest),
         "rollout_outside_share": Spread.of(outside).median,
-        "update_to_rollout_share": Spread.of(update).median,
+        "update_to_rollout_share": Spread.of(ratios).median,
         "peak_mb": memory.peak,
         "above_start_mb": memory.rise,
     }
+
+
+def _rollout_shares(phases: Phases) -> dict[str, float]:
+    seconds = {name: phases.seconds[name] for name in ROLLOUT}
+    return {name: part / sum(seconds.values()) for name, part in seconds.items()}
+
+
+def _median_shares(phases: list[Phases]) -> Row:
+    shares = [_rollout_shares(p) for p in phases]
+    return {f"{name}_share": Spread.of([s[name] for s in shares]).median for name in ROLLOUT}
 
 
 def prepared(learner: str, config: TrainConfig) -> Callable[[], None]:

@@ -28,7 +28,7 @@ from eval.bench.run import Arguments, run
 from eval.bench.subjects import RandomBundle, untrained_network
 from eval.bench.targets import targets
 from eval.bench.timing import Phases, Spread, interleaved
-from eval.bench.training import LEARNERS, Rounds, TrainOptions, configuration
+from eval.bench.training import LEARNERS, ROLLOUT, Rounds, TrainOptions, configuration
 from nat_env.decoding import decode_step
 from nat_env.files import write_json
 from nat_env.models.uvit import NATOutput, UViTConfig
@@ -260,11 +260,18 @@ def test_every_limit_is_on_its_own_side(factor, verdict):
                     {"what": "gym.make, the bundle in memory", "seconds": at(0.2)},
                     {"what": "process start to the first episode", "seconds": at(60)},
                 ],
-            )
+            ),
+            Section(
+                "Imported",
+                [
+                    {"package": "diffusers", "by_the_first_episode": 1},
+                    {"package": "transformers", "by_the_first_episode": int(factor > 1)},
+                ],
+            ),
         ],
     }
     rows = targets(parts).rows
-    assert len(rows) == 1 + 4 + 2
+    assert len(rows) == 1 + 4 + 3
     assert {row["verdict"] for row in rows} == {verdict}
 
 
@@ -382,7 +389,7 @@ def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner,
     started = time.perf_counter()
     rounds.run(phases)
     elapsed = time.perf_counter() - started
-    assert set(phases.seconds) == {"nat", "tokenizer", "rollout", "policy", "discriminator"}
+    assert set(phases.seconds) == {*ROLLOUT, "update", "discriminator"}
     assert 0 < sum(phases.seconds.values()) <= elapsed
     assert rounds.model.num_timesteps == 8 * config.num_steps
     assert rounds.model._n_updates == config.epochs
