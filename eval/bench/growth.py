@@ -24,6 +24,8 @@ from nat_env.bundle import load_bundle
 from nat_env.models.uvit import UViTConfig
 from nat_env.vector_env import NATDecodeVectorEnv
 
+IN_A_FILE = "trajectories, kept in a file"
+
 SMALL = UViTConfig(codebook_size=256, num_tokens=49, num_classes=10)
 """128 wide and 7 deep, near to what the fashion bundle has."""
 
@@ -111,7 +113,7 @@ def run(options: ScaleOptions, repeats: int) -> list[Section]:
     }
     rollouts = {
         "trajectories": (prepared, None),
-        "trajectories, kept in a file": (prepared, Path(gettempdir())),
+        IN_A_FILE: (prepared, Path(gettempdir())),
         "trajectories, default buffer": (prepared_with_default_buffer, None),
     }
     works = {

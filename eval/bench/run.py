@@ -38,7 +38,9 @@ QUICK: dict[str, Any] = {
     ),
     "env": EnvOptions("digits", num_envs=4, num_steps=2),
     "train": TrainOptions("digits", trajectories_per_round=8),
-    "scale": ScaleOptions("digits", (2, 4), (4, 16), (2, 4), batch_size=2, uvit=TINY),
+    "scale": ScaleOptions(
+        "digits", (2, 4), (4, 16), (2, 4), (4, 8), rollout_num_envs=2, batch_size=2, uvit=TINY
+    ),
     "start": StartOptions("digits", num_steps=2),
 }
 """The parts' options for `quick`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from eval.bench.growth import IN_A_FILE
 from eval.bench.loops import OURS
 from eval.bench.report import Row, Section
 
@@ -14,6 +15,8 @@ _GENERATION_FLOAT32 = {4: 1.6, 8: 1.3}
 """The same where both are in float32, which a machine without fast bfloat16 has to be."""
 _NOISE = 0.05
 """Of an exponent that stands for growth in proportion."""
+_BOUNDED = 0.2
+"""An exponent that stands for no growth but that of a round's images, beside its features."""
 
 
 def targets(parts: Parts) -> Section:
@@ -104,6 +107,9 @@ def _growth(parts: Parts) -> Iterator[Row]:
                 yield _target(name, value, at_most=1 + _NOISE)
                 last = row[f"last_{what}_exponent"]
                 yield _target(f"{name}, of the last two sizes", last, at_most=1 + _NOISE)
+        elif row["axis"] == IN_A_FILE and "last_memory_exponent" in row:
+            name = f"exponent of memory in {IN_A_FILE}, of the last two sizes"
+            yield _target(name, row["last_memory_exponent"], at_most=_BOUNDED)
 
 
 def _start(parts: Parts) -> Iterator[Row]:
@@ -113,6 +119,6 @@ def _start(parts: Parts) -> Iterator[Row]:
             if row["what"].startswith(name):
                 yield _target(f"seconds of {row['what']}", row["seconds"].median, at_most=limit)
     for row in _rows(parts, "start", "Imported"):
-        if row["package"] == "transformers":
+        if row["package"] == "transformers" and row["installed"]:
             imported = row["by_the_first_episode"]
             yield _target("transformers imported by the first episode", imported, at_most=0)

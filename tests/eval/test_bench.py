@@ -240,6 +240,7 @@ def test_every_limit_is_on_its_own_side(factor, verdict):
     def at(limit, grows=True):  # at the limit, or beyond it
         return Spread.of([limit * factor if grows else limit / factor])
 
+    in_a_file = {"axis": "trajectories, kept in a file", "last_memory_exponent": 0.2 * factor}
     exponents_row = {
         "axis": "environments",
         "time_exponent": 1.05 * factor,
@@ -250,7 +251,10 @@ def test_every_limit_is_on_its_own_side(factor, verdict):
     parts = {
         "env": [Section("Environment", [{"environment": "ours", "ratio": at(20, grows=False)}])],
         "scale": [
-            Section("Growth: exponents", [exponents_row, exponents_row | {"axis": "tokens"}])
+            Section(
+                "Growth: exponents",
+                [exponents_row, exponents_row | {"axis": "tokens"}, in_a_file],
+            )
         ],
         "start": [
             Section(
@@ -264,14 +268,14 @@ def test_every_limit_is_on_its_own_side(factor, verdict):
             Section(
                 "Imported",
                 [
-                    {"package": "diffusers", "by_the_first_episode": 1},
-                    {"package": "transformers", "by_the_first_episode": int(factor > 1)},
+                    {"package": name, "installed": 1, "by_the_first_episode": int(found)}
+                    for name, found in (("diffusers", True), ("transformers", factor > 1))
                 ],
             ),
         ],
     }
     rows = targets(parts).rows
-    assert len(rows) == 1 + 4 + 3
+    assert len(rows) == 1 + 5 + 3
     assert {row["verdict"] for row in rows} == {verdict}
 
 
@@ -436,6 +440,7 @@ def test_the_quick_bench_writes_after_every_part(tmp_path, monkeypatch):
     monkeypatch.setattr(eval.bench.run, "write_json", spy)
     for part in (eval.bench.decode, eval.bench.growth):  # a process for each, tested above
         monkeypatch.setattr(part, "peak_memory", lambda *given: Memory(1.0, 2.0))
+    monkeypatch.setattr(eval.bench.growth, "held_memory", lambda *given: Memory(1.0, 2.0))
     parts = ("decode", "env", "scale")
     text = run(Arguments(tmp_path, parts, repeats=1, threads=1, quick=True, progress=False))
     assert written == [["decode"], ["decode", "env"], ["decode", "env", "scale"]]
