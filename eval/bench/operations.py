@@ -28,7 +28,7 @@ def operation_shares(work: Callable[[], Any]) -> dict[str, float]:
         work: that has been done before, for the first time is another matter.
 
     Example:
-        >>> matrix = torch.ones(500, 500)
+        >>> matrix = torch.ones(2000, 2000)
         >>> shares = operation_shares(lambda: matrix @ matrix)
         >>> max(shares, key=shares.get), round(sum(shares.values()), 6)
         ('matrix_products_share', 1.0)
