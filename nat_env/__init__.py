@@ -6,15 +6,15 @@ Importing the package registers `NATDecode-v0`.
 from gymnasium.envs.registration import register
 
 from nat_env.actions import ActionMap
-from nat_env.bundle import Bundle, load_bundle, shipped_bundles
+from nat_env.bundles.bundle import Bundle, load_bundle, shipped_bundles
 from nat_env.env import NATDecodeEnv
-from nat_env.generate import generate
+from nat_env.generation import generate
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.rewards.names import named_reward
 from nat_env.schedules import Schedule, heuristic_schedule
-from nat_env.shaping import PotentialShaping, StepCost
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.wrappers import AdversarialReward
+from nat_env.wrappers.adversarial import AdversarialReward
+from nat_env.wrappers.shaping import PotentialShaping, StepCost
 
 __version__ = "0.1.0"
 __all__ = [

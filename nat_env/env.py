@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from nat_env.bundle import Bundle
+from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.vector_inputs import check_options, chosen_conditions

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from nat_env.bundle import Bundle
+from nat_env.bundles.bundle import Bundle
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nat_env.models.tokenizer import VQTokenizer
+from nat_env.models.vq import VQTokenizer
 
 MASK_COLOUR = (88, 101, 132)
 """A masked token on the canvas: slate blue, which no grey image contains."""

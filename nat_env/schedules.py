@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.files import write_json
+from nat_env.storage.files import write_json
 
 _AUTONAT_SUFFIXES = (".yaml", ".yml")
 SCHEDULE_SUFFIXES = (".json", *_AUTONAT_SUFFIXES)

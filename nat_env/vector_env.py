@@ -13,10 +13,10 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from nat_env.actions import ActionMap
-from nat_env.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle, load_bundle
 from nat_env.decoding import decode_step
-from nat_env.frozen import Passes
-from nat_env.generate import draw_uniforms
+from nat_env.generation import draw_uniforms
+from nat_env.models.frozen import Passes
 from nat_env.observations import ObservationForm
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward

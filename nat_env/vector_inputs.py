@@ -9,7 +9,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
-from nat_env.bundle import Bundle
+from nat_env.bundles.bundle import Bundle
 
 
 def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:

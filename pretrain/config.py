@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 
 from nat_env.models.classifier import ClassifierConfig
-from nat_env.models.tokenizer import TokenizerConfig
 from nat_env.models.uvit import UViTConfig
+from nat_env.models.vq import TokenizerConfig
 from pretrain.classifier import ClassifierTraining
 from pretrain.loop import LoopConfig
 from pretrain.tokenizer import TokenizerTraining

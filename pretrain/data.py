@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.files import written_aside
+from nat_env.storage.files import written_aside
 
 FASHION_CLASSES = (
     "T-shirt/top",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from nat_env.image_folder import ImageFolder, read_images
+from nat_env.bundles.image_folder import ImageFolder, read_images
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nat_env.files import load_state, save_state
+from nat_env.storage.state import load_state, save_state
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.bundle import balanced_conditions
-from nat_env.bundle_writer import save_bundle
-from nat_env.files import require_writable_folder, write_json
+from nat_env.bundles.bundle import balanced_conditions
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.bundles.writer import save_bundle
 from nat_env.models.classifier import features_of
-from nat_env.statistics import GaussianStatistics, frechet_distance
+from nat_env.storage.files import require_writable_folder, write_json
 from pretrain.classifier import accuracy, train_classifier
 from pretrain.config import PretrainConfig
 from pretrain.data import LabelledImages

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from nat_env.bundle import check_device
-from nat_env.command_line import parse
-from nat_env.image_folder import find_images
+from nat_env.bundles.bundle import check_device
+from nat_env.bundles.image_folder import find_images
+from nat_env.commands.command_line import parse
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist
 from pretrain.folder import check_folder, folder_config, folder_images

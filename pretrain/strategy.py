@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nat_env.bundle import Bundle, balanced_conditions
-from nat_env.files import write_json, write_text
-from nat_env.frozen import FrozenNAT
-from nat_env.generate import generate
-from nat_env.judging import check_rank, judge_frechet_distance
+from nat_env.bundles.bundle import Bundle, balanced_conditions
+from nat_env.bundles.judging import check_rank, judge_frechet_distance
+from nat_env.generation import generate
+from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
+from nat_env.storage.files import write_json, write_text
 from pretrain.transformer import TransformerTraining, train_transformer
 
 PROXY_SEED = 2**43

@@ -5,7 +5,8 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +24,7 @@ MAY_IMPORT = {
 }
 LEARNING_LIBRARIES = {"stable_baselines3", "sb3_contrib"}
 HEAVY = {"diffusers", "transformers", "matplotlib"} | LEARNING_LIBRARIES
+MODULES_IN_A_FOLDER = 12
 NEEDS_TORCHVISION = {"torchvision", "torch-fidelity", "timm", "clean-fid", "lpips"}
 
 
@@ -32,22 +34,66 @@ def forbidden_to(package: str) -> set[str]:
     return ours | LEARNING_LIBRARIES if package == "nat_env" else ours
 
 
-def imported_modules(source: str) -> set[str]:
-    """The top-level names of all absolute imports in a source, wherever they stand in it."""
-    modules = set()
+def imported_names(source: str) -> set[str]:
+    """The dotted names of all absolute imports in a source, wherever they stand in it."""
+    names = set()
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Import(names=names):
-                modules.update(name.name for name in names)
-            case ast.ImportFrom(module=str(module), level=0):
-                modules.add(module)
+            case ast.Import(names=found):
+                names.update(name.name for name in found)
+            case ast.ImportFrom(module=str(module), level=0, names=found):
+                names.update(f"{module}.{name.name}" for name in found)
             case ast.Call(
                 func=ast.Name(id="__import__" | "import_module")
                 | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(module)), *_],
             ):
-                modules.add(module)
-    return {module.partition(".")[0] for module in modules}
+                names.add(module)
+    return names
+
+
+def imported_modules(source: str) -> set[str]:
+    """The top-level names of all absolute imports in a source."""
+    return {name.partition(".")[0] for name in imported_names(source)}
+
+
+def rooms(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which rooms each room of a package imports.
+
+    A room is a folder: the package itself, or one under it. What `__init__.py` of the package
+    offers to its users is left out.
+
+    Args:
+        sources: by path, "nat_env/rewards/clip.py".
+    """
+    folders = {path.rpartition("/")[0] for path in sources}
+    found: dict[str, set[str]] = {folder: set() for folder in folders}
+    for path, source in sources.items():
+        folder = path.rpartition("/")[0]
+        if path == f"{folder.partition('/')[0]}/__init__.py":
+            continue
+        for name in imported_names(source):
+            parts = name.split(".")
+            inside = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+            room = next((place for place in inside if place in folders), None)
+            if room is not None and room != folder:
+                found[folder].add(room)
+    return found
+
+
+def circle(sources: Mapping[str, str]) -> list[str]:
+    """Rooms that import each other in a circle; none where imports have one direction."""
+    try:
+        TopologicalSorter(rooms(sources)).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def sources_of(package: str) -> dict[str, str]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files, f"no source files under {ROOT / package}"
+    return {file.relative_to(ROOT).as_posix(): file.read_text("utf-8") for file in files}
 
 
 def distributions_among(requirements: Iterable[str], names: set[str]) -> set[str]:
@@ -66,14 +112,41 @@ def modules_loaded_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_imports_follow_the_arrows(package):
-    files = sorted((ROOT / package).rglob("*.py"))
-    assert files, f"no source files under {ROOT / package}"
     wrong = {
-        str(file.relative_to(ROOT)): sorted(found)
-        for file in files
-        if (found := imported_modules(file.read_text("utf-8")) & forbidden_to(package))
+        path: sorted(found)
+        for path, source in sources_of(package).items()
+        if (found := imported_modules(source) & forbidden_to(package))
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_rooms_import_in_one_direction(package):
+    assert circle(sources_of(package)) == []
+
+
+def test_a_planted_circle_is_caught():
+    one_way = {
+        "agents/__init__.py": "from agents.learners.ppo import PPO",
+        "agents/learners/ppo.py": "import torch, nat_env.env",
+        "agents/runs/checkpoint.py": "from agents.learners.ppo import PPO",
+        "agents/runs/paths.py": "from agents.runs import checkpoint",
+        "agents/training/train.py": "from agents import runs, learners",
+    }
+    assert circle(one_way) == []
+    assert rooms(one_way)["agents/training"] == {"agents/runs", "agents/learners"}
+    back = {"agents/learners/state.py": "def load():\n    import agents.training.train"}
+    assert set(circle(one_way | back)) >= {"agents/learners", "agents/training"}
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_folder_holds_a_dozen_modules_at_most(package):
+    modules = [path for path in sources_of(package) if not path.endswith("/__init__.py")]
+    counts: dict[str, int] = {}
+    for path in modules:
+        folder = path.rpartition("/")[0]
+        counts[folder] = counts.get(folder, 0) + 1
+    assert {f: n for f, n in counts.items() if n > MODULES_IN_A_FOLDER} == {}
 
 
 def test_the_examples_need_the_environment_alone():
@@ -89,7 +162,7 @@ def test_the_examples_need_the_environment_alone():
     [
         ("nat_env", "import agents", "agents"),
         ("nat_env", "import numpy, pretrain.run as run", "pretrain"),
-        ("nat_env", "from eval.metrics import frechet_distance", "eval"),
+        ("nat_env", "from eval.metrics.sample_metrics import frechet_distance", "eval"),
         ("nat_env", "from stable_baselines3 import PPO", "stable_baselines3"),
         ("nat_env", "import sb3_contrib.tqc", "sb3_contrib"),
         ("agents", "import importlib; importlib.import_module('pretrain.run')", "pretrain"),
@@ -111,8 +184,8 @@ def test_a_planted_import_is_caught(package, line, caught, place):
         ("nat_env", "from .agents import anything"),
         ("nat_env", "import evaluate, agents_of_others"),
         ("agents", "import nat_env, stable_baselines3"),
-        ("pretrain", "from nat_env.bundle import Bundle"),
-        ("eval", "import nat_env, agents.checkpoint"),
+        ("pretrain", "from nat_env.bundles.bundle import Bundle"),
+        ("eval", "import nat_env, agents.runs.checkpoint"),
         ("eval", "from pretrain.strategy import greedy_search"),
         ("agents", "'import pretrain'"),
     ],

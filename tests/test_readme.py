@@ -78,4 +78,4 @@ def test_the_list_of_commands_is_complete():
     listed = {shlex.split(command)[0] for command in COMMANDS} - {"python"}
     entries = importlib.metadata.entry_points(group="console_scripts")
     installed = {entry.name for entry in entries if entry.name.startswith("nat-")}
-    assert installed - listed == {"nat-tune"}  # in the line of eval.algorithms
+    assert installed - listed == {"nat-tune"}  # in the line of eval.studies.learners

@@ -70,7 +70,8 @@ def test_an_allowed_call_is_not_caught(call):
 def test_a_report_is_written_under_any_locale(tmp_path):
     """The plus-minus of our tables, where Python would write ASCII."""
     code = (
-        "import sys, pathlib, nat_env.files as f; f.write_text(pathlib.Path(sys.argv[1]), chr(177))"
+        "import sys, pathlib; from nat_env.storage.files import write_text; "
+        "write_text(pathlib.Path(sys.argv[1]), chr(177))"
     )
     environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": "C"}
     path = tmp_path / "report.md"

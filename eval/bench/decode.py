@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from agents.config import PRESETS
+from agents.learners.config import PRESETS
 from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
 from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
 from eval.bench.memory import peak_memory
@@ -17,7 +17,7 @@ from eval.bench.operations import KINDS, nat_calls, operation_shares
 from eval.bench.report import Row, Section
 from eval.bench.subjects import PAPER_SMALL, subject
 from eval.bench.timing import Phases, Spread, interleaved
-from nat_env.bundle import resolve_dtype
+from nat_env.bundles.bundle import resolve_dtype
 from nat_env.models.uvit import UViTConfig
 
 CEILING_REPEATS = 30

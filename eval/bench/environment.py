@@ -8,12 +8,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from agents.vec_env import GymnasiumVecEnv
+from agents.learners.vec_env import GymnasiumVecEnv
 from eval.bench.report import Section
 from eval.bench.timing import Spread, interleaved
-from nat_env.bundle import load_bundle
+from nat_env.bundles.bundle import load_bundle
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.wrappers import AdversarialReward
+from nat_env.wrappers.adversarial import AdversarialReward
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from agents.config import TrainConfig
-from agents.learners import make_learner
-from agents.vec_env import GymnasiumVecEnv
+from agents.learners.config import TrainConfig
+from agents.learners.factory import make_learner
+from agents.learners.vec_env import GymnasiumVecEnv
 from eval.bench import environment, loops
 from eval.bench.environment import EnvOptions
 from eval.bench.loops import Contestant, Setting
@@ -20,7 +20,7 @@ from eval.bench.report import Row, Section
 from eval.bench.subjects import square_grid
 from eval.bench.timing import Spread, interleaved
 from eval.bench.training import default_buffer
-from nat_env.bundle import load_bundle
+from nat_env.bundles.bundle import load_bundle
 from nat_env.models.uvit import UViTConfig
 from nat_env.vector_env import NATDecodeVectorEnv
 

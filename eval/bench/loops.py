@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 from eval.bench import peer
 from eval.bench.subjects import subject, untrained_network
-from eval.policies import named_policy
-from nat_env.bundle import balanced_conditions
-from nat_env.generate import generate
+from eval.evaluation.policies import named_policy
+from nat_env.bundles.bundle import balanced_conditions
+from nat_env.generation import generate
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
 
@@ -22,8 +22,8 @@ OURS = "nat_env"
 Around = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Gives a function back with something done around its calls, by the name of its phase."""
 
-# By its full name: `nat_env.generate` is the function that the package exports.
-_generation: Any = import_module("nat_env.generate")
+# By its full name: `nat_env.generation` is the function that the package exports.
+_generation: Any = import_module("nat_env.generation")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import time
 
 import torch
 
-from agents.computation import machine
 from eval.bench.arithmetic import least_seconds
 from eval.bench.report import Row
+from nat_env.commands.machine import machine
 
 
 def ceilings(sizes: tuple[int, ...], copied_mb: int, repeats: int) -> Row:

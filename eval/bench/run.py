@@ -18,11 +18,11 @@ from eval.bench.report import Row, Section
 from eval.bench.start import StartOptions
 from eval.bench.targets import targets
 from eval.bench.training import TrainOptions
-from eval.rows import stamp
-from nat_env.bundle import resolve_dtype
-from nat_env.command_line import parse
-from nat_env.files import require_writable_folder, write_json, write_text
+from eval.evaluation.rows import stamp
+from nat_env.bundles.bundle import resolve_dtype
+from nat_env.commands.command_line import parse
 from nat_env.models.uvit import UViTConfig
+from nat_env.storage.files import require_writable_folder, write_json, write_text
 
 Part = Literal["decode", "env", "train", "scale", "start"]
 RESULTS = "bench.json"

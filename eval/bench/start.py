@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from eval.bench.report import Row, Section
 from eval.bench.timing import Spread, interleaved
-from nat_env.bundle import load_bundle
+from nat_env.bundles.bundle import load_bundle
 
 NOT_AT_START = ("diffusers", "transformers")
 """Slow to import, so to be left to what needs them."""

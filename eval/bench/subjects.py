@@ -6,11 +6,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from agents.network import AdaNATNetwork
-from agents.policy import LearnedPolicy
+from agents.learners.network import AdaNATNetwork
+from agents.learners.policy import LearnedPolicy
 from nat_env.actions import ActionMap
-from nat_env.bundle import Bundle, load_bundle, resolve_dtype
-from nat_env.frozen import FrozenNAT
+from nat_env.bundles.bundle import Bundle, load_bundle, resolve_dtype
+from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.schedules import heuristic_schedule
 

@@ -14,9 +14,9 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.config import PRESETS, TrainConfig
-from agents.ppo import PPO
-from agents.train import Training
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.ppo import PPO
+from agents.training.train import Training
 from eval.bench.memory import peak_memory
 from eval.bench.operations import operation_shares
 from eval.bench.report import Row, Section

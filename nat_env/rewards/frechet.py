@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nat_env.bundle import Bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.models.classifier import features_of
-from nat_env.statistics import GaussianStatistics, frechet_distance
 
 
 class FrechetReward:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from nat_env.bundle import Bundle
+from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.clip import ClipScore
 from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
 from nat_env.rewards.frechet import FrechetReward
@@ -34,7 +34,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
         ValueError: another name, or options that do not fit it.
 
     Example:
-        >>> from nat_env.bundle import load_bundle
+        >>> from nat_env.bundles.bundle import load_bundle
         >>> named_reward("frechet", load_bundle("digits"), capacity=512).capacity
         512
         >>> terms = [[1.0, "judge"], [0.5, {"name": "clipped", "reward": "judge", "low": -2.0}]]

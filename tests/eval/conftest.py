@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.checkpoint import save_policy, save_run_config
-from agents.config import PRESETS, TrainConfig
-from agents.network import AdaNATNetwork
-from agents.policy import LearnedPolicy
-from eval.judges import Judge
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.network import AdaNATNetwork
+from agents.learners.policy import LearnedPolicy
+from agents.runs.checkpoint import save_policy, save_run_config
+from eval.judges.judge import Judge
 from nat_env.actions import ActionMap
-from nat_env.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle, load_bundle
 
 
 @pytest.fixture(scope="session")

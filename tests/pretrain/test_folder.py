@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nat_env.bundle import load_bundle
-from nat_env.image_folder import find_images, read_images
+from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.models.classifier import features_of
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from pretrain.config import PRESETS

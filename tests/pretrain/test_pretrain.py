@@ -20,8 +20,8 @@ import pretrain.loop
 import pretrain.make
 import pretrain.transformer
 from nat_env.models.classifier import ClassifierConfig
-from nat_env.models.tokenizer import TokenizerConfig
 from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.models.vq import TokenizerConfig
 from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
 from pretrain.config import PRESETS
 from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx

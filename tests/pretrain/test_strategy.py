@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pretrain.strategy
-from nat_env.bundle import load_bundle
+from nat_env.bundles.bundle import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.loop import LoopConfig

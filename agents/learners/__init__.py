@@ -1,0 +1,1 @@
+"""What learns: policies, algorithms by name, buffers, the adapter to stable-baselines3."""

@@ -1,0 +1,241 @@
+"""`AdaNATPolicy`: the paper's actor and critic as a stable-baselines3 policy."""
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from agents.learners.network import AdaNATNetwork
+from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+
+_IDLE_AT_LAST_STEP = [REMASK_RATIO, REMASK_TEMPERATURE]
+
+
+def _rounded(features: Tensor) -> Tensor:
+    """As in the rollout buffer, so that PPO's probability ratios start at one."""
+    return features.half().float()
+
+
+class _Unfold(BaseFeaturesExtractor):
+    """Observation dict -> features [B, N, D] and timestep [B]; no parameters."""
+
+    def __init__(self, observation_space: spaces.Dict, num_tokens: int) -> None:
+        super().__init__(observation_space, features_dim=1)
+        self.num_tokens = num_tokens
+
+    def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        features = _rounded(observations["features"])
+        return features.unflatten(1, (self.num_tokens, -1)), observations["timestep"][:, 0]
+
+
+class AdaNATPolicy(ActorCriticPolicy):
+    """Gaussian around the actor's output (Eq. 9), with a standard deviation set from outside.
+
+    The mean is in the paper's raw units (before sigmoid and softplus) and divided by `RAW_SCALE`
+    to lie in the environment's box. At the last step m and tau_2 have no effect, so they are left
+    out of the log-probability: there they are noise in the probability ratio.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        grid: tuple[int, int],
+        hidden_size: int = 512,
+        action_std: float = 0.6,
+        adaptive: bool = True,
+        shared_noise: bool = False,
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Make actor and critic, apart from each other.
+
+        Args:
+            observation_space: of the environment's `features` form.
+            action_space: of the environment.
+            lr_schedule: of the optimizer.
+            grid: tokens along height and width.
+            hidden_size: width of both networks.
+            action_std: sigma, in raw units.
+            adaptive: False for an actor that sees the timestep alone. The critic always sees both:
+                it is a baseline only.
+            shared_noise: explore by one draw for all samples of a batch: with an actor that is not
+                adaptive they then share their configuration, and a reward that belongs to the
+                batch (`FrechetReward`) can tell what it was worth.
+            use_sde: must be False; stable-baselines3 passes it.
+            optimizer_class: of both networks.
+            optimizer_kwargs: of its constructor, but for the learning rate.
+
+        Raises:
+            ValueError: another observation form, or a grid that does not fit it.
+        """
+        if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != {
+            "features",
+            "timestep",
+        }:
+            raise ValueError(
+                f"observation_space: got {observation_space}, allowed is the Dict of features and "
+                "timestep that observation='features' gives"
+            )
+        flat = int(np.prod(observation_space["features"].shape))  # type: ignore[arg-type]
+        num_tokens = grid[0] * grid[1]
+        if flat % num_tokens:
+            raise ValueError(f"grid: got {grid}, must divide the {flat} numbers of the features")
+        if use_sde:
+            raise ValueError("use_sde: got True, allowed is False")
+        self.grid = tuple(grid)
+        self.hidden_size = hidden_size
+        self.feature_size = flat // num_tokens
+        timestep = observation_space["timestep"]
+        assert isinstance(timestep, spaces.Box)
+        self.last_step = int(timestep.high[0]) - 1
+        self.action_std = action_std
+        self.adaptive = adaptive
+        self.shared_noise = shared_noise
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=_Unfold,
+            features_extractor_kwargs={"num_tokens": num_tokens},
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        grid = (self.grid[0], self.grid[1])
+        self.actor = AdaNATNetwork(self.feature_size, grid, 4, self.hidden_size, self.adaptive)
+        self.critic = AdaNATNetwork(self.feature_size, grid, 1, self.hidden_size)
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Observations -> actions [B, 4] in box units, values [B, 1], log-probabilities [B]."""
+        features, timestep = self._state(obs)
+        mean = self.actor(features, timestep)
+        raw = mean if deterministic else self.explore(mean)
+        log_prob = self._log_prob(mean, raw, timestep)
+        return raw / RAW_SCALE, self.critic(features, timestep), log_prob
+
+    def evaluate_actions(
+        self, obs: PyTorchObs, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values [B, 1], log-probabilities [B] of given actions [B, 4], entropy [B]."""
+        features, timestep = self._state(obs)
+        mean = self.actor(features, timestep)
+        log_prob = self._log_prob(mean, actions * RAW_SCALE, timestep)
+        entropy = Normal(mean, self.action_std).entropy().sum(dim=1)
+        return self.critic(features, timestep), log_prob, entropy
+
+    def explore(self, mean: Tensor) -> Tensor:
+        """Raw actions [B, 4] drawn around their means."""
+        drawn = mean[:1] if self.shared_noise else mean
+        return mean + self.action_std * torch.randn_like(drawn)
+
+    def get_distribution(self, obs: PyTorchObs) -> DiagGaussianDistribution:
+        """Of the actions in box units, those that have no effect at the last step included."""
+        mean = self.actor(*self._state(obs)) / RAW_SCALE
+        log_std = torch.full_like(mean, math.log(self.action_std / RAW_SCALE))
+        return DiagGaussianDistribution(4).proba_distribution(mean, log_std)
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Values [B, 1]."""
+        return self.critic(*self._state(obs))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        features, timestep = self._state(observation)
+        mean = self.actor(features, timestep)
+        raw = mean if deterministic else self.explore(mean)
+        return (raw / RAW_SCALE).clamp(-1, 1)
+
+    def _state(self, obs: Any) -> tuple[Tensor, Tensor]:
+        return self.features_extractor(obs)
+
+    def _log_prob(self, mean: Tensor, raw: Tensor, timestep: Tensor) -> Tensor:
+        """Log-density of raw actions [B, 4], summed over those that have an effect: [B]."""
+        each = Normal(mean, self.action_std).log_prob(raw)  # [B, 4]
+        idle = torch.zeros_like(each, dtype=torch.bool)
+        idle[:, _IDLE_AT_LAST_STEP] = (timestep == self.last_step)[:, None]
+        return each.masked_fill(idle, 0.0).sum(dim=1)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        inherited = super()._get_constructor_parameters()
+        taken = inspect.signature(type(self).__init__).parameters
+        return {name: value for name, value in inherited.items() if name in taken} | {
+            "grid": self.grid,
+            "hidden_size": self.hidden_size,
+            "action_std": self.action_std,
+            "adaptive": self.adaptive,
+            "shared_noise": self.shared_noise,
+        }
+
+
+class LearnedPolicy:
+    """What is used after training: the mean of m, tau_1, tau_2, w under the trained Gaussian.
+
+    The paper takes the activations of the Gaussian's mean instead (4.2, at test time). As they are
+    curved, that is another policy than the one which was trained, whose samples can be much worse
+    while the exploration is wide; the two agree for sigma = 0.
+    """
+
+    def __init__(
+        self, actor: nn.Module, action_map: ActionMap, action_std: float, num_steps: int
+    ) -> None:
+        """Follow `actor`, whose outputs are in raw units, through `action_map`.
+
+        Args:
+            actor: features [B, N, D] and timesteps [B] -> means [B, 4].
+            action_map: from the box to physical values.
+            action_std: sigma in raw units that the actor was last trained with.
+            num_steps: T, that it was trained for.
+        """
+        self.actor = actor
+        self.action_map = action_map
+        self.action_std = action_std
+        self.num_steps = num_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """The actor's weights and its deviation."""
+        return {"actor": self.actor.state_dict(), "action_std": self.action_std}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.actor.load_state_dict(state["actor"])
+        self.actor.eval().requires_grad_(False)
+        self.action_std = float(state["action_std"])
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        mean = self.actor(features, timestep) / RAW_SCALE
+        return self.action_map.mean_physical(mean, self.action_std / RAW_SCALE, timestep)
+
+
+class ExploringPolicy:
+    """A policy with its exploration noise as a `DecodingPolicy`: what a rollout follows."""
+
+    def __init__(self, policy: AdaNATPolicy, action_map: ActionMap) -> None:
+        """Sample from `policy` through `action_map`."""
+        self.policy = policy
+        self.action_map = action_map
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
+        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        raw = self.policy.explore(self.policy.actor(_rounded(features), timestep))
+        return self.action_map.physical((raw / RAW_SCALE).clamp(-1, 1), timestep)

@@ -1,0 +1,1 @@
+"""What a run tells: report, tables, pictures, TensorBoard charts."""

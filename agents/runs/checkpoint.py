@@ -1,0 +1,175 @@
+"""The run folder: what a training writes, and how it is read again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.learners.config import TrainConfig
+from agents.learners.factory import TrainedPolicy, untrained_policy
+from agents.runs.paths import with_paths
+from nat_env.actions import ActionMap
+from nat_env.bundles.bundle import Bundle, bundle_spec
+from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.schedules import residual_schedule
+from nat_env.storage.files import write_json
+from nat_env.storage.state import load_state, save_state
+
+CONFIG = "config.json"
+STATE = "state.safetensors"
+RESIDUAL = "residual.json"
+
+
+def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
+    schedule = residual_schedule(config.residual, config.num_steps)
+    if schedule is not None and config.residual != "heuristic":
+        schedule.save(folder / RESIDUAL)
+    write_config(folder, _settled(config, bundle), bundle.fingerprint)
+
+
+def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
+    """What is understood in another working directory and on another machine, too."""
+    return replace(
+        with_paths(config, _absolute), bundle=bundle_spec(config.bundle), dtype=bundle.dtype
+    )
+
+
+def _absolute(path: str) -> str:
+    """A path that is there as an absolute one; anything else may be a hub id."""
+    return str(Path(path).resolve()) if Path(path).exists() else path
+
+
+def write_config(folder: Path, config: TrainConfig, fingerprint: str) -> None:
+    """Write what `load_run_config` and `run_fingerprint` read."""
+    write_json(folder / CONFIG, {"fingerprint": fingerprint, "config": config.as_json()})
+
+
+def run_residual(folder: Path, config: TrainConfig) -> str | None:
+    """The run's residual schedule as an environment takes it: its own copy where it was a file.
+
+    A run then neither needs the user's file again nor follows what is written to it later.
+    """
+    return config.residual if config.residual in (None, "heuristic") else str(folder / RESIDUAL)
+
+
+def load_run_config(folder: Path) -> TrainConfig:
+    """The configuration of the run in `folder`.
+
+    Raises:
+        ValueError: there is no run, or its configuration is damaged.
+    """
+    try:
+        values = dict(_read_config(folder)["config"])
+        discriminator = dict(values.pop("discriminator"))
+        discriminator["widths"] = tuple(discriminator["widths"])
+        return TrainConfig(out=folder, discriminator=DiscriminatorConfig(**discriminator), **values)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
+
+
+def run_fingerprint(folder: Path) -> str:
+    """Of the bundle of the run in `folder`.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    return _read_config(folder)["fingerprint"]
+
+
+def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+    """Check that the run in `folder` can go on with this configuration and bundle.
+
+    Raises:
+        ValueError: no run there, another bundle's, or a configuration that differs.
+    """
+    stored = _read_config(folder)
+    if stored["fingerprint"] != bundle.fingerprint:
+        raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
+    now = json.loads(json.dumps(_settled(config, bundle).as_json()))
+    del now["bundle"]  # that is what the fingerprint tells
+    changed = [key for key, value in now.items() if stored["config"].get(key) != value]
+    if changed:
+        raise ValueError(
+            f"resume: {str(folder)!r} was started with another {', '.join(changed)}: "
+            + ", ".join(f"{key}={stored['config'].get(key)!r}" for key in changed)
+        )
+
+
+def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPolicy:
+    """The policy of a run.
+
+    Args:
+        folder: the run.
+        bundle: the one it was trained on.
+        which: `best` (lowest FD in training's evaluations) or `last`.
+
+    Raises:
+        ValueError: no run there, one of another bundle, or not trained far enough to have it.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"which: got {which!r}, allowed are 'best', 'last'")
+    config = load_run_config(folder)
+    if run_fingerprint(folder) != bundle.fingerprint:
+        raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
+    residual = residual_schedule(run_residual(folder, config), config.num_steps)
+    policy = untrained_policy(config, bundle, ActionMap(residual))
+    path = folder / f"{which}.safetensors"
+    try:
+        policy.load_state_dict(load_state(path)["policy"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
+    return policy
+
+
+def save_policy(folder: Path, which: str, policy: TrainedPolicy, about: dict[str, Any]) -> None:
+    """Write a policy as the run's `best` or `last`, with what is known about it."""
+    state = {"policy": policy.state_dict(), "about": about}
+    save_state(folder / f"{which}.safetensors", state)
+
+
+def load_about(folder: Path, which: str = "best") -> dict[str, Any]:
+    """What is known about a run's policy: its round, FD under which judge, actions at each step.
+
+    Raises:
+        ValueError: the run has no such policy yet.
+    """
+    return load_state(folder / f"{which}.safetensors")["about"]
+
+
+def random_states() -> dict[str, Any]:
+    """State of torch's and numpy's global generators, which stable-baselines3 draws from.
+
+    Those of CUDA devices are among them where there are any.
+    """
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": numpy_state | {"state": numpy_state["state"] | {"key": key}},
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Restore what `random_states` gave."""
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    inner = states["numpy"]["state"]
+    key = inner["key"].numpy().astype(np.uint32)
+    np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return {"fingerprint": values["fingerprint"], "config": values["config"]}
+    except FileNotFoundError:
+        raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one") from None
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"run: {str(folder)!r} is not a run folder ({error!r})") from error

@@ -1,0 +1,1 @@
+"""Schedules that all samples share, by search: nat-search."""

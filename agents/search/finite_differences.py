@@ -1,0 +1,184 @@
+"""AutoNAT's search for a schedule: gradient descent on forward differences (4.2, A.2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.search.objective import Objective
+from agents.search.proposals import Proposal, Proposals
+from nat_env.schedules import COLUMNS, Schedule, check_length, heuristic_schedule
+
+INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
+
+
+@dataclass(frozen=True)
+class FiniteDifferencesConfig:
+    """Numbers of A.2. The columns are m, tau_1, tau_2, w."""
+
+    initialisation: str = "heuristic"
+    """`heuristic`, the papers' with lambda = k = 1; `naive`, tau_1 = tau_2 = w = 1 and m linear
+    from 1 to 0; or a file, to go on from another search."""
+    learning_rates: tuple[float, float, float, float] = (0.001, 0.1, 0.1, 0.1)
+    steps: tuple[float, float, float, float] = (0.01, 0.1, 0.1, 0.1)
+    """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
+    clip_norm: float | None = None
+    """Of the gradient; A.2 takes 10 for ImageNet-512."""
+    momentum: float = 0.0
+    """The authors' code has 0.5, their paper none."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: one is not allowed.
+        """
+        if min(self.steps) <= 0 or min(self.learning_rates) < 0:
+            raise ValueError(
+                f"steps, learning_rates: got {self.steps}, {self.learning_rates}, allowed are "
+                "steps > 0 and rates >= 0; a rate of 0 leaves a quantity as it is"
+            )
+        if self.steps[0] > 0.5:
+            raise ValueError(
+                f"steps: got {self.steps[0]} for m, allowed is <= 0.5: m stays in [0, 1]"
+            )
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm: got {self.clip_norm}, allowed is > 0 or None")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: got {self.momentum}, allowed is 0 <= momentum < 1")
+
+
+def initial_schedule(name: str, num_steps: int) -> Schedule:
+    """Where a search starts (A.2).
+
+    Raises:
+        ValueError: neither a name nor a file, or a schedule of another T.
+
+    Example:
+        >>> initial_schedule("naive", 4).table[:, 0]
+        tensor([0.7500, 0.5000, 0.2500, 0.0000])
+    """
+    if name == "heuristic":
+        return heuristic_schedule(num_steps)
+    if name == "naive":
+        table = torch.ones(num_steps, 4)
+        table[:, 0] = 1 - torch.arange(1, num_steps + 1) / num_steps
+        return Schedule(table, name)
+    if not Path(name).is_file():
+        raise ValueError(f"initialisation: got {name!r}, allowed are {INITIALISATIONS}")
+    schedule = Schedule.load(Path(name))
+    check_length("initialisation", name, schedule.num_steps, num_steps)
+    return schedule
+
+
+def free_entries(num_steps: int) -> list[tuple[int, int]]:
+    """Row and column of what has an effect: all but m and tau_2 of the last step.
+
+    Example:
+        >>> len(free_entries(8))  # the authors' 4 T - 2
+        30
+    """
+    last = num_steps - 1
+    return [(t, c) for t in range(num_steps) for c in range(4) if t < last or c in (1, 3)]
+
+
+def allowed_table(table: Tensor) -> Tensor:
+    """The nearest table of a `Schedule`: m in [0, 1], all others >= 0; the last m is 0."""
+    table = table.clamp(min=0)
+    table[:, 0] = table[:, 0].clamp(max=1)
+    table[-1, 0] = 0
+    return table
+
+
+def probe_steps(
+    steps: tuple[float, float, float, float], num_tokens: int
+) -> tuple[float, float, float, float]:
+    """`steps` with that of m at least one token: floor(N m) tokens are re-masked.
+
+    A.2's 0.01 is 2.6 tokens of ImageNet's 256; of 49 it may be none, and the quotient 0.
+
+    Example:
+        >>> probe_steps((0.01, 0.1, 0.1, 0.1), num_tokens=50)
+        (0.02, 0.1, 0.1, 0.1)
+    """
+    return max(steps[0], 1 / num_tokens), *steps[1:]
+
+
+def perturbed(table: Tensor, row: int, column: int, step: float) -> Tensor:
+    """`table` with one entry a step higher, or lower where m cannot rise."""
+    moved = table.clone()
+    up = column != 0 or float(table[row, column]) + step <= 1
+    moved[row, column] += step if up else -step
+    return moved
+
+
+def finite_differences(
+    num_steps: int, config: FiniteDifferencesConfig, num_tokens: int
+) -> Proposals:
+    """Tables to be scored, one after the other, for ever; each score is sent back.
+
+    xi <- xi - eta * gradient, whose entries are (F(xi + eps e_i) - F(xi)) / eps (4.2). Only the
+    iterates xi are candidates for the best schedule: a perturbed one is a probe.
+
+    Args:
+        num_steps: T.
+        config: start, steps and rates.
+        num_tokens: N, tokens of an image.
+    """
+    steps = probe_steps(config.steps, num_tokens)
+    table = allowed_table(initial_schedule(config.initialisation, num_steps).table.clone())
+    rates = torch.tensor(config.learning_rates)
+    velocity = torch.zeros_like(table)
+    entries = [e for e in free_entries(num_steps) if config.learning_rates[e[1]] > 0]
+    while True:
+        base = yield Proposal(table, candidate=True)
+        gradient = torch.zeros_like(table)
+        for row, column in entries:
+            probe = perturbed(table, row, column, steps[column])
+            value = yield Proposal(probe, candidate=False)
+            gradient[row, column] = (value - base) / float(probe[row, column] - table[row, column])
+        if config.clip_norm is not None:
+            gradient *= min(1.0, config.clip_norm / max(float(gradient.norm()), 1e-12))
+        velocity = config.momentum * velocity + gradient
+        table = allowed_table(table - rates * velocity)
+
+
+def gradient_variance(
+    objective: Objective, schedule: Schedule, config: FiniteDifferencesConfig, repeats: int
+) -> dict[str, float]:
+    """Variance of the estimated gradient over repeats, for each quantity, the mean over its steps.
+
+    Each repeat draws new random numbers. Within one, an objective with common random numbers uses
+    the same for all its scores.
+
+    Args:
+        objective: is left with another seed than before.
+        schedule: where the gradient is taken.
+        config: the steps.
+        repeats: >= 2.
+
+    Raises:
+        ValueError: fewer repeats.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats: got {repeats}, allowed is >= 2")
+    table, gradients = schedule.table, []
+    entries = free_entries(schedule.num_steps)
+    steps = probe_steps(config.steps, objective.bundle.nat.num_tokens)
+    for _ in range(repeats):
+        objective.next_random_numbers()
+        base = objective(schedule)
+        gradients.append([])
+        for row, column in entries:
+            probe = perturbed(table, row, column, steps[column])
+            difference = objective(Schedule(probe)) - base
+            gradients[-1].append(difference / float(probe[row, column] - table[row, column]))
+    variances = np.var(gradients, axis=0, ddof=1)  # [entries]
+    columns = np.array([column for _, column in entries])
+    return {
+        name: float(variances[columns == column].mean())
+        for column, name in enumerate(COLUMNS)
+        if column in columns
+    }

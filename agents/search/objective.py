@@ -1,0 +1,116 @@
+"""What a search for a schedule minimises, and its cost in generated images."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nat_env.bundles.bundle import Bundle, balanced_conditions
+from nat_env.bundles.judging import check_rank, judge_frechet_distance
+from nat_env.generation import generate
+from nat_env.policies import ScheduledPolicy
+from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.schedules import Schedule
+
+SEARCH_SEED = 2**45
+"""Seeds of a search's samples start here, apart from those of trainings and evaluations."""
+
+SEED_STRIDE = 2**32
+"""Between searches with seeds s and s + 1; more images than any of them draws."""
+
+OBJECTIVES = ("frechet", "judge")
+
+Score = Callable[[Tensor, Tensor], float]
+"""Images [n, C, H, W] in [0, 1] and labels [n] -> a number, lower is better."""
+
+
+class Objective:
+    """F of AutoNAT's Eq. 6: a schedule's score on `num_samples` images, lower is better.
+
+    With common random numbers every schedule is scored on the same seeds, so that differences of
+    scores are those of the schedules; without, each call draws on.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        score: str | Score = "frechet",
+        num_samples: int = 256,
+        seed: int = 0,
+        common_random_numbers: bool = True,
+        batch_size: int = 128,
+    ) -> None:
+        """Score schedules on `bundle`.
+
+        Args:
+            bundle: the frozen models.
+            score: `frechet`, the FD under the bundle's judge; `judge`, minus the mean
+                log-likelihood of the labels under it; or a function of images and labels.
+            num_samples: images of a score, of all classes alike; at least 2, and for `frechet`
+                more than the judge has features.
+            seed: of the search.
+            common_random_numbers: see above.
+            batch_size: images decoded at once.
+
+        Raises:
+            ValueError: another name, or a number out of its range.
+        """
+        if isinstance(score, str) and score not in OBJECTIVES:
+            raise ValueError(f"objective: got {score!r}, allowed are {OBJECTIVES} or a function")
+        if num_samples < 2:
+            raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
+        if score == "frechet":
+            check_rank(bundle.judge_name, bundle.statistics, num_samples)
+        if seed < 0:
+            raise ValueError(f"seed: got {seed}, allowed is >= 0")
+        self.bundle = bundle
+        self.num_samples = num_samples
+        self.common_random_numbers = common_random_numbers
+        self.batch_size = batch_size
+        self.calls = 0
+        self._offset = 0
+        self._score = score if callable(score) else self._named(score)
+        self._first_seed = SEARCH_SEED + seed * SEED_STRIDE
+        self._conditions = balanced_conditions(num_samples, bundle.num_classes)
+
+    @property
+    def images(self) -> int:
+        """Generated so far: what methods are compared at equal budgets of."""
+        return self.calls * self.num_samples
+
+    def __call__(self, schedule: Schedule) -> float:
+        """The score of `schedule`."""
+        if not self.common_random_numbers:
+            self._offset = self.images
+        self.calls += 1
+        images = generate(
+            self.bundle,
+            ScheduledPolicy(schedule),
+            self._conditions,
+            schedule.num_steps,
+            self._first_seed + self._offset,
+            self.batch_size,
+        )
+        return self._score(images, self._conditions.to(images.device))
+
+    def next_random_numbers(self) -> None:
+        """From here on draw others than before, in common or not."""
+        self._offset = self.images
+
+    def skip(self) -> None:
+        """Count a call whose value is known from before, and pass over its random numbers."""
+        self.calls += 1
+
+    def _named(self, name: str) -> Score:
+        if name == "frechet":
+            return lambda images, _: judge_frechet_distance(self.bundle, images)
+        likelihood = JudgeLogLikelihood(self.bundle.judge)
+
+        def score(images: Tensor, conditions: Tensor) -> float:
+            scores = [
+                likelihood(i, c)
+                for i, c in zip(images.split(256), conditions.split(256), strict=True)
+            ]
+            return -float(torch.cat(scores).mean())
+
+        return score

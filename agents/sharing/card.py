@@ -1,0 +1,94 @@
+"""The README.md of a shared policy: what the hub calls a model card."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agents.learners.algorithms import algorithm_of
+from agents.learners.config import TrainConfig
+from agents.reports.quantities import PICTURE, quantities_table
+from agents.reports.report import evaluation_command
+from agents.runs.repeat import training_command
+from nat_env.bundles.bundle import shipped_bundles
+
+
+def model_card(
+    config: TrainConfig, fingerprint: str, about: Mapping[str, Any], spec: str, licence: str
+) -> str:
+    """Markdown under a YAML header: what the policy is for, how good it is, how to load it.
+
+    Args:
+        config: of its training, with the bundle's bare name.
+        fingerprint: of its bundle.
+        about: what is known about it, as `agents.runs.checkpoint.load_about` gives.
+        spec: names the shared policy on a command line.
+        licence: an identifier of the hub's, such as `mit`.
+    """
+    bundle = config.bundle
+    needed = (
+        ""
+        if bundle in shipped_bundles()
+        else " Its folder is not part of the library, and has to be in the working directory, as "
+        f"`{bundle}`."
+    )
+    again = training_command(replace(config, out=Path("runs") / config.out.name))
+    evaluate = evaluation_command(config, spec, "runs/eval")
+    return f"""---
+library_name: nat-env
+license: {licence}
+tags:
+- reinforcement-learning
+- image-generation
+- masked-image-transformer
+- adanat
+---
+
+# A decoding policy for the bundle `{bundle}`, T = {config.num_steps}
+
+Chooses for every sample and decoding step how many tokens to re-mask, two temperatures and the
+guidance scale of a frozen masked image transformer. Learner `{config.algo}` \
+({algorithm_of(config).about}), reward `{config.reward}`. It fits the bundle with fingerprint \
+`{fingerprint}` only.{needed}
+
+## Results
+
+| round | trajectories | FD ({about["judge"]}, N = {about["num_samples"]}) |
+| ---: | ---: | ---: |
+| {about["round"]} | {about["trajectories"]} | {about["frechet_distance"]:.2f} |
+
+FD is the Frechet distance to real images under the judge named, lower is better; it is no FID. \
+The training chose its best policy by it, so that other samples score a little worse.
+
+## What it does
+
+Mean ± standard deviation over samples; the last step reveals all.
+
+{quantities_table(about["actions"])}
+
+![the same, beside the heuristic schedule]({PICTURE})
+
+## Use
+
+```python
+from agents.sharing.hub import load_shared_policy
+from nat_env import generate, load_bundle
+
+bundle = load_bundle({config.bundle!r})
+policy = load_shared_policy({spec!r}, bundle)
+images = generate(bundle, policy, bundle.real_labels[:8], num_steps={config.num_steps}, seed=0)
+```
+
+    nat-sample --policy {shlex.quote(spec)} --out grid.png
+    {shlex.join(evaluate)}
+
+## Training
+
+    {shlex.join(again)}
+
+```json
+{json.dumps(config.as_json(), indent=2)}
+```
+"""

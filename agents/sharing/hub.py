@@ -1,0 +1,176 @@
+"""Sharing policies, command nat-share: a folder, or a repository of the Hugging Face hub."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from agents.learners.config import TrainConfig
+from agents.learners.factory import TrainedPolicy
+from agents.reports.quantities import PICTURE, save_policy_card
+from agents.runs.checkpoint import (
+    CONFIG,
+    RESIDUAL,
+    load_about,
+    load_policy,
+    load_run_config,
+    run_fingerprint,
+    write_config,
+)
+from agents.runs.paths import with_paths
+from agents.sharing.card import model_card
+from nat_env.bundles.bundle import Bundle
+from nat_env.commands.command_line import parse
+from nat_env.storage.files import require_writable_folder, write_text
+
+HUB = "hub:"
+"""Before a repository's name: `hub:user/name`; anything else is a folder."""
+
+CARD = "README.md"
+_WEIGHTS = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Share the best policy of a run: weights, configuration, a card in words and one in a picture.
+
+    What is written is taken wherever a run folder is: `nat-eval --policies TARGET`,
+    `nat-sample --policy TARGET`.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder of nat-train."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    """A new or empty folder, or hub:user/name, a repository of the Hugging Face hub (log in with
+    `hf auth login` first)."""
+    license: str = "mit"
+    """Of the policy, by the hub's identifiers."""
+    private: bool = False
+    """A hub repository that only you see, if it is a new one."""
+
+
+def push_policy(run: Path, target: str, license: str = "mit", private: bool = False) -> str:
+    """Share a run's best policy.
+
+    Args:
+        run: the run folder, or a shared one.
+        target: a new or empty folder, or `hub:user/name`.
+        license: an identifier of the hub's.
+        private: whether a new repository is.
+
+    Returns:
+        Where it is: the folder, or the address of the repository's commit.
+
+    Raises:
+        ValueError: no run or one without a policy, a folder that is not empty or cannot be
+            written, or a hub that refuses.
+    """
+    config, about = load_run_config(run), load_about(run)
+    missing = {"judge", "actions"} - set(about)
+    if missing:
+        raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
+    if not target.startswith(HUB) and Path(target).is_dir() and any(Path(target).iterdir()):
+        raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
+    config = _without_paths(config)
+    card = model_card(config, run_fingerprint(run), about, target, license)
+    if not target.startswith(HUB):
+        _fill(Path(target), run, config, about, card)
+        return target
+    with tempfile.TemporaryDirectory() as folder:
+        _fill(Path(folder), run, config, about, card)
+        return _upload(Path(folder), target, private)
+
+
+def shared_folder(spec: str) -> Path:
+    """The folder that holds what `push_policy` shared; a repository's files are downloaded once.
+
+    Args:
+        spec: a folder, `hub:user/name` or `hub:user/name@revision`.
+
+    Raises:
+        ValueError: there is no such repository, or it cannot be reached.
+    """
+    if not spec.startswith(HUB):
+        return Path(spec)
+    hub = _hub()
+    name, _, revision = spec.removeprefix(HUB).partition("@")
+    try:
+        found = hub.snapshot_download(
+            name,
+            revision=revision or None,
+            allow_patterns=[_WEIGHTS, CONFIG, RESIDUAL, CARD, PICTURE],
+        )
+    except _hub_errors() as error:
+        raise ValueError(f"policy: cannot get {spec!r} from the hub ({error})") from error
+    return Path(found)
+
+
+def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
+    """The policy that `push_policy` shared as `spec`, for the bundle that it was trained on.
+
+    Raises:
+        ValueError: no policy there, or one of another bundle.
+    """
+    return load_policy(shared_folder(spec), bundle)
+
+
+def _without_paths(config: TrainConfig) -> TrainConfig:
+    """Where things were on this machine is of no use on another, and nobody's business."""
+
+    def bare(path: str) -> str:
+        return Path(path).name if Path(path).is_absolute() else path
+
+    return replace(
+        with_paths(config, bare),
+        bundle=Path(config.bundle).name,
+        residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
+    )
+
+
+def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:
+    require_writable_folder(folder)
+    for name in (_WEIGHTS, RESIDUAL):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    write_config(folder, config, run_fingerprint(run))
+    save_policy_card(folder / PICTURE, about["actions"], config.bundle)
+    write_text(folder / CARD, card)
+
+
+def _upload(folder: Path, target: str, private: bool) -> str:
+    hub, name = _hub(), target.removeprefix(HUB)
+    try:
+        hub.create_repo(name, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=name, folder_path=folder))
+    except _hub_errors() as error:
+        raise ValueError(
+            f"target: cannot write to {target!r} ({error}); `hf auth login` logs in to the hub"
+        ) from error
+
+
+def _hub() -> Any:
+    import huggingface_hub  # slow to import, and seldom used
+
+    return huggingface_hub
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What an unknown name, a refusal, or no connection raises."""
+    return (OSError, ValueError, _hub().errors.HTTPError)
+
+
+def main() -> None:
+    """Entry point."""
+    arguments = parse(Arguments, "nat-share")
+    try:
+        where = push_policy(arguments.run, arguments.target, arguments.license, arguments.private)
+    except ValueError as error:
+        raise SystemExit(f"nat-share: {error}") from None
+    print(f"{where}\nnat-sample --policy {arguments.target} --out grid.png shows what it draws")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Image
+from tqdm import tqdm
+
+from agents.learners.config import TrainConfig
+from agents.learners.factory import live_policy
+from agents.learners.policy import ExploringPolicy
+from agents.learners.state import learner_state
+from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
+from agents.reports.report import write_report
+from agents.runs.checkpoint import STATE, random_states, save_policy
+from agents.runs.evaluation import evaluate
+from nat_env.bundles.bundle import balanced_conditions
+from nat_env.generation import generate
+from nat_env.render import image_grid, thumbnail_scale
+from nat_env.rewards.protocol import restore_state, state_of
+from nat_env.schedules import COLUMNS
+from nat_env.storage.files import written_aside
+from nat_env.storage.state import save_state
+from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers.adversarial import AdversarialReward
+
+TRAINING_SEED = 2**41
+"""Seeds of the training environments start here: sub-environment i of the training with seed s
+draws from TRAINING_SEED + s * SEED_STRIDE + i, so that trainings share no random numbers."""
+
+FRESH_SEED = 2**50
+"""Seeds of the discriminator's fresh samples start here."""
+
+SEED_STRIDE = 2**28
+"""Between trainings with seeds s and s + 1; more than any of them draws."""
+
+OnEvaluation = Callable[[dict[str, float]], None]
+"""Called with round, trajectories and frechet_distance after each evaluation; an exception in it
+ends the training."""
+
+
+class RoundCallback(BaseCallback):
+    """One round: rollout, discriminator, policy update; then evaluation and checkpoint.
+
+    Work that belongs to the end of a round is done when the next rollout starts, or when training
+    ends: then the policy has been updated, and a saved state is one that an unbroken run also
+    passes through.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        env: NATDecodeVectorEnv | AdversarialReward,
+        progress: bool = True,
+        on_evaluation: OnEvaluation = lambda about: None,
+    ) -> None:
+        """Serve a training of `config` on `env`."""
+        super().__init__()
+        self.config = config
+        self.decoder = env.decoder if isinstance(env, AdversarialReward) else env
+        """The decoding environment under the wrapper."""
+        self.adversary = env if isinstance(env, AdversarialReward) else None
+        """The discriminator, where the reward is one."""
+        self.progress = progress
+        self.on_evaluation = on_evaluation
+        self.rounds = 0
+        self.best_distance = float("inf")
+        self.history: list[dict[str, float]] = []
+        """One entry per evaluation: round, trajectories, frechet_distance."""
+        self.seconds = 0.0
+        """Of training so far, evaluations included, interruptions not."""
+        self._pending = False
+        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
+        """Actions [num_envs, 4] and rewards [num_envs] of the rollout, step by step."""
+        self._bar: tqdm | None = None
+        self._clock = self._counted = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters and results so far."""
+        return {
+            "rounds": self.rounds,
+            "best": self.best_distance,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict()`."""
+        self.rounds = int(state["rounds"])
+        self.best_distance = float(state["best"])
+        self.history = list(state["history"])
+        self.seconds = float(state["seconds"])
+
+    def load_reward_state(self, state: dict[str, Any]) -> None:
+        """Restore what a checkpoint holds of a reward that learns or remembers."""
+        restore_state(self._reward, state)
+
+    @property
+    def _reward(self) -> Any:
+        return self.decoder.reward_fn if self.adversary is None else self.adversary.model
+
+    def _on_training_start(self) -> None:
+        self._counted = time.perf_counter()
+        self._bar = tqdm(
+            total=self.config.rounds,
+            initial=self.rounds,
+            desc="nat-train",
+            unit="round",
+            disable=None if self.progress else True,
+        )
+        if not self.history:
+            self.logger.record("hyperparameters", hyperparameters(self.config))
+            self._conclude(evaluate=True)
+
+    def _on_rollout_start(self) -> None:
+        self._finish_round()
+        self._steps = []
+        self._clock = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        actions = self.locals.get("clipped_actions", self.locals["actions"])
+        self._steps.append((actions, self.locals["rewards"]))
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._record_time("rollout")
+        self._record_quantities()
+        self._record_rewards()
+        if self.adversary is not None:
+            self.logger.record("reward/original_mean", self.adversary.original_mean)
+        if not self.config.fresh_samples:
+            self._update_discriminator()
+        self._pending = True
+
+    def _on_training_end(self) -> None:
+        self._finish_round()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _finish_round(self) -> None:
+        if not self._pending:
+            return
+        self._pending = False
+        self._record_time("policy")
+        if self.config.fresh_samples and self.adversary is not None:
+            self._update_discriminator(*self._fresh_samples())
+        self.rounds += 1
+        last = self.rounds == self.config.rounds
+        self._conclude(self.rounds % self.config.eval_every == 0 or last)
+        if self._bar is not None:
+            self._bar.update()
+
+    def _conclude(self, evaluate: bool) -> None:
+        if evaluate:
+            self._evaluate()
+        self._save()
+        if evaluate:  # after its seconds have been counted
+            judge = self.decoder.bundle.judge_name
+            write_report(self.config, judge, self.history, self.seconds)
+        if self.rounds == 1:  # now all that is recorded has been
+            write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
+        self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
+
+    def _update_discriminator(self, *samples: torch.Tensor) -> None:
+        if self.adversary is None:
+            return
+        results = self.adversary.update(self.config.discriminator_updates, *samples)
+        for key, value in results.items():
+            self.logger.record(f"discriminator/{key}", value)
+        self._record_time("discriminator")
+
+    def _fresh_samples(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [n, C, H, W] and labels [n] of the updated policy, with its exploration noise."""
+        bundle = self.decoder.bundle
+        needed = self.config.discriminator.batch_size * self.config.discriminator_updates
+        count = min(needed, self.config.trajectories_per_round)
+        conditions = balanced_conditions(count, bundle.num_classes)
+        policy: Any = self.model.policy
+        exploring = ExploringPolicy(policy, self.decoder.action_map)
+        seed = FRESH_SEED + self.config.seed * SEED_STRIDE + self.rounds * count
+        return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
+
+    def _record_rewards(self) -> None:
+        """Mean and spread of the rewards of final images."""
+        num_steps = self.config.num_steps
+        rewards = np.stack([rewards for _, rewards in self._steps[num_steps - 1 :: num_steps]])
+        self.logger.record("reward/mean", float(rewards.mean()))
+        self.logger.record("reward/std", float(rewards.std()))
+
+    def _record_quantities(self) -> None:
+        """Mean and spread of m, tau_1, tau_2, w at every step of the rollout."""
+        num_steps = self.config.num_steps
+        for step in range(num_steps):
+            actions = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
+            timesteps = torch.full((len(actions),), step)
+            physical = self.decoder.action_map.physical(torch.from_numpy(actions), timesteps)
+            for column, name in enumerate(COLUMNS):
+                self.logger.record(f"{name}/step{step}_mean", float(physical[:, column].mean()))
+                self.logger.record(f"{name}/step{step}_std", float(physical[:, column].std()))
+
+    def _evaluate(self) -> None:
+        """FD of the learned policy on fixed seeds; keeps the best one."""
+        started = time.perf_counter()
+        bundle, config = self.decoder.bundle, self.config
+        learned = live_policy(config, self.model, self.decoder.action_map)
+        evaluation = evaluate(bundle, learned, config.num_steps, config.eval_samples)
+        distance = evaluation.frechet_distance
+        found = {
+            "round": self.rounds,
+            "trajectories": self.rounds * self.config.trajectories_per_round,
+            "frechet_distance": distance,
+        }
+        self.history.append(found)
+        about = found | {
+            "judge": bundle.judge_name,
+            "num_samples": config.eval_samples,
+            "actions": evaluation.actions,
+        }
+        shown = evaluation.images[: 10 * bundle.num_classes]
+        grid = image_grid(shown, bundle.num_classes, thumbnail_scale(shown.shape[-1]))
+        self.logger.record("eval/frechet_distance", distance)
+        self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
+        with written_aside(config.out / "samples" / f"round_{self.rounds:05d}.png") as aside:
+            grid.save(aside, format="PNG")
+        if distance < self.best_distance:
+            self.best_distance = distance
+            save_policy(config.out, "best", learned, about)
+        save_policy(config.out, "last", learned, about)
+        self.logger.record("eval/best_frechet_distance", self.best_distance)
+        self.logger.record("time/evaluation", time.perf_counter() - started)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
+            if self._bar.disable and self.progress:  # no terminal: a line now and then
+                print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
+        self.on_evaluation(found)
+
+    def _save(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._counted = self.seconds + now - self._counted, now
+        state = {
+            "learner": learner_state(self.model),
+            "reward": state_of(self._reward),
+            "environment": self.decoder.state_dict(),
+            "callback": self.state_dict(),
+            "random": random_states(),
+        }
+        save_state(Path(self.config.out) / STATE, state)
+
+    def _record_time(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.logger.record(f"time/{phase}", now - self._clock)
+        self._clock = now

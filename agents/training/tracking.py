@@ -1,0 +1,44 @@
+"""Weights & Biases: what TensorBoard is given, sent there as well."""
+
+import importlib
+import uuid
+from typing import Any
+
+from agents.learners.config import TrainConfig
+from nat_env.storage.files import write_text
+
+RUN_ID = "wandb_id"
+"""File of a run's folder: a training that is resumed goes on in the same run there."""
+
+
+def wandb_module(config: TrainConfig) -> Any:
+    """The package, where `config` asks for it; else None.
+
+    Raises:
+        ValueError: it is asked for and not installed.
+    """
+    if config.wandb is None:
+        return None
+    try:
+        return importlib.import_module("wandb")
+    except ImportError as error:
+        raise ValueError(
+            f"wandb: got the project {config.wandb!r}, allowed is None without the package "
+            f"({error}); install the extra `wandb`: pip install -e '.[wandb]'"
+        ) from None
+
+
+def start_tracking(wandb: Any, config: TrainConfig) -> Any:
+    """A run of Weights & Biases that follows the TensorBoard events opened after this call."""
+    path = config.out / RUN_ID
+    if not path.exists():
+        write_text(path, uuid.uuid4().hex[:8])
+    return wandb.init(
+        id=path.read_text(encoding="utf-8"),
+        resume="allow",
+        project=config.wandb,
+        name=config.out.name,
+        config=config.as_json(),
+        dir=str(config.out),
+        sync_tensorboard=True,
+    )

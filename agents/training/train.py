@@ -1,0 +1,176 @@
+"""Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import configure
+
+from agents.learners.algorithms import algorithm_of
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.factory import make_learner
+from agents.learners.state import load_learner_state
+from agents.learners.vec_env import GymnasiumVecEnv
+from agents.runs.checkpoint import (
+    CONFIG,
+    STATE,
+    check_same_run,
+    restore_random_states,
+    run_residual,
+    save_run_config,
+)
+from agents.training.callbacks import SEED_STRIDE, TRAINING_SEED, OnEvaluation, RoundCallback
+from agents.training.tracking import start_tracking, wandb_module
+from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.judging import check_rank
+from nat_env.bundles.reals import discriminator_reals
+from nat_env.commands.command_line import parse_preset
+from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.trunks import load_trunk
+from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.state import load_state
+from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers.adversarial import AdversarialReward
+
+
+class Training:
+    """A training run: environment, reward model, learner, and their state on disk."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: bool = True,
+        on_evaluation: OnEvaluation = lambda about: None,
+    ) -> None:
+        """Set up a new run, or take up the one in `config.out` with `config.resume`.
+
+        Raises:
+            ValueError: an unknown bundle, too few `eval_samples` for its judge, a folder that
+                cannot be written, a folder that holds a run already (without `resume`), one of
+                another bundle or configuration (with), or `wandb` without its package.
+        """
+        wandb = wandb_module(config)
+        bundle = load_bundle(config.bundle, config.dtype, config.device)
+        check_rank(bundle.judge_name, bundle.statistics, config.eval_samples, "eval_samples")
+        if config.resume:
+            check_same_run(config.out, config, bundle)
+            # Without a state the run was stopped before its first checkpoint: from the start.
+            state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
+        else:
+            state = None
+            if (config.out / CONFIG).exists():
+                raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
+        self.config = config
+        residual = run_residual(config.out, config) if config.resume else config.residual
+        self.env = self.decoder = NATDecodeVectorEnv(
+            config.environments,
+            bundle,
+            config.num_steps,
+            observation=algorithm_of(config).observation,
+            residual=residual,
+            reward_fn=config.fixed_reward,
+        )
+        if config.reward == "adversarial":
+            self.env = _with_discriminator(config, self.decoder)
+        adapter = GymnasiumVecEnv(self.env, copy_observations=False)
+        self.model = make_learner(config, adapter, bundle)
+        adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
+        if not config.resume:  # only now have all the options been accepted
+            require_writable_folder(config.out)
+            save_run_config(config.out, config, bundle)
+        self.tracker = start_tracking(wandb, config) if wandb else None
+        self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
+        self.callback = RoundCallback(config, self.env, progress, on_evaluation)
+        if state is not None:
+            self._restore(state)
+
+    @property
+    def total_timesteps(self) -> int:
+        """Environment steps of the whole training."""
+        config = self.config
+        return config.rounds * config.trajectories_per_round * config.num_steps
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end; gives and writes the results (`results.json`)."""
+        left = self.total_timesteps - self.model.num_timesteps
+        model: Any = self.model
+        try:
+            if left > 0:
+                # log_interval: what belongs to a round is written by the callback, at its end
+                model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)
+        finally:
+            model.logger.close()
+            if self.tracker is not None:
+                self.tracker.finish()
+        results = {
+            "bundle": self.config.bundle,
+            "num_steps": self.config.num_steps,
+            "judge": self.decoder.bundle.judge_name,
+            "num_samples": self.config.eval_samples,
+            "best_frechet_distance": self.callback.best_distance,
+            "history": self.callback.history,
+        }
+        write_json(self.config.out / "results.json", results)
+        return results
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        model = self.model
+        load_learner_state(model, state["learner"])
+        self.callback.load_reward_state(state["reward"])
+        adapter = model.get_env()
+        assert adapter is not None
+        adapter.reset()  # the first reset takes the seed: a later one would start all over
+        model._last_obs = self.decoder.load_state_dict(state["environment"])
+        model._last_episode_starts = np.ones(self.config.environments, bool)  # type: ignore[attr-defined]
+        model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
+        self.callback.load_state_dict(state["callback"])
+        restore_random_states(state["random"])
+
+
+def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> AdversarialReward:
+    bundle = decoder.bundle
+    real_folder = Path(config.real_folder) if config.real_folder else None
+    model = AdversarialRewardModel(
+        *discriminator_reals(bundle, config.reals, real_folder),
+        bundle.num_classes,
+        config.discriminator,
+        config.seed,
+        load_trunk(
+            config.discriminator.trunk,
+            bundle.features,
+            config.discriminator.trunk_path,
+            config.discriminator.trunk_resolution,
+            bundle.device,
+        ),
+        bundle.device,
+    )
+    return AdversarialReward(
+        decoder,
+        model,
+        bypass=config.bypass_discriminator,
+        capacity=config.trajectories_per_round,
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    config = parse_preset(PRESETS, "nat-train")
+    torch.set_num_threads(config.threads)
+    try:
+        results = Training(config).run()
+    except ValueError as error:
+        raise SystemExit(f"nat-train: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"nat-train: interrupted; the same command with --resume goes on in {config.out}"
+        ) from None
+    first, best = results["history"][0], results["best_frechet_distance"]
+    print(
+        f"FD ({results['judge']}, {results['num_samples']} samples): "
+        f"{first['frechet_distance']:.2f} at the start, {best:.2f} at best; run in {config.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The options of a learner, tuned: nat-tune."""

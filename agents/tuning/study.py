@@ -1,0 +1,93 @@
+"""A study of Optuna's in a folder: it goes on as if it had never been stopped."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agents.tuning.spaces import Space, Span
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY = "study.log"
+
+
+def load_optuna() -> Any:
+    """The package, that only the extra `tune` installs.
+
+    Raises:
+        ImportError: it is not there.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError(
+            "nat-tune needs the package optuna: install the extra `tune`, "
+            "for example with pip install -e '.[tune]'"
+        ) from error
+    return optuna
+
+
+def open_study(
+    folder: Path, identity: dict[str, Any], first: dict[str, Any], unpruned: int
+) -> "optuna.Study":
+    """The study in `folder`, or a new one, which minimises; the pruner is the median's of Optuna.
+
+    Args:
+        folder: of its journal.
+        identity: JSON values that all its trials share.
+        first: options of its first trial.
+        unpruned: trials that are not given up.
+
+    Raises:
+        ValueError: it is another study.
+    """
+    optuna = load_optuna()
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / STUDY))
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(backend),
+        study_name="nat-tune",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=unpruned),
+        load_if_exists=True,
+    )
+    if "identity" not in study.user_attrs:
+        if not study.trials:  # else it was stopped between these two lines
+            study.enqueue_trial(first)
+        study.set_user_attr("identity", identity)
+    elif study.user_attrs["identity"] != identity:
+        raise ValueError(f"out: {str(folder)!r} holds another study; choose another folder")
+    return study
+
+
+def next_trial(study: "optuna.Study", seed: int, random_trials: int) -> "optuna.Trial":
+    """The trial that was stopped, or a new one.
+
+    What it draws depends on the trials before it alone: a study that was stopped and one that was
+    not are the same.
+
+    Args:
+        study: of which no other process runs a trial.
+        seed: of the options drawn.
+        random_trials: that many before the sampler learns from them.
+    """
+    optuna = load_optuna()
+    running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+    ended = sum(trial.state.is_finished() for trial in study.trials)
+    words = np.random.SeedSequence([seed, ended]).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(words[0]), n_startup_trials=random_trials)
+    # Optuna has no other way to go on with a trial of a process that has ended.
+    return optuna.trial.Trial(study, running[0]._trial_id) if running else study.ask()
+
+
+def suggested(trial: "optuna.Trial", space: Space) -> dict[str, Any]:
+    """A value for each option of `space`."""
+    return {name: _value(trial, name, values) for name, values in space.items()}
+
+
+def _value(trial: "optuna.Trial", name: str, values: Span | tuple[Any, ...]) -> Any:
+    if not isinstance(values, Span):
+        return trial.suggest_categorical(name, values)
+    if isinstance(values.low, int) and isinstance(values.high, int):
+        return trial.suggest_int(name, values.low, values.high, log=values.log)
+    return trial.suggest_float(name, values.low, values.high, log=values.log)

@@ -1,0 +1,1 @@
+"""AutoNAT's alternation and its ablations, on small models trained here."""

@@ -1,0 +1,222 @@
+"""AutoNAT's Tables 2 and 6 and its comparison of starts (A.2), on proxies of a shipped bundle.
+
+python -m eval.autonat.ablations --out runs/ablations
+"""
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eval.autonat.laboratory import Laboratory, Setting
+from eval.autonat.studies import CLAIMS, STUDIES
+from eval.evaluation.floors import FLOORS, floors
+from eval.evaluation.rows import Row, find, stamp
+from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
+from eval.evaluation.verdicts import verdict
+from eval.judges.references import CACHE
+from nat_env.commands.command_line import parse
+from nat_env.models.uvit import UViT
+from nat_env.storage.files import require_writable_folder, write_json, write_text
+
+RESULTS = "results.json"
+REPORT = "ablations.md"
+
+
+@dataclass(frozen=True)
+class Arguments(Setting):
+    """Measure what each part of AutoNAT is worth, on small models trained here.
+
+    Every proxy, search and distance is kept, and the same command goes on where it stopped. The
+    report, ablations.md, is of all studies and seeds that its folder has lines of, in results.json.
+    """
+
+    studies: tuple[str, ...] = ()
+    """Some of the studies by name; by default all."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: an unknown study, no seed, or a number out of its range.
+        """
+        super().__post_init__()
+        for name in self.studies:
+            if name not in STUDIES:
+                raise ValueError(f"studies: got {name!r}, allowed are {list(STUDIES)}")
+
+
+def report(arguments: Arguments) -> str:
+    """Measure what is missing.
+
+    Returns:
+        The tables in Markdown, also written to ablations.md; their lines are in results.json.
+
+    Raises:
+        ValueError: an argument that is not allowed, or a folder that cannot be written or holds
+            other ablations.
+        ImportError: scikit-learn, which has the digits, is not installed.
+    """
+    laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
+    setting = _setting(arguments) | {"fingerprint": laboratories[0].bundle.fingerprint}
+    require_writable_folder(arguments.out)
+    path = arguments.out / RESULTS
+    rows = _measured(path, setting)
+    for name in arguments.studies or STUDIES:
+        for lab in laboratories:
+            print(f"{name}, seed {lab.seed}", flush=True)
+            about = {"study": name, "seed": lab.seed}
+            lines = [about | asdict(line) for line in STUDIES[name](lab)]
+            # What has come out of the folder again keeps its date.
+            new = [find(rows, line) or line | stamp() for line in lines]
+            rows = [row for row in rows if not about.items() <= row.items()] + new
+            rows.sort(key=lambda row: (list(STUDIES).index(row["study"]), row["seed"]))
+            write_json(path, {"setting": setting, "rows": rows})
+    lab = laboratories[0]
+    listed = "\n".join(f"- {key}: {value}" for key, value in (setting | _sizes(lab)).items())
+    note = (
+        f"Frechet distances, N = {arguments.evaluation_samples}, lower is better; mean ± sample "
+        "standard deviation over seeds."
+    )
+    names = dict.fromkeys(row["study"] for row in rows)
+    sections = [section(name, [row for row in rows if row["study"] == name]) for name in names]
+    title = f"# AutoNAT's ablations on `{arguments.bundle}`"
+    text = "\n\n".join([title, listed, note, _floors(lab), *sections, provenance(rows)])
+    write_text(arguments.out / REPORT, text + "\n")
+    return text
+
+
+def section(study: str, rows: Sequence[Row]) -> str:
+    """What a study is about, its table, and whether the paper's orderings hold.
+
+    Args:
+        study: its name.
+        rows: of that study.
+    """
+    claims = []
+    for name, paper, order in CLAIMS:
+        if name == study:
+            found = (
+                f"under {judge}, {verdict(_values(rows, judge), order)}" for judge in _judges(rows)
+            )
+            claims.append(f"- Paper: {paper}. Here: {'; '.join(found)}.")
+    about = inspect.getdoc(STUDIES[study]) or study
+    return "\n\n".join([f"## {about}", table(rows), "\n".join(claims)])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Mean and sample standard deviation over seeds, line by line, and the range of the costs.
+
+    Example:
+        >>> row = {"label": "a", "frechet_distances": {"j": 1.0}, "seed": 0, "cost": {"images": 5}}
+        >>> row |= {"note": "x"}
+        >>> other = {"frechet_distances": {"j": 2.0}, "seed": 1, "cost": {"images": 6}}
+        >>> print(table([row, row | other]))
+        | | j | seeds | cost | |
+        | --- | ---: | --- | --- | --- |
+        | a | 1.50 ± 0.71 | 0, 1 | 5 to 6 images | x |
+    """
+    judges = _judges(rows)
+    lines = [
+        markdown_line(["", *judges, "seeds", "cost", ""]),
+        markdown_line(["---", *["---:"] * len(judges), "---", "---", "---"]),
+    ]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        found = [row for row in rows if row["label"] == label]
+        distances = [
+            mean_and_spread([row["frechet_distances"][judge] for row in found]) for judge in judges
+        ]
+        seeds = ", ".join(str(row["seed"]) for row in found)
+        notes = ", ".join(dict.fromkeys(row["note"] for row in found if row["note"]))
+        lines.append(markdown_line([label, *distances, seeds, _cost(found), notes]))
+    return "\n".join(lines)
+
+
+def _judges(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(judge for row in rows for judge in row["frechet_distances"]))
+
+
+def _values(rows: Sequence[Row], judge: str) -> dict[str, dict[int, float]]:
+    """Distances by label and seed."""
+    values: dict[str, dict[int, float]] = {}
+    for row in rows:
+        values.setdefault(row["label"], {})[row["seed"]] = row["frechet_distances"][judge]
+    return values
+
+
+def _floors(lab: Laboratory) -> str:
+    """What no schedule can pass."""
+    setting = lab.setting
+    found = floors(lab.bundle, lab.judges, setting.evaluation_samples, cache=setting.out / CACHE)
+    lines = ["| floor | judge | images | FD |", "| --- | --- | ---: | ---: |"]
+    for row in found:
+        count = str(row["num_samples"] or "")
+        distance = f"{row['frechet_distance']:.3g}"
+        lines.append(markdown_line([FLOORS[row["floor"]], row["judge"], count, distance]))
+    return "\n".join(lines)
+
+
+def _sizes(lab: Laboratory) -> dict[str, str]:
+    """Of the models that are trained."""
+    found = {}
+    for name, proxies in (("small model", lab.proxies), ("larger model", lab.large_proxies)):
+        shape = proxies.architecture
+        count = sum(parameter.numel() for parameter in UViT(shape).parameters())
+        found[name] = f"{shape.hidden_size} wide, {shape.depth} blocks, {count:,} parameters"
+    return found
+
+
+def _cost(rows: Sequence[Row]) -> str:
+    parts = []
+    for key in dict.fromkeys(key for row in rows for key in row["cost"]):
+        counts = sorted({row["cost"].get(key, 0) for row in rows})
+        parts.append(" to ".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]))
+        parts[-1] += f" {key}"
+    return ", ".join(parts)
+
+
+def _setting(arguments: Arguments) -> dict[str, Any]:
+    """What the distances depend on besides the study and the seed."""
+    values = json.loads(json.dumps(asdict(arguments), default=str))
+    for name in ("out", "data", "studies", "seeds", "threads"):
+        del values[name]
+    return values
+
+
+def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
+    """The lines that the folder has with this setting.
+
+    Raises:
+        ValueError: the file is damaged, or its lines are of another setting.
+    """
+    if not path.is_file():
+        return []
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        found, rows = stored["setting"], list(stored["rows"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
+    if found != setting:
+        raise ValueError(f"out: {path} is of another setting, {found}; move it away")
+    return rows
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        arguments = parse(Arguments, "python -m eval.autonat.ablations")
+        torch.set_num_threads(arguments.threads)
+        text = report(arguments)
+    except (ValueError, ImportError) as error:
+        raise SystemExit(f"eval.autonat.ablations: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("eval.autonat.ablations: interrupted; the same command goes on") from None
+    print("", text, "", arguments.out / REPORT, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""nat-eval and nat-sample."""

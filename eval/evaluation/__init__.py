@@ -1,0 +1,1 @@
+"""Policies evaluated: distances, floors, rows, tables, verdicts."""

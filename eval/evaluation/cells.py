@@ -1,0 +1,117 @@
+"""A line of a comparison: a contestant with one seed under all judges, computed where missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eval.evaluation.evaluate import evaluate
+from eval.evaluation.policies import Contestant, policy_fingerprint
+from eval.evaluation.rows import Results, Row, evaluation_rows
+from eval.judges.references import Reference
+from nat_env.bundles.bundle import Bundle
+from nat_env.policies import DecodingPolicy
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A contestant with one seed: a row for each judge."""
+
+    bundle: Bundle
+    contestant: Contestant
+    num_steps: int
+    num_samples: int
+    seed: int
+    judges: Sequence[Reference]
+    results: Results
+    batch_size: int
+    progress: bool
+    kept_rows: bool = False
+    """Take a row of the same policy in another dtype, too."""
+
+    def check(self) -> None:
+        """Refuse what can be neither found nor computed.
+
+        Raises:
+            ValueError: the policy's file is gone, and not all of its rows are kept.
+        """
+        if self.policy is None and self._missing():
+            raise ValueError(
+                f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
+                f"{self.results.path} has not all of its rows for this bundle, T = "
+                f"{self.num_steps} and N = {self.num_samples}"
+            )
+
+    def rows(self) -> list[Row]:
+        """Those there are, and the others computed."""
+        name, missing = self.contestant.name, self._missing()
+        if missing and self.policy is not None:
+            evaluation = evaluate(
+                self.bundle,
+                self.policy,
+                self.num_steps,
+                self.num_samples,
+                self.seed,
+                missing,
+                self.batch_size,
+                f"{name}, seed {self.seed}" if self.progress else None,
+                self.contestant.shuffled,
+            )
+            self.results.add(evaluation_rows(self._identity, evaluation, missing))
+        rows = self.kept()
+        if self.progress:
+            _report(rows, "" if missing else " (was there)")
+        return rows
+
+    def kept(self) -> list[Row]:
+        """Those there are."""
+        return [row for judged in self.judges if (row := self._find(judged))]
+
+    @property
+    def policy(self) -> DecodingPolicy | None:
+        """With this seed."""
+        return self.contestant.by_seed[self.seed]
+
+    @property
+    def _identity(self) -> Row:
+        """What determines the rows."""
+        identity = {
+            "bundle": self.bundle.name,
+            "bundle_fingerprint": self.bundle.fingerprint,
+            "policy": self.contestant.name,
+            "features_shuffled": self.contestant.shuffled,
+            "num_steps": self.num_steps,
+            "seed": self.seed,
+            "num_samples": self.num_samples,
+        }
+        if self.policy is None:  # from another machine, perhaps of another dtype
+            return identity
+        if self.contestant.shuffled:  # within a batch
+            identity["batch_size"] = self.batch_size
+        return identity | {
+            "policy_fingerprint": policy_fingerprint(self.policy),
+            "dtype": self.bundle.dtype,
+        }
+
+    def _find(self, judged: Reference) -> Row | None:
+        about = {"judge": judged.judge.name, "reference": judged.description}
+        identity = self._identity | about
+        if self.kept_rows:
+            identity.pop("dtype", None)
+        return self.results.find(identity)
+
+    def _missing(self) -> list[Reference]:
+        return [judged for judged in self.judges if not complete(self._find(judged), judged)]
+
+
+def complete(row: Row | None, judged: Reference) -> bool:
+    """Whether a row holds all that is measured with this reference today."""
+    return row is not None and ("precision" in row or judged.features is None)
+
+
+def _report(rows: list[Row], note: str) -> None:
+    distances = ", ".join(f"{row['frechet_distance']:.2f} ({row['judge']})" for row in rows)
+    about = rows[0]
+    print(
+        f"{about['policy']}, seed {about['seed']}: FD {distances}, N = {about['num_samples']}, "
+        f"{about['images_per_second']:.0f} images/s{note}",
+        flush=True,
+    )

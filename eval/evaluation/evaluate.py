@@ -1,0 +1,179 @@
+"""The Frechet distances of a policy's samples to real images, judge by judge."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eval.evaluation.policies import ShuffledPolicy
+from eval.judges.embedding import image_bar
+from eval.judges.references import Reference
+from eval.metrics.sample_metrics import SampleMetrics, sample_metrics
+from eval.metrics.score import Score, ScoreAccumulator
+from nat_env.bundles.bundle import Bundle, balanced_conditions
+from nat_env.bundles.judging import check_rank
+from nat_env.bundles.statistics import FeatureAccumulator, frechet_distance
+from nat_env.generation import StepRecord, generate
+from nat_env.policies import DecodingPolicy
+
+SEED_STRIDE = 1_000_000
+"""Sample i of evaluation seed s draws from generator seed s * SEED_STRIDE + i."""
+
+SEED_LIMIT = 2**40 // SEED_STRIDE
+"""From generator seed 2^40 on training chooses its best policy, on other samples than these."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate` measured."""
+
+    frechet_distances: Mapping[str, float]
+    """By the judge's name."""
+    metrics: Mapping[str, SampleMetrics]
+    """By the judge's name, of the references that hold features."""
+    scores: Mapping[str, Score]
+    """By the judge's name, of the judges that are classifiers, see `eval.metrics.score`."""
+    class_accuracy: float
+    """Share of the samples that the bundle's judge, a classifier, takes for their class."""
+    num_samples: int
+    seconds: float
+    """Of generating the samples, the judges' time left out."""
+    judge_seconds: float
+    action_mean: NDArray[np.float64]
+    """Of m, tau_1, tau_2, w over the samples [T, 4]."""
+    action_std: NDArray[np.float64]
+    """[T, 4]; zero where the policy is the same for all samples."""
+    action_std_within: NDArray[np.float64]
+    """[T, 4], of what is left once each class's mean is taken away: what a policy does by sample
+    and not by class."""
+
+    @property
+    def images_per_second(self) -> float:
+        """Samples generated a second."""
+        return self.num_samples / self.seconds
+
+
+def evaluate(
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    num_steps: int,
+    num_samples: int,
+    seed: int,
+    judges: Sequence[Reference],
+    batch_size: int = 128,
+    progress: str | None = None,
+    shuffle_features: bool = False,
+) -> Evaluation:
+    """Generate samples of all classes alike, and compare them with real images.
+
+    Only one batch of images is held at a time.
+
+    Args:
+        bundle: the frozen models.
+        policy: (features, timestep) -> m, tau_1, tau_2, w.
+        num_steps: T >= 1.
+        num_samples: N, 2 to `SEED_STRIDE`. A Frechet distance falls as N grows.
+        seed: 0 to `SEED_LIMIT` - 1; no two seeds share a random number.
+        judges: with their references, see `eval.judges.references.reference`.
+        batch_size: samples decoded at once.
+        progress: label of a progress bar; None for no bar.
+        shuffle_features: the policy sees the features of other samples of the batch.
+
+    Raises:
+        ValueError: a number out of its range, or no more samples than a judge has features.
+    """
+    check_numbers(num_samples, seed, batch_size)
+    for judged in judges:
+        check_rank(judged.judge.name, judged.statistics, num_samples)
+    if shuffle_features:
+        policy = ShuffledPolicy(policy, seed)
+    conditions = balanced_conditions(num_samples, bundle.num_classes)
+    features = [FeatureAccumulator() for _ in judges]
+    kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
+    classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
+    scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
+    actions: list[list[NDArray[np.float64]]] = [[] for _ in range(num_steps)]
+    seconds = judge_seconds = 0.0
+    correct = 0
+
+    def record(step: StepRecord) -> None:
+        actions[step.timestep].append(step.actions.double().cpu().numpy())
+
+    _warm_up(bundle)
+    with image_bar(num_samples, progress) as bar:
+        for start in range(0, num_samples, batch_size):
+            labels = conditions[start : start + batch_size]
+            first_seed = seed * SEED_STRIDE + start
+            started = _now(bundle)
+            images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
+            generated = _now(bundle)
+            for judged, accumulator, every in zip(judges, features, kept, strict=True):
+                vectors = judged.judge.features(images)
+                accumulator.update(vectors.cpu().numpy())
+                if judged.features is not None:
+                    every.append(vectors.cpu().numpy())
+                if judged.judge.name in scores:
+                    chances = judged.judge.probabilities(vectors)
+                    scores[judged.judge.name].update(chances.cpu().numpy())
+            correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
+            seconds += generated - started
+            judge_seconds += _now(bundle) - generated
+            bar.update(len(labels))
+
+    taken = np.stack([np.concatenate(batches) for batches in actions])  # [T, N, 4]
+    return Evaluation(
+        frechet_distances={
+            judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
+            for judged, accumulator in zip(judges, features, strict=True)
+        },
+        metrics={
+            judged.judge.name: sample_metrics(judged.features, np.concatenate(every))
+            for judged, every in zip(judges, kept, strict=True)
+            if judged.features is not None
+        },
+        scores={name: accumulator.score() for name, accumulator in scores.items()},
+        class_accuracy=correct / num_samples,
+        num_samples=num_samples,
+        seconds=seconds,
+        judge_seconds=judge_seconds,
+        action_mean=taken.mean(axis=1),
+        action_std=taken.std(axis=1, ddof=1),
+        action_std_within=_within_classes(taken, conditions.numpy()).std(axis=1, ddof=1),
+    )
+
+
+def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
+    """Check the numbers of an evaluation, before anything is computed for it.
+
+    Raises:
+        ValueError: one of them is out of the range given at `evaluate`.
+    """
+    if not 2 <= num_samples <= SEED_STRIDE:
+        raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {SEED_STRIDE}")
+    if not 0 <= seed < SEED_LIMIT:
+        raise ValueError(f"seed: got {seed}, allowed are 0 .. {SEED_LIMIT - 1}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+
+
+def _within_classes(actions: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Actions [T, N, 4] without the mean of each one's class [N]."""
+    classes = np.unique(labels, return_inverse=True)[1]
+    means = np.stack([actions[:, classes == c].mean(axis=1) for c in range(classes.max() + 1)], 1)
+    return actions - means[:, classes]  # means: [T, classes, 4]
+
+
+def _warm_up(bundle: Bundle) -> None:
+    """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
+    labels = torch.arange(bundle.num_classes, device=bundle.device)
+    bundle.nat.first_passes(labels)
+    bundle.tokenizer.decode(bundle.real_ids[:1].to(bundle.device))
+
+
+def _now(bundle: Bundle) -> float:
+    if bundle.device.type == "cuda":  # kernels run on after their call has returned
+        torch.cuda.synchronize(bundle.device)
+    return time.perf_counter()

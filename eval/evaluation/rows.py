@@ -1,0 +1,160 @@
+"""Evaluations as rows: results.json, which a stopped command goes on from."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from eval.evaluation.evaluate import Evaluation
+from eval.judges.references import Reference
+from nat_env.commands.machine import machine
+from nat_env.schedules import COLUMNS
+from nat_env.storage.files import write_json
+
+Row = dict[str, Any]
+"""What was evaluated of a policy with one seed under one judge, and what came out."""
+
+_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "judge")
+"""results.json never holds two rows that agree in these: an average over it is not distorted by
+what an older model or policy of the same name has left."""
+
+_ONE_FLOOR_OF_EACH = ("bundle", "judge", "evaluation_samples")
+
+
+class Results:
+    """The rows of a results.json, written after every change.
+
+    A row is matched by all that determines it, the bundle's and the policy's fingerprint included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take up the file at `path`, or start one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        self.path = path
+        self.rows: list[Row] = []
+        self.floors: list[Row] = []
+        self._read()
+
+    def find(self, identity: Mapping[str, Any]) -> Row | None:
+        """The row that agrees with all of `identity`."""
+        return find(self.rows, identity)
+
+    def find_floors(self, identity: Mapping[str, Any]) -> list[Row]:
+        """All floors that agree with `identity`."""
+        return [row for row in self.floors if _agrees(row, identity)]
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, in the place of those that they supersede, and write the file."""
+        self._read()
+        for row in rows:
+            same = {key: row[key] for key in _ONE_OF_EACH}
+            self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
+        self._write()
+
+    def add_floors(self, floors: Sequence[Row]) -> None:
+        """Add floors in the place of those that they supersede, and write the file."""
+        self._read()
+        new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
+        kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
+        self.floors = [*kept, *floors]
+        self._write()
+
+    def _read(self) -> None:
+        """Take up what the file holds: another process may have added to it for hours."""
+        if not self.path.is_file():
+            return
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"out: {self.path} is damaged ({error!r}); move it away") from error
+
+    def _write(self) -> None:
+        write_json(self.path, {"rows": self.rows, "floors": self.floors})
+
+
+def evaluation_rows(
+    identity: Mapping[str, Any], evaluation: Evaluation, judges: Sequence[Reference]
+) -> list[Row]:
+    """One row per judge: what was evaluated, what came out, and when, where and how."""
+    actions = {
+        name: {
+            "mean": evaluation.action_mean[:, column].tolist(),
+            "std": evaluation.action_std[:, column].tolist(),
+            "std_within_classes": evaluation.action_std_within[:, column].tolist(),
+        }
+        for column, name in enumerate(COLUMNS)
+    }
+    shared = {
+        "class_accuracy": evaluation.class_accuracy,
+        "seconds": evaluation.seconds,
+        "images_per_second": evaluation.images_per_second,
+        "judge_seconds": evaluation.judge_seconds,
+        "actions": actions,
+    } | stamp()
+    return [
+        dict(identity)
+        | {
+            "judge": judged.judge.name,
+            "reference": judged.description,
+            "frechet_distance": evaluation.frechet_distances[judged.judge.name],
+        }
+        | _metrics(evaluation, judged.judge.name)
+        | shared
+        for judged in judges
+    ]
+
+
+def stamp() -> Row:
+    """When, where and by which command a row is being computed; `tables.provenance` tells it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "commit": _commit(),
+        "command": shlex.join([*_program(), *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str | None:
+    """Of the code that runs, marked where it was changed since; None outside of a clone."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _program() -> list[str]:
+    """How this one was called: by its own name, or as a module."""
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification is None:
+        return [Path(sys.argv[0]).name]
+    return ["python", "-m", specification.name.removesuffix(".__main__")]
+
+
+def _metrics(evaluation: Evaluation, judge: str) -> Row:
+    row = asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
+    if judge in evaluation.scores:
+        score = evaluation.scores[judge]
+        row |= {"score": score.mean, "score_std": score.std}
+    return row
+
+
+def find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:
+    """The first row that agrees with all of `identity`."""
+    return next((row for row in rows if _agrees(row, identity)), None)
+
+
+def _agrees(row: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    return all(row.get(key) == value for key, value in identity.items())

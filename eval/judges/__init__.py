@@ -1,0 +1,1 @@
+"""The frozen networks behind a distance, and what they compare samples with."""

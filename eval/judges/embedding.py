@@ -1,0 +1,122 @@
+"""A judge's features of a bundle's images, computed once and kept in files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from eval.judges.judge import Judge
+from nat_env.bundles.bundle import Bundle
+from nat_env.storage.state import load_state, save_state
+
+_BATCH_SIZE = 256
+
+
+def feature_count(bundle: Bundle, judge: Judge) -> int:
+    """D, by one forward pass on a few of the bundle's real images.
+
+    Raises:
+        ValueError: what the judge gives are no features, or its classes no logits.
+    """
+    real = _real(bundle, bundle.real_images[:4])
+    features = judge.features(real)
+    if features.ndim != 2 or len(features) != len(real):
+        raise ValueError(
+            f"judge: {judge.name} gives {tuple(features.shape)} for {len(real)} images, "
+            f"allowed is [{len(real)}, D]; mend its network, or leave that judge out"
+        )
+    _check_finite(judge, "features", features)
+    if judge.classifier is not None:
+        _check_finite(judge, "class probabilities", judge.probabilities(features))
+    return features.shape[1]
+
+
+def real_features(
+    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+) -> NDArray[np.float32]:
+    """Of the bundle's real images [n, D].
+
+    Args:
+        bundle: holds n real images.
+        judge: its own or another one.
+        cache: a folder, where they are read from, or else written to; None for none.
+        progress: show a bar.
+
+    Raises:
+        ValueError: a file in `cache` is damaged or another judge's, or the judge gives features
+            that are not finite.
+    """
+    batches = (_real(bundle, batch) for batch in bundle.real_images.split(_BATCH_SIZE))
+    return _kept(bundle, judge, batches, "features", cache, progress)
+
+
+def reconstructed_features(
+    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+) -> NDArray[np.float32]:
+    """Of the bundle's real images after the tokenizer [n, D]; as `real_features`."""
+    batches = (
+        bundle.tokenizer.decode(batch.to(bundle.device))
+        for batch in bundle.real_ids.split(_BATCH_SIZE)
+    )
+    return _kept(bundle, judge, batches, "reconstructed", cache, progress)
+
+
+def image_bar(total: int, label: str | None) -> tqdm:
+    """A progress bar; none where there is no label or the output is no terminal."""
+    return tqdm(total=total, desc=label, unit="image", leave=False, disable=not label or None)
+
+
+def _kept(
+    bundle: Bundle,
+    judge: Judge,
+    batches: Iterator[Tensor],
+    what: str,
+    cache: Path | None,
+    progress: bool,
+) -> NDArray[np.float32]:
+    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_{what}.safetensors"
+    if path is not None and path.is_file():
+        return _read(bundle, judge, path).numpy()
+    embedded = []
+    label = f"{judge.name}, {'real' if what == 'features' else what}"
+    with image_bar(len(bundle.real_images), label if progress else None) as bar:
+        for images in batches:
+            embedded.append(judge.features(images).cpu())
+            bar.update(len(images))
+    features = torch.cat(embedded)
+    _check_finite(judge, "features", features)
+    if path is not None:
+        save_state(path, {"features": features})
+    return features.numpy()
+
+
+def _read(bundle: Bundle, judge: Judge, path: Path) -> Tensor:
+    advice = f"cache: features of the judge {judge.name}, in {path}; delete that file"
+    try:
+        features = load_state(path)["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{advice}, which is damaged ({error})") from error
+    allowed = (len(bundle.real_images), feature_count(bundle, judge))
+    if not torch.is_tensor(features) or features.shape != allowed:
+        got = tuple(features.shape) if torch.is_tensor(features) else type(features).__name__
+        raise ValueError(f"{advice}: got {got}, allowed is {list(allowed)}")
+    if not features.isfinite().all():
+        raise ValueError(f"{advice}: it holds values that are not finite")
+    return features
+
+
+def _real(bundle: Bundle, images: Tensor) -> Tensor:
+    return images.to(bundle.device).float() / 255
+
+
+def _check_finite(judge: Judge, what: str, values: Tensor) -> None:
+    bad = int((~values.isfinite()).any(dim=1).sum())
+    if bad:
+        raise ValueError(
+            f"judge: {judge.name} gives {what} that are not finite for {bad} of {len(values)} real "
+            "images; check its weights, or leave that judge out"
+        )

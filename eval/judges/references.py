@@ -1,0 +1,119 @@
+"""What a judge compares samples with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.judges.embedding import feature_count, real_features
+from eval.judges.judge import Judge, bundle_judge
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.storage.files import sha256
+
+CACHE = "references"
+"""Sub-folder of an evaluation that keeps the judges' features of real images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A judge, and the real images that it compares samples with."""
+
+    judge: Judge
+    statistics: GaussianStatistics
+    description: str
+    """Which real images, and how many."""
+    features: NDArray[np.float32] | None = None
+    """[n, D] of the bundle's real images, for the metrics that compare samples with each of them;
+    None leaves these out."""
+
+
+def reference(
+    bundle: Bundle,
+    judge: Judge,
+    cache: Path | None = None,
+    progress: bool = False,
+    metrics: bool = False,
+) -> Reference:
+    """What `judge` compares samples of `bundle` with.
+
+    For the bundle's own judge, the statistics that the bundle carries. For another one, those of
+    the bundle's real images, whose features are computed once and then read from `cache`.
+
+    Args:
+        bundle: holds real images.
+        judge: its own or another one.
+        cache: a folder; None for none.
+        progress: show a bar.
+        metrics: hold the features of the real images, for `Evaluation.metrics`.
+
+    Raises:
+        ValueError: the judge's features are not finite, or have another dimension than the
+            statistics or the cached features, or these are damaged.
+    """
+    own = judge.name == bundle_judge(bundle).name
+    if own:
+        _check_dimension(bundle, judge, bundle.statistics, f"the bundle {bundle.name}")
+    else:
+        feature_count(bundle, judge)
+    features = real_features(bundle, judge, cache, progress) if metrics or not own else None
+    if own or features is None:
+        statistics = bundle.statistics
+        description = f"all {statistics.count} training images"
+    else:
+        statistics = GaussianStatistics.from_features(features)
+        description = f"{len(features)} training images"
+    return Reference(judge, statistics, description, features if metrics else None)
+
+
+def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
+    """Published statistics of real images, such as those of an FID's standard protocol.
+
+    They stand for other images than the bundle's, one by one unknown: there is a Frechet distance
+    and no precision or recall. Nothing can tell whether the file was made with the same network
+    and preprocessing; for `inception_v3`, these are the published weights, and images resized
+    bilinearly without antialiasing.
+
+    Args:
+        bundle: its real images try out the judge.
+        judge: whose features the file is of.
+        path: a .npz with `mu` [D] and `sigma` [D, D].
+
+    Raises:
+        ValueError: the file is missing or damaged, its arrays are not finite, not symmetric or of
+            another dimension than the judge's features, or these are not finite.
+    """
+    statistics = _load_statistics(path)
+    _check_dimension(bundle, judge, statistics, str(path))
+    return Reference(judge, statistics, f"{path.name}, SHA-256 {sha256(path)[:8]}")
+
+
+def _check_dimension(
+    bundle: Bundle, judge: Judge, statistics: GaussianStatistics, source: str
+) -> None:
+    size = feature_count(bundle, judge)
+    if statistics.mean.size != size:
+        raise ValueError(
+            f"statistics: those of {source} have D = {statistics.mean.size}, allowed is "
+            f"D = {size}, that of the judge {judge.name}; take statistics of that judge's features"
+        )
+
+
+def _load_statistics(path: Path) -> GaussianStatistics:
+    if not path.is_file():
+        raise ValueError(f"statistics: {path} is no file, allowed is a .npz with mu and sigma")
+    try:
+        # Opened here: where numpy fails, it leaves a file open that it has opened.
+        with path.open("rb") as file, np.load(file) as arrays:
+            mean, covariance = arrays["mu"], arrays["sigma"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, ZlibError) as error:
+        raise ValueError(
+            f"statistics: {path} cannot be read ({error!r}), allowed is a .npz with mu and sigma"
+        ) from error
+    try:
+        return GaussianStatistics(mean, covariance, count=None)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"statistics: mu and sigma of {path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Sample-quality metrics on a judge's embeddings."""

@@ -1,0 +1,1 @@
+"""What the papers compare and what we compare: trainings and searches from scratch."""

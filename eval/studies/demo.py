@@ -1,0 +1,111 @@
+"""`make demo`: train an adaptive policy on a shipped bundle, evaluate it, write a report."""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from agents.learners.config import PRESETS
+from agents.runs.checkpoint import CONFIG
+from agents.training.train import Training
+from eval.commands import nat_eval
+from nat_env.bundles.bundle import load_bundle
+from nat_env.commands.command_line import parse
+from nat_env.commands.computation import Computation
+from nat_env.storage.files import write_text
+
+
+@dataclass(frozen=True)
+class Arguments(Computation):
+    """Train an adaptive decoding policy, compare it with the papers' schedule, and show it.
+
+    Called again, it goes on where it stopped, and only reports what is finished.
+    """
+
+    out: Path = Path("runs/demo")
+    """Folder for the run, the results, the report and its pictures."""
+    bundle: Literal["fashion", "digits"] = "fashion"
+    """A shipped bundle, trained with its preset of nat-train."""
+    trajectories: int | None = None
+    """Episodes of training; by default two thirds of the preset's, for slow machines' sake."""
+    num_samples: int = 2500
+    """N, images of the evaluation."""
+    seed: int = 0
+
+
+def demo(arguments: Arguments) -> None:
+    """Train, evaluate, report; prints what it does and how long each part took."""
+    run_folder = arguments.out / "policy"
+    preset = PRESETS[arguments.bundle][1]
+    budget = preset.trajectories * 2 // 3
+    config = dataclasses.replace(
+        preset,
+        out=run_folder,
+        trajectories=budget if arguments.trajectories is None else arguments.trajectories,
+        seed=arguments.seed,
+        resume=(run_folder / CONFIG).is_file(),
+        dtype=arguments.dtype,
+        device=arguments.device,
+        threads=arguments.threads,
+    )
+    evaluation = nat_eval.Arguments(
+        policies=("heuristic", str(run_folder)),
+        out=arguments.out,
+        num_steps=config.num_steps,
+        num_samples=arguments.num_samples,
+        **arguments.computation(),
+    )
+    bundle = load_bundle(config.bundle, config.dtype, config.device)
+    print(
+        f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.class_names)} classes "
+        f"of images ({', '.join(bundle.class_names)}) in {config.num_steps} steps.\n"
+        f"1. Learning a policy for its decoding: {config.rounds} rounds of "
+        f"{config.trajectories_per_round} images.",
+        flush=True,
+    )
+    training = Training(config)
+    results = training.run()
+    training_seconds = training.callback.seconds
+    start = results["history"][0]["frechet_distance"]
+    print(
+        f"   {training_seconds:.0f} s; FD {start:.2f} -> {results['best_frechet_distance']:.2f} "
+        f"({results['judge']}, {results['num_samples']} images)\n"
+        f"2. Evaluating it and the papers' schedule on {arguments.num_samples} other images each.",
+        flush=True,
+    )
+    started = time.perf_counter()
+    table, pictures = nat_eval.run(evaluation)
+    evaluation_seconds = time.perf_counter() - started
+    report = arguments.out / "report.md"
+    write_text(report, _report(arguments, table, pictures, training_seconds))
+    print(f"\n{table}\n")
+    print(f"Trained in {training_seconds:.0f} s, evaluated in {evaluation_seconds:.0f} s.")
+    print(*pictures, report, sep="\n")
+
+
+def _report(arguments: Arguments, table: str, pictures: list[Path], seconds: float) -> str:
+    shown = "\n\n".join(f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures)
+    return (
+        f"# Decoding policy for `{arguments.bundle}`\n\n{table}\n\n"
+        f"Trained in {seconds:.0f} s, {arguments.threads} torch threads, "
+        f"seed {arguments.seed}.\n\n{shown}\n"
+    )
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        arguments = parse(Arguments, "demo")
+        torch.set_num_threads(arguments.threads)
+        demo(arguments)
+    except ValueError as error:
+        raise SystemExit(f"demo: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("demo: interrupted; the same command goes on") from None
+
+
+if __name__ == "__main__":
+    main()

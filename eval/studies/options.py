@@ -1,0 +1,70 @@
+"""Options of nat-train's PPO compared: what each choice is worth, by changing it alone.
+
+    python -m eval.studies.options --bundle digits --out runs/options
+
+Where the paper (AdaNAT, A.3) or the authors' code has another value, the change is to that value.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from agents.learners.config import TrainConfig
+from eval.studies.learning import Changes, Trainings, chosen, run_command
+from nat_env.commands.command_line import parse
+
+CHANGES: Changes = {
+    "defaults": ("nat-train's preset", {}),
+    "from-scratch": ("no schedule to start from, as the paper on ImageNet", {"residual": None}),
+    "narrow-std": (
+        "sigma of Eq. 9 goes from 0.6 to 0.3, as in the paper",
+        {"action_std": 0.6, "final_action_std": 0.3},
+    ),
+    "constant-rate": (
+        "the learning rate stays as it is",
+        {"final_learning_rate": TrainConfig.learning_rate},
+    ),
+    "one-epoch": ("one pass over a rollout, not five", {"epochs": 1}),
+    "narrow-network": ("actor and critic 32 wide", {"hidden_size": 32}),
+    "small-batches": ("64 transitions a gradient step", {"batch_size": 64}),
+    "whole-rounds": ("a round is one gradient step, as in the paper", {"batch_size": 1024}),
+    "no-critic": ("no advantage over what a critic expects", {"value_coefficient": 0.0}),
+    "no-warm-up": ("policy and discriminator start together, as the paper", {"warmup_rounds": 0}),
+    "five-updates": ("of the discriminator a round, as the paper", {"discriminator_updates": 5}),
+    "fresh-samples": (
+        "the discriminator learns on samples of the updated policy, as the paper",
+        {"fresh_samples": True},
+    ),
+    "raw-reals": ("real images not reconstructed, as the paper", {"reals": "raw"}),
+}
+
+
+@dataclass(frozen=True)
+class Arguments(Trainings):
+    """Train with options of nat-train changed one at a time, and compare what the policies decode.
+
+    Writes options.md, results.json and the learning curves, curves.png. Called again, it goes on
+    where it stopped: by a seed or a change more, if asked for more.
+    """
+
+    changes: tuple[str, ...] = ()
+    """Some by name, as in the report; by default all."""
+
+    subject: ClassVar[str] = "options"
+
+    @property
+    def trainings(self) -> Changes:
+        """One for each change.
+
+        Raises:
+            ValueError: an unknown change.
+        """
+        return chosen("changes", self.changes, CHANGES)
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(parse, Arguments, "eval.studies.options")
+
+
+if __name__ == "__main__":
+    main()

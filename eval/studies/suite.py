@@ -1,0 +1,229 @@
+"""The papers' comparison of decoding policies, from scratch, at equal budgets of generated images.
+
+AdaNAT's Table 5 and appendices B and D and Figure 4, AutoNAT's generation strategy: every method on
+one bundle, with its own folder for each T and seed.
+
+    python -m eval.studies.suite --quick --out runs/suite
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from agents.search import search
+from eval.commands import nat_eval
+from eval.evaluation.learning_speed import learning_speed_table
+from eval.evaluation.rows import Row
+from eval.evaluation.tables import provenance
+from eval.evaluation.verdicts import verdict
+from eval.studies.trials import Comparison, Group, Method, Trial, budgets, training
+from nat_env.commands.command_line import parse
+from nat_env.storage.files import write_text
+
+
+@dataclass(frozen=True)
+class Arguments(Comparison):
+    """Train or search every method for every T and seed, and compare what they decode.
+
+    Called again, it goes on where it stopped: by a seed, a T or a method more, if asked for more.
+    The report is suite.md; --quick is for T = 4 alone.
+    """
+
+    methods: tuple[str, ...] = ()
+    """Some of the methods by name; by default all."""
+    num_steps: tuple[int, ...] = (4, 8)
+    """Values of T."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a bundle without a preset, an unknown method, no T or no seed, or a number
+                out of its range.
+        """
+        super().__post_init__()
+        for name in self.methods:
+            if name not in METHODS:
+                raise ValueError(f"methods: got {name!r}, allowed are {list(METHODS)}")
+        if not self.num_steps:
+            raise ValueError("num_steps: got none, allowed is at least one")
+
+    def resolved(self) -> Self:
+        """With the numbers that `quick` and defaults stand for."""
+        return dataclasses.replace(
+            super().resolved(),
+            methods=self.methods or tuple(METHODS),
+            num_steps=(4,) if self.quick else self.num_steps,
+        )
+
+
+def schedule_search(about: str, name: str) -> Method:
+    """A method that is nat-search."""
+
+    def prepare(trial: Trial) -> None:
+        search.search(
+            search.Arguments(
+                name,  # type: ignore[arg-type]
+                out=trial.folder,
+                bundle=trial.arguments.bundle,
+                num_steps=trial.num_steps,
+                images=trial.arguments.budget,
+                seed=trial.seed,
+                **trial.arguments.computation(),
+            )
+        )
+
+    return Method(about, prepare, search.SCHEDULE)
+
+
+METHODS: dict[str, Method] = {
+    "adaptive": training("PPO, discriminator (AdaNAT)"),
+    "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
+    "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),
+    "not-adaptive-frechet": training(
+        "PPO, Frechet reward, one configuration for all",
+        reward="frechet",
+        adaptive=False,
+        shared_noise=True,
+    ),
+    "adaptive-pretrained": training("PPO, the judge's log-likelihood", reward="judge"),
+    "autonat": schedule_search("finite differences of the FD (AutoNAT)", "autonat"),
+    "cma": schedule_search("CMA-ES on the FD", "cma"),
+}
+
+CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("AdaNAT Table 5", "frechet_distance", ("adaptive", "not-adaptive", "heuristic")),
+    ("AdaNAT appendix B", "frechet_distance", ("not-adaptive-frechet", "adaptive-frechet")),
+    ("AdaNAT appendix D", "frechet_distance", ("not-adaptive-frechet", "autonat", "adaptive")),
+    ("AdaNAT Figure 4", "recall", ("adaptive-pretrained", "adaptive")),
+    ("AutoNAT Table 6a", "frechet_distance", ("autonat", "heuristic")),
+)
+"""Orderings that the papers report: of what, and from the lowest value to the highest."""
+
+NOT_ADAPTIVE = ("not-adaptive", "not-adaptive-frechet", "autonat", "cma")
+"""Methods whose policies are the same for all samples."""
+
+
+def suite(arguments: Arguments) -> str:
+    """Make what is missing, evaluate, compare.
+
+    Returns:
+        The report in Markdown, also written to suite.md.
+
+    Raises:
+        ValueError: an argument that is not allowed, or a folder that cannot be written.
+        ImportError: the second judge's packages are not installed.
+    """
+    arguments = arguments.resolved()
+    methods = {name: METHODS[name] for name in arguments.methods}
+    groups = [
+        Group(arguments, methods, num_steps, arguments.out / f"T{num_steps}", {"metrics": True})
+        for num_steps in arguments.num_steps
+    ]
+    for group in groups:
+        group.check()
+    for group in groups:
+        group.make()
+    parts = [f"# Decoding policies on `{arguments.bundle}`", budgets(arguments, methods)]
+    for group in groups:
+        table, _ = nat_eval.run(group.evaluation())
+        # Those of policies that are gone, too.
+        pictures = sorted(group.out.glob("*.png"))
+        links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
+        rows = nat_eval.kept_rows(group.evaluation())
+        parts += [f"## T = {group.num_steps}", table, provenance(rows)]
+        parts += filter(None, [orderings(rows), gains(rows)])
+        if histories := group.histories():
+            parts.append(learning_speed_table(histories))
+        parts += links
+    report = "\n\n".join(parts)
+    write_text(arguments.out / "suite.md", report + "\n")
+    return report
+
+
+def orderings(rows: Sequence[Row]) -> str:
+    """Whether the orderings of `CLAIMS` hold under each judge, see `eval.evaluation.verdicts`.
+
+    Args:
+        rows: of one T and N.
+    """
+    lines = []
+    for claim, quantity, methods in CLAIMS:
+        for judge in dict.fromkeys(row["judge"] for row in rows):
+            values = _by_method(rows, judge, quantity)
+            if set(methods) <= set(values):
+                what = quantity.replace("_", " ")
+                lines.append(f"- {claim}, {what}, {judge}: {verdict(values, methods)}")
+    return "\n".join(lines)
+
+
+def gains(rows: Sequence[Row]) -> str:
+    """What adapting is worth, and what the discriminator keeps of diversity, under each judge.
+
+    Args:
+        rows: of one T and N. Two methods are compared on the seeds that both have.
+    """
+    lines = []
+    for judge in dict.fromkeys(row["judge"] for row in rows):
+        distances = _by_method(rows, judge, "frechet_distance")
+        rivals = {
+            name: means
+            for name in NOT_ADAPTIVE
+            if (means := _means(distances, "adaptive", name)) is not None
+        }
+        if rivals:
+            best = min(rivals, key=lambda name: rivals[name][1])
+            adaptive, other = rivals[best]
+            lines.append(
+                f"- adaptive against the best that is not, {best}, frechet distance, {judge}: "
+                f"{adaptive:.3g} against {other:.3g}, {100 * (adaptive / other - 1):+.0f} %"
+            )
+        recalls = _means(_by_method(rows, judge, "recall"), "adaptive", "adaptive-pretrained")
+        if recalls is not None:
+            ours, pretrained = recalls
+            lines.append(
+                f"- discriminator against pretrained reward, recall, {judge}: {ours:.3f} against "
+                f"{pretrained:.3f}, {ours - pretrained:+.3f}"
+            )
+    return "\n".join(lines)
+
+
+def _by_method(rows: Sequence[Row], judge: str, quantity: str) -> dict[str, dict[int, float]]:
+    """Values by method and seed, where they were measured."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["judge"] == judge and quantity in row:
+            found.setdefault(row["policy"], {})[row["seed"]] = row[quantity]
+    return found
+
+
+def _means(
+    values: Mapping[str, Mapping[int, float]], one: str, other: str
+) -> tuple[float, float] | None:
+    """Of two methods, over the seeds that both have."""
+    seeds = values.get(one, {}).keys() & values.get(other, {}).keys()
+    if not seeds:
+        return None
+    first, second = (float(np.mean([values[m][seed] for seed in seeds])) for m in (one, other))
+    return first, second
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        arguments = parse(Arguments, "python -m eval.studies.suite")
+        torch.set_num_threads(arguments.threads)
+        report = suite(arguments)
+    except (ValueError, ImportError) as error:
+        raise SystemExit(f"eval.studies.suite: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("eval.studies.suite: interrupted; the same command goes on") from None
+    print("", report, arguments.out / "suite.md", sep="\n")
+
+
+if __name__ == "__main__":
+    main()

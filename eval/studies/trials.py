@@ -1,0 +1,246 @@
+"""Trials: trainings and searches from scratch, a folder for each, made once, then compared.
+
+What the comparisons of decoding policies (`suite`, `learners`) are made of.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tyro
+
+from agents.learners.config import PRESETS, TrainConfig
+from agents.runs.checkpoint import CONFIG
+from agents.training.train import Training
+from eval.commands import nat_eval
+from eval.evaluation.evaluate import check_numbers
+from nat_env.commands.computation import Computation
+from nat_env.commands.machine import machine
+from nat_env.storage.files import require_writable_folder, write_json
+
+DONE = "done.json"
+
+
+@dataclass(frozen=True)
+class Comparison(Computation):
+    """Options of a command that trains or searches from scratch and compares what comes out."""
+
+    out: Path
+    """Folder for the report, and a sub-folder for each trial."""
+    quick: bool = False
+    """Seed 0, two thirds of the images, N = 2000: the seven methods of the suite take 25 minutes
+    on one core with AMX."""
+    bundle: str = "fashion"
+    """A shipped bundle's name."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    images: int | None = None
+    """Budget of each training or search; by default that of the bundle's preset of nat-train."""
+    num_samples: int = 10_000
+    """N, images of an evaluation."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
+    progress: Annotated[bool, tyro.conf.Suppress] = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: a bundle without a preset, no seed, or a number out of its range.
+        """
+        super().__post_init__()
+        if self.bundle not in PRESETS or self.bundle == "paper":
+            allowed = sorted(PRESETS.keys() - {"paper"})
+            raise ValueError(f"bundle: got {self.bundle!r}, allowed are {allowed}")
+        if not self.seeds:
+            raise ValueError("seeds: got none, allowed is at least one")
+        if self.images is not None and self.images < 1:
+            raise ValueError(f"images: got {self.images}, allowed is >= 1")
+        for seed in self.seeds:
+            check_numbers(self.num_samples, seed, self.batch_size)
+
+    @property
+    def preset(self) -> TrainConfig:
+        """Of nat-train for the bundle."""
+        return PRESETS[self.bundle][1]
+
+    @property
+    def budget(self) -> int:
+        """Images of each trial, by `images`, `quick` and the preset."""
+        default = self.preset.trajectories
+        return self.images or (default * 2 // 3 if self.quick else default)
+
+    def resolved(self) -> Self:
+        """With the numbers that `quick` and defaults stand for."""
+        found = dataclasses.replace(self, images=self.budget)
+        if not self.quick:
+            return found
+        return dataclasses.replace(found, seeds=(0,), num_samples=min(self.num_samples, 2000))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method at one T and seed."""
+
+    arguments: Comparison
+    num_steps: int
+    seed: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a policy."""
+
+    about: str
+    prepare: Callable[[Trial], None]
+    """Train or search in the trial's folder, or go on there."""
+    policy: str
+    """The policy's file in that folder. Of a training its last one: which was the best is known by
+    evaluations only, that no budget counts and that hide a reward which leads astray."""
+
+
+def training(about: str, **changes: Any) -> Method:
+    """A method that is nat-train with some options changed."""
+
+    def prepare(trial: Trial) -> None:
+        config = training_config(trial, **changes)
+        Training(config, trial.arguments.progress).run()
+
+    return Method(about, prepare, "last.safetensors")
+
+
+def training_config(trial: Trial, **changes: Any) -> TrainConfig:
+    """The bundle's preset with the trial's T, seed, budget and folder, and some options changed."""
+    return dataclasses.replace(
+        trial.arguments.preset,
+        out=trial.folder,
+        num_steps=trial.num_steps,
+        trajectories=trial.arguments.budget,
+        seed=trial.seed,
+        dtype=trial.arguments.dtype,
+        device=trial.arguments.device,
+        threads=trial.arguments.threads,
+        resume=(trial.folder / CONFIG).is_file(),
+        **changes,
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods at one T, by name: a trial for each of them and each seed, and their evaluation."""
+
+    arguments: Comparison
+    methods: Mapping[str, Method]
+    num_steps: int
+    out: Path
+    """Folder of the evaluation; the trial of a method and seed is in `name/seed` under it."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of nat-eval, besides those that follow from the comparison."""
+
+    def check(self) -> None:
+        """Refuse, before any training, what would be refused after it.
+
+        Raises:
+            ValueError: a folder that cannot be written, a trial done with another budget, T or
+                bundle, one whose policy is gone without being evaluated, or too few samples for a
+                judge.
+            ImportError: the second judge's packages are not installed.
+        """
+        require_writable_folder(self.out)
+        trials = [(name, seed) for name in self.methods for seed in self.arguments.seeds]
+        done = {trial for trial in trials if self._is_done(*trial)}
+        for cell in nat_eval.cells(self.evaluation()):
+            if (cell.contestant.name, cell.seed) in done:
+                cell.check()
+
+    def make(self) -> None:
+        """Make the trials that are not done."""
+        arguments = self.arguments
+        for seed in arguments.seeds:
+            for name, method in self.methods.items():
+                if self._is_done(name, seed):
+                    continue
+                if arguments.progress:
+                    print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
+                folder = self.folder(name, seed)
+                started = time.perf_counter()
+                method.prepare(Trial(arguments, self.num_steps, seed, folder))
+                seconds = time.perf_counter() - started
+                done = {"seconds_since_last_start": seconds, "machine": machine()}
+                write_json(folder / DONE, self._identity | done)
+
+    def folder(self, name: str, seed: int | str) -> Path:
+        """Of a trial."""
+        return self.out / name / str(seed)
+
+    def histories(self) -> dict[str, list[Any]]:
+        """Evaluations in the course of the trainings that the folder has, by method and seed."""
+        found = {
+            name: [
+                json.loads(path.read_text(encoding="utf-8"))["history"]
+                for seed in self.arguments.seeds
+                if (path := self.folder(name, seed) / nat_eval.RESULTS).is_file()
+            ]
+            for name in self.methods
+        }
+        return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
+
+    def evaluation(self) -> nat_eval.Arguments:
+        """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
+        specs = [
+            f"{name}={self.folder(name, '{seed}') / method.policy}"
+            for name, method in self.methods.items()
+        ]
+        arguments = self.arguments
+        return nat_eval.Arguments(
+            policies=("heuristic", *specs),
+            out=self.out,
+            num_steps=self.num_steps,
+            num_samples=arguments.num_samples,
+            seeds=arguments.seeds,
+            bundle=arguments.bundle,
+            second_judge=arguments.second_judge,
+            kept_rows=True,
+            progress=arguments.progress,
+            **arguments.computation(),
+            **self.options,
+        )
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        arguments = self.arguments
+        return {
+            "images": arguments.budget, "num_steps": self.num_steps, "bundle": arguments.bundle
+        }  # fmt: skip
+
+    def _is_done(self, name: str, seed: int) -> bool:
+        """Whether a trial is.
+
+        Raises:
+            ValueError: it is, with something else than is asked for.
+        """
+        path = self.folder(name, seed) / DONE
+        if not path.is_file():
+            return False
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"out: {path} is damaged ({error!r}); remove it") from error
+        for key, asked in self._identity.items():
+            if found.get(key) != asked:
+                raise ValueError(
+                    f"out: {path.parent} was made with {key} = {found.get(key)}, now {asked} is "
+                    "asked for; choose another folder"
+                )
+        return True
+
+
+def budgets(arguments: Comparison, methods: Mapping[str, Method]) -> str:
+    """What each method is and may spend, as a Markdown table."""
+    lines = ["| method | how | images of a training or search |", "| --- | --- | ---: |"]
+    lines += [f"| {name} | {m.about} | {arguments.budget} |" for name, m in methods.items()]
+    return "\n".join(lines)

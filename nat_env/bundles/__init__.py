@@ -1,0 +1,1 @@
+"""Bundles: what is frozen, in a folder."""

@@ -1,0 +1,62 @@
+"""The Frechet distance of images under a bundle's judge, and how many images one needs."""
+
+from torch import Tensor
+
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.models.classifier import features_of
+
+
+def judge_frechet_distance(bundle: Bundle, images: Tensor) -> float:
+    """FD between images [n, C, H, W] in [0, 1] and the bundle's training images.
+
+    Always name the judge and n beside this number: it is no FID, and it falls as n grows. What
+    generates the images calls `check_rank` before.
+    """
+    features = features_of(bundle.judge, images.to(bundle.device))
+    statistics = GaussianStatistics.from_features(features.cpu().numpy())
+    return frechet_distance(statistics, bundle.statistics)
+
+
+def check_rank(
+    judge_name: str, reference: GaussianStatistics, num_samples: int, argument: str = "num_samples"
+) -> None:
+    """Check that the covariances of so many samples and of the real images have full rank.
+
+    Args:
+        judge_name: of the judge, whose features the distance is of.
+        reference: statistics of the real images.
+        num_samples: images that are to be compared with them.
+        argument: what `num_samples` is called where it was given.
+
+    Raises:
+        ValueError: there are not more samples, or not more real images, than features.
+    """
+    size, count = reference.mean.size, reference.count
+    if count is not None and count <= size:
+        raise ValueError(
+            f"judge: {judge_name} has {size} features, allowed are fewer than the "
+            f"bundle's {count} real images; take another judge"
+        )
+    check_samples(judge_name, size, num_samples, argument)
+
+
+def check_samples(
+    judge_name: str, size: int, num_samples: int, argument: str = "num_samples"
+) -> None:
+    """Check that the covariance of so many samples has full rank.
+
+    Args:
+        judge_name: of the judge.
+        size: how many features it has.
+        num_samples: images that are to be compared by it.
+        argument: what `num_samples` is called where it was given.
+
+    Raises:
+        ValueError: there are not more samples than features.
+    """
+    if num_samples <= size:
+        raise ValueError(
+            f"{argument}: got {num_samples}, allowed is > {size}, the number of features of the "
+            f"judge {judge_name}; draw more samples, or take another judge"
+        )

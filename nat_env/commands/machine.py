@@ -1,0 +1,26 @@
+"""The machine that a result was computed on."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """What seconds depend on."""
+    return {
+        "processor": cpu_name() or platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The model's name as Linux gives it, None where it does not."""
+    if not cpuinfo.is_file():
+        return None
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), None)

@@ -1,0 +1,119 @@
+"""Images from a bundle and a policy: the one inference loop."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nat_env.bundles.bundle import Bundle
+from nat_env.decoding import decode_step
+from nat_env.models.frozen import FrozenNAT
+from nat_env.policies import DecodingPolicy
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a batch, for looking at it."""
+
+    timestep: int
+    ids: Tensor
+    """[B, N] after the step."""
+    actions: Tensor
+    """m, tau_1, tau_2, w [B, 4] that were applied."""
+    confidence: Tensor
+    """By which the step re-masked [B, N], +inf at tokens known before."""
+
+
+def draw_uniforms(generators: Sequence[np.random.Generator], num_tokens: int) -> Tensor:
+    """Two uniforms in [0, 1) per token, [B, N, 2] float32, each row from its own generator."""
+    rows = [g.random((num_tokens, 2), dtype=np.float32) for g in generators]
+    return torch.from_numpy(np.stack(rows))
+
+
+@torch.no_grad()
+def generate_tokens(
+    nat: FrozenNAT,
+    policy: DecodingPolicy,
+    conditions: Tensor,
+    num_steps: int,
+    generators: Sequence[np.random.Generator],
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> Tensor:
+    """Decode one batch: labels [B] -> ids [B, N], with one numpy generator a row."""
+    conditions = conditions.to(nat.device)
+    batch = len(conditions)
+    ids = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
+    passes = nat.first_passes(conditions)
+    for step in range(num_steps):
+        timestep = torch.full((batch,), step, device=nat.device)
+        actions = policy(passes.features, timestep)
+        if not bool(torch.isfinite(actions).all()):
+            raise ValueError(f"policy: gave numbers that are not finite at step {step}")
+        uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
+        last = timestep == num_steps - 1
+        ids, confidence = decode_step(
+            ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
+        )
+        if on_step is not None:
+            on_step(StepRecord(step, ids, actions, confidence))
+        if step < num_steps - 1:
+            passes = nat.passes(ids, conditions)
+    return ids
+
+
+@torch.no_grad()
+def generate(
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    conditions: Tensor,
+    num_steps: int,
+    seed: int,
+    batch_size: int = 128,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> Tensor:
+    """Decode images.
+
+    Row i draws from a generator seeded with seed + i, as sub-environment i of
+    `reset(seed=seed, options={"condition": conditions})` does: the images do not depend on
+    `batch_size`, and two policies with the same seed are compared on common random numbers.
+
+    Args:
+        bundle: the frozen models.
+        policy: (features, timestep) -> m, tau_1, tau_2, w.
+        conditions: labels [B] int64.
+        num_steps: T >= 1.
+        seed: >= 0.
+        batch_size: samples decoded at once.
+        on_step: called after every step of every batch.
+
+    Returns:
+        Images [B, C, H, W] float32 in [0, 1].
+
+    Raises:
+        ValueError: a label out of range, T < 1 or other than the policy's, a negative seed,
+            no batch, or a policy that gives numbers that are not finite.
+    """
+    bundle.check_conditions(conditions)
+    if num_steps < 1:
+        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    own = getattr(policy, "num_steps", None)
+    if own not in (None, num_steps):
+        raise ValueError(
+            f"num_steps: got {num_steps}, allowed with this policy is its own T = {own}; "
+            f"a schedule becomes one of another T by schedule.resampled({num_steps})"
+        )
+    if seed < 0:
+        raise ValueError(f"seed: got {seed}, allowed is >= 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+    images = []
+    for start in range(0, len(conditions), batch_size):
+        labels = conditions[start : start + batch_size]
+        generators = [
+            np.random.Generator(np.random.PCG64(seed + start + i)) for i in range(len(labels))
+        ]
+        ids = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step)
+        images.append(bundle.tokenizer.decode(ids))
+    return torch.cat(images)

@@ -1,0 +1,1 @@
+"""Gymnasium vector wrappers around the decoding environment."""

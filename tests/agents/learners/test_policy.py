@@ -1,0 +1,238 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from agents.learners.network import AdaNATNetwork
+from agents.learners.policy import AdaNATPolicy, ExploringPolicy, LearnedPolicy
+from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.schedules import heuristic_schedule
+
+GRID, FEATURE_SIZE, NUM_STEPS = (3, 5), 6, 4
+
+
+def make_policy(std=0.6, seed=0, away_from_zero=True, **options):
+    torch.manual_seed(seed)
+    space = spaces.Dict(
+        {
+            "features": spaces.Box(-9, 9, (15 * FEATURE_SIZE,), np.float32),
+            "timestep": spaces.Box(0, NUM_STEPS, (1,), np.int64),
+        }
+    )
+    box = spaces.Box(-1, 1, (4,), np.float32)
+    policy = AdaNATPolicy(
+        space,
+        box,
+        lambda _: 1e-3,
+        grid=GRID,
+        hidden_size=16,
+        action_std=std,
+        **options,
+    )
+    for network in (policy.actor, policy.critic) if away_from_zero else ():
+        torch.nn.init.normal_(network.head.weight, std=0.3)
+    return policy
+
+
+def observations(size=8, seed=1):
+    """Features are numbers of half precision, to which the policy rounds."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "features": torch.randn(size, 15 * FEATURE_SIZE, generator=generator).half().float(),
+        "timestep": (torch.arange(size) % NUM_STEPS)[:, None],
+    }
+
+
+def test_untrained_policy_is_the_residual_schedule_and_has_value_zero():
+    torch.manual_seed(0)
+    actor = AdaNATNetwork(FEATURE_SIZE, GRID, 4, 16)
+    schedule = heuristic_schedule(NUM_STEPS)
+    timestep = torch.arange(NUM_STEPS)
+    learned = LearnedPolicy(actor, ActionMap(schedule), 0.0, NUM_STEPS)
+    actions = learned(torch.randn(NUM_STEPS, 15, FEATURE_SIZE), timestep)
+    torch.testing.assert_close(actions[:-1], schedule.table[:-1], rtol=1e-4, atol=1e-4)
+    fresh = make_policy(away_from_zero=False)
+    assert not fresh.predict_values(observations()).any()
+
+
+def test_log_probability_is_the_gaussians_without_the_idle_dimensions():
+    policy, obs = make_policy(std=0.45), observations()
+    actions, values, log_prob = policy(obs)
+    features = obs["features"].view(8, 15, FEATURE_SIZE)
+    mean = policy.actor(features, obs["timestep"][:, 0]).detach().numpy().astype(float)
+    raw = actions.detach().numpy().astype(float) * RAW_SCALE
+    for row in range(8):
+        dims = (1, 3) if obs["timestep"][row, 0] == NUM_STEPS - 1 else (0, 1, 2, 3)
+        expected = sum(
+            -0.5 * ((raw[row, d] - mean[row, d]) / 0.45) ** 2
+            - math.log(0.45)
+            - 0.5 * math.log(2 * math.pi)
+            for d in dims
+        )
+        assert log_prob[row].item() == pytest.approx(expected, abs=1e-4)
+    again, log_prob_again, _ = policy.evaluate_actions(obs, actions)
+    torch.testing.assert_close(log_prob_again, log_prob, rtol=0, atol=1e-4)
+    torch.testing.assert_close(again, values)
+    torch.testing.assert_close(policy.predict_values(obs), values)
+
+
+def test_idle_dimensions_do_not_move_the_ratio():
+    policy, obs = make_policy(), observations()
+    actions, _, before = policy(obs)
+    changed = actions.clone()
+    changed[:, [0, 2]] += 0.1
+    after = policy.evaluate_actions(obs, changed)[1]
+    last = obs["timestep"][:, 0] == NUM_STEPS - 1
+    torch.testing.assert_close(after[last], before[last], rtol=0, atol=1e-4)
+    assert bool(((after[~last] - before[~last]).abs() > 1e-3).all())
+
+
+def test_exploration_has_the_scheduled_standard_deviation():
+    policy = make_policy(std=0.3)
+    obs = {k: v[:1].expand(4000, *v.shape[1:]) for k, v in observations().items()}
+    raw = policy(obs)[0].detach() * RAW_SCALE
+    assert raw.std(dim=0).numpy() == pytest.approx(0.3, rel=0.06)
+    torch.manual_seed(3)
+    features = obs["features"].view(4000, 15, FEATURE_SIZE)
+    physical = ExploringPolicy(policy, ActionMap())(features, obs["timestep"][:, 0])
+    logit = physical[:, 0].logit()
+    assert logit.std().item() == pytest.approx(0.3, rel=0.06)
+
+
+def test_the_learned_policy_is_the_mean_of_what_was_explored():
+    policy, obs = make_policy(std=1.0), observations(size=1)
+    features = obs["features"].view(1, 15, FEATURE_SIZE)
+    timestep = obs["timestep"][:, 0]
+    learned = LearnedPolicy(policy.actor, ActionMap(), 1.0, NUM_STEPS)(features, timestep)
+    torch.manual_seed(3)
+    explored = ExploringPolicy(policy, ActionMap())(
+        features.expand(40_000, -1, -1), timestep.expand(40_000)
+    )
+    error = explored.std(dim=0) / 200
+    assert bool(((learned[0] - explored.mean(dim=0)).abs() < 4 * error).all())
+    of_the_mean = ActionMap().physical(policy.actor(features, timestep) / RAW_SCALE, timestep)
+    assert bool(((of_the_mean[0] - explored.mean(dim=0)).abs() > 4 * error).all())
+
+
+def test_deterministic_prediction_is_the_mean():
+    policy, obs = make_policy(), observations()
+    as_numpy = {k: v.numpy() for k, v in obs.items()}
+    first, _ = policy.predict(as_numpy, deterministic=True)
+    mean = policy.actor(obs["features"].view(8, 15, FEATURE_SIZE), obs["timestep"][:, 0])
+    assert first == pytest.approx((mean / RAW_SCALE).detach().numpy(), abs=1e-6)
+
+
+def test_actor_and_critic_share_nothing_and_are_all_that_is_optimised():
+    policy = make_policy()
+    actor = {id(p) for p in policy.actor.parameters()}
+    critic = {id(p) for p in policy.critic.parameters()}
+    optimised = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    assert not actor & critic
+    assert optimised == actor | critic
+
+
+def test_timestep_and_every_token_reach_the_output():
+    policy, obs = make_policy(), observations(size=2)
+    torch.nn.init.normal_(policy.actor.norm1.modulation.weight, std=0.1)
+    features = obs["features"].view(2, 15, FEATURE_SIZE)
+    zero, one = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
+    assert not torch.allclose(policy.actor(features, zero), policy.actor(features, one))
+    features.requires_grad_(True)
+    policy.actor(features, zero).sum().backward()
+    assert bool((features.grad.abs().sum(dim=2) > 0).all())
+
+
+def test_a_token_moves_the_cells_of_its_neighbourhood_alone():
+    """Tokens lie row by row: the convolution's cells are those within one row and one column."""
+    actor, grid = make_policy().actor, GRID
+    features = torch.zeros(1, 15, 16)
+    before = actor.depthwise(actor.folded(features))
+    for token in range(15):
+        moved = features.clone()
+        moved[0, token] = 1.0
+        changed = (actor.depthwise(actor.folded(moved)) != before).any(dim=1)[0]  # [2, 3]
+        row, column = divmod(token, grid[1])
+        rows, columns = (np.abs(2 * np.arange(n) - x) <= 1 for n, x in ((2, row), (3, column)))
+        np.testing.assert_array_equal(changed, np.outer(rows, columns))
+
+
+def test_the_distribution_is_that_of_the_log_probabilities():
+    policy, obs = make_policy(std=0.45), observations()
+    with torch.no_grad():
+        actions, _, log_prob = policy(obs)
+        distribution = policy.get_distribution(obs)
+    inner = obs["timestep"][:, 0] < NUM_STEPS - 1  # there all four count
+    in_box = log_prob + 4 * math.log(RAW_SCALE)  # a density in units of the box
+    torch.testing.assert_close(distribution.log_prob(actions)[inner], in_box[inner])
+
+
+def test_save_and_load_gives_the_same_actions(tmp_path):
+    policy, obs = make_policy(), {k: v.numpy() for k, v in observations().items()}
+    policy.save(str(tmp_path / "policy.pt"))
+    loaded = AdaNATPolicy.load(str(tmp_path / "policy.pt"))
+    assert isinstance(loaded, ActorCriticPolicy)
+    assert (
+        loaded.predict(obs, deterministic=True)[0] == policy.predict(obs, deterministic=True)[0]
+    ).all()
+
+
+def test_a_policy_that_is_not_adaptive_sees_the_timestep_alone_and_its_critic_sees_all():
+    policy = make_policy(adaptive=False)
+    torch.nn.init.normal_(policy.actor.norm1.modulation.weight)  # zero at the start
+    one, other = observations(seed=1), observations(seed=2)
+    with torch.no_grad():
+        actions = policy(one, deterministic=True)[0]
+        assert torch.equal(actions, policy(other, deterministic=True)[0])
+        assert torch.equal(actions[:NUM_STEPS], actions[NUM_STEPS:])  # the timesteps come again
+        assert len(actions[:, 0].unique()) == NUM_STEPS
+        assert not torch.equal(policy.predict_values(one), policy.predict_values(other))
+
+
+def test_shared_noise_is_one_draw_for_all_samples_of_a_batch():
+    policy = make_policy(adaptive=False, shared_noise=True)
+    obs = observations(seed=1)
+    with torch.no_grad():
+        actions, _, log_prob = policy(obs)
+        mean = policy(obs, deterministic=True)[0]
+    noise = (actions - mean) * RAW_SCALE
+    torch.testing.assert_close(noise, noise[:1].expand_as(noise))
+    assert noise[0].abs().min() > 0
+    again = policy(obs)[0]
+    assert not torch.allclose(again, actions)
+    torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], log_prob)
+    features = obs["features"].view(-1, 15, FEATURE_SIZE)
+    explored = ExploringPolicy(policy, ActionMap())(features, obs["timestep"][:, 0])
+    inner = obs["timestep"][:, 0] < NUM_STEPS - 1
+    guidance_logits = explored[inner, 0].logit()  # m: one configuration for all of a timestep
+    for t in range(NUM_STEPS - 1):
+        same = guidance_logits[obs["timestep"][inner, 0] == t]
+        torch.testing.assert_close(same, same[:1].expand_as(same))
+    kwargs = policy._get_constructor_parameters()
+    assert kwargs["shared_noise"] and not kwargs["adaptive"]
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (7, 7), (16, 16), (5, 8)])
+def test_any_grid(grid):
+    network = AdaNATNetwork(8, grid, 4, 16)
+    torch.nn.init.normal_(network.head.weight)
+    features = torch.randn(3, grid[0] * grid[1], 8)
+    out = network(features, torch.tensor([0, 1, 2]))
+    alone = network(features[1:2], torch.tensor([1]))
+    torch.testing.assert_close(out[1:2], alone)
+
+
+def test_the_papers_size():
+    # Measured on the authors' released network: 11.483 M parameters for 512 features, 16 x 16.
+    actor = AdaNATNetwork(512, (16, 16), 4, 512)
+    assert sum(p.numel() for p in actor.parameters()) == pytest.approx(11.483e6, rel=1e-4)
+
+
+def test_wrong_observations_and_grids_are_refused():
+    box = spaces.Box(-1, 1, (4,), np.float32)
+    with pytest.raises(ValueError, match="observation_space"):
+        AdaNATPolicy(spaces.Box(-1, 1, (3,)), box, lambda _: 1e-3, grid=(1, 3))
+    with pytest.raises(ValueError, match="grid"):
+        AdaNATPolicy(make_policy().observation_space, box, lambda _: 1e-3, grid=(7, 7))

@@ -1,0 +1,280 @@
+"""AutoNAT's ablations, at a size at which nothing is learned but everything runs as it should."""
+
+import json
+from dataclasses import replace
+
+import cma
+import numpy as np
+import pytest
+import torch
+
+import eval.autonat.ablations
+import eval.autonat.concurrent
+import eval.autonat.laboratory
+import pretrain.strategy
+from eval.autonat.ablations import Arguments, report
+from eval.autonat.concurrent import concurrent
+from eval.autonat.laboratory import Laboratory
+from eval.autonat.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
+from eval.evaluation.evaluate import evaluate
+from eval.judges.judge import bundle_judge
+from eval.judges.references import reference
+from nat_env.bundles.bundle import balanced_conditions
+from nat_env.bundles.judging import judge_frechet_distance
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.generation import generate
+from nat_env.models.uvit import UViT
+from nat_env.policies import ScheduledPolicy
+from nat_env.schedules import COLUMNS, heuristic_schedule
+from pretrain.strategy import PROXY_SEED
+
+
+@pytest.fixture
+def arguments(tmp_path) -> Arguments:
+    return Arguments(
+        tmp_path,
+        seeds=(0,),
+        num_steps=2,
+        epochs=0.1,  # two steps
+        images=272,  # eight scores: a base, the six probes of its gradient, and an update
+        num_samples=34,
+        proxy_samples=34,
+        evaluation_samples=66,
+        turns=1,
+        second_judge=False,
+        threads=1,
+    )
+
+
+def rows_of(folder) -> list[dict]:
+    return json.loads((folder / "results.json").read_text())["rows"]
+
+
+def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
+    trained = []
+
+    def train(ids, labels, config, training, folder, seed):
+        trained.append((training.mask_ratio, config.hidden_size))
+        torch.manual_seed(sum(training.mask_ratio.encode()))
+        model = UViT(config)
+        torch.nn.init.normal_(model.head_bias)  # or no temperature had an effect
+        return model
+
+    monkeypatch.setattr(pretrain.strategy, "train_transformer", train)
+    text = report(arguments)
+    rows = {(row["study"], row["label"]): row for row in rows_of(tmp_path)}
+    found = {key: row["frechet_distances"]["digits-judge"] for key, row in rows.items()}
+    assert {study for study, _ in found} == set(STUDIES)
+    for study, _, order in CLAIMS:
+        for label in np.hstack(order).tolist():
+            assert (study, label) in found or label in ("after turn 2", "after turn 3")
+
+    # A distance is what evaluating that model with that schedule gives.
+    lab = Laboratory(arguments, 0)
+    bundle = lab.proxies.trained("fixed(0.8)")
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    again = evaluate(bundle, policy, 2, 66, 0, [reference(bundle, bundle_judge(bundle))])
+    assert found["table-2", "fixed(0.8)"] == again.frechet_distances["digits-judge"]
+    # The same model and schedule in two studies.
+    assert (
+        found["table-6a", "optimised training, heuristic generation"]
+        == (found["appendix-A2", "heuristic, no search"])
+    )
+    assert found["table-6b", "after turn 1"] == found["table-6c", "alternating"]
+    assert found["table-6b", "arccos, heuristic schedule"] == found["table-2", "arccos"]
+    # The larger model is wider, and the small one's ratio trains it.
+    small = lab.proxies.architecture.hidden_size
+    assert (lab.best_mask_ratio, 2 * small) in trained
+
+    # What is left out stays as the heuristic has it. An update takes a score of its base and one
+    # for each free entry, of which two are sampling temperatures, two guidance scales, one m and
+    # one re-masking temperature; then what it gave is scored.
+    images = {}
+    for column, name in enumerate(COLUMNS):
+        trials = tmp_path / f"seed0/searches/without_{name}/trials.json"
+        tables = torch.tensor([row["table"] for row in json.loads(trials.read_text())])
+        others = [c for c in range(4) if c != column]
+        assert (tables[..., column] == heuristic_schedule(2).table[:, column]).all()
+        assert len(tables[..., others].unique(dim=0)) > 1
+        images[name] = 34 * len(tables)
+        assert rows["table-6e", f"without {name}"]["cost"] == {"images": images[name], "updates": 1}
+    assert list(images.values()) == [238, 204, 238, 204]
+    assert rows["table-6e", "all four"]["cost"] == {"images": 272, "updates": 1}
+    for name in COLUMNS:
+        same = found["table-6e", f"without {name}"] == found["table-6e", "all four"]
+        assert rows["table-6e", f"without {name}"]["note"].startswith("the same images") == same
+    ratios = {
+        rows["table-6a", f"{how} training, heuristic generation"]["note"]
+        for how in ("optimised", "arccos")
+    }
+    assert ratios == {lab.best_mask_ratio, "arccos"}
+
+    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", None)
+    monkeypatch.setattr(pretrain.strategy, "generate", None)
+    assert report(arguments) == text
+    assert report(replace(arguments, studies=("table-6e",))) == text
+
+
+def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, monkeypatch):
+    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda resolution: pixels)
+    both = replace(arguments, studies=("table-2",), second_judge=True)
+    text = report(both)
+    lab = Laboratory(both, 0)
+    real = pixels.features(lab.bundle.real_images.float() / 255).double()
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    for row in rows_of(tmp_path):
+        model = lab.proxies.trained(row["label"])
+        images = generate(model, policy, balanced_conditions(66, 10), 2, seed=0)
+        made = pixels.features(images).double()
+        expected = frechet_distance(
+            *(
+                GaussianStatistics(x.mean(0).numpy(), x.T.cov().numpy(), len(x))
+                for x in (made, real)
+            )
+        )
+        assert row["frechet_distances"]["pixels"] == pytest.approx(expected, rel=1e-3)
+    assert "| | digits-judge | pixels | seeds | cost | |" in text
+    assert "Here: under digits-judge, " in text and "; under pixels, fixed(0.8) (" in text
+    for floor in ("(tokenizer's reconstructions)", "(real images, against others)"):
+        assert f"| {floor} | pixels | 66 |" in text
+    parameters = sum(p.numel() for p in model.nat.transformer.parameters())
+    assert f"{parameters:,} parameters" in text
+
+
+def test_the_cost_is_that_of_the_rows_that_pass_through_the_nat(arguments, tmp_path, monkeypatch):
+    passed = 0
+    features = UViT.features
+
+    def spy(self, ids, condition):
+        nonlocal passed
+        passed += len(ids) * (3 if self.training else 1)
+        return features(self, ids, condition)
+
+    monkeypatch.setattr(UViT, "features", spy)
+    monkeypatch.setattr(Laboratory, "distances", lambda *_: {"j": 1.0})
+    lab = Laboratory(arguments, 0)
+    alternating, same, twice = (line.cost for line in alternating_or_concurrent(lab))
+    # A proxy is two steps of 64 rows, three passes each; an image takes 2 (T - 1) = 2 rows.
+    proxy = 2 * 64 * 3
+    for cost in (alternating, same, twice):
+        assert cost["row-passes"] == cost["proxies"] * proxy + cost["images"] * 2
+    for factor, cost in ((1, same), (2, twice)):
+        assert 0 <= cost["row-passes"] - factor * alternating["row-passes"] < proxy + 34 * 2
+        assert cost["images"] == 34 * cost["points"]
+        # 6 free entries and 2 of the distribution.
+        population = cma.CMAEvolutionStrategy(np.zeros(8), 1.0, {"verbose": -9}).popsize
+        assert cost[f"generations of {population}"] == (cost["points"] - 1) // population
+
+    # The concurrent search starts with a proxy of the alternation's. Each model that generates has
+    # the first passes of ten labels and of none, which the cost leaves out.
+    trials = json.loads((tmp_path / "seed0/alternation/turn0/training/trials.json").read_text())
+    models = 1 + len(trials) + twice["points"]
+    assert passed == alternating["row-passes"] + twice["row-passes"] - proxy + 11 * models
+
+
+def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_path, monkeypatch):
+    points = [np.zeros(8), np.full(8, -9.0), np.array([-9.0, -9.0, 9.0, 9.0, 9.0, 9.0, -9.0, -9.0])]
+    monkeypatch.setattr(eval.autonat.concurrent, "cma_points", lambda *_: sending(points))
+    lab = Laboratory(arguments, 0)
+    proxy = lab.cost(1, 0)["row-passes"]
+    found = concurrent(lab, 2 * proxy + 68 * 3)  # the last two points share a proxy
+    assert (found.cost["points"], found.cost["proxies"]) == (3, 2)
+    paths = [tmp_path / f"seed0/concurrent/{index}/trials.json" for index in range(3)]
+    (start, first), (_, second), (clamped, third) = (
+        json.loads(path.read_text())[0] for path in paths
+    )
+    assert (start, clamped) == ("beta(2, 1)", "beta(0.01, 0.1)")
+    assert second != third
+    model = lab.proxies.trained(found.mask_ratio.name)
+    policy = ScheduledPolicy(found.schedule)
+    images = generate(model, policy, balanced_conditions(34, 10), 2, PROXY_SEED)
+    lowest = min(first, second, third)
+    assert judge_frechet_distance(model, images) == pytest.approx(lowest)
+
+
+def sending(points):
+    for point in (*points, points[0]):
+        value = yield point
+        assert value > 0
+
+
+def test_turns_that_an_alternation_left_out_are_as_its_last(arguments, monkeypatch):
+    lab = Laboratory(replace(arguments, turns=3), 0)
+    row = {"mask_ratio": "beta(2, 1)", "proxy_trainings": 1, "images": 9, "updates": 4}
+    lab.alternation = [
+        row | {"schedule": heuristic_schedule(2, remask).table.tolist()} for remask in (3.0, 2.0)
+    ]
+    measured = []
+
+    def distances(model, schedule):
+        measured.append((model, float(schedule.table[0, 2])))  # tau_2 = lambda at the first step
+        return {"j": 0.0}
+
+    monkeypatch.setattr(lab.proxies, "trained", lambda name: name)
+    monkeypatch.setattr(lab, "distances", distances)
+    labels = [line.label for line in convergence(lab)]
+    assert dict(zip(labels, measured, strict=True)) == {
+        "arccos, heuristic schedule": ("arccos", 1.0),
+        "start of the alternation": ("beta(2, 1)", 1.0),
+        "after turn 1": ("beta(2, 1)", 3.0),
+        "after turn 2": ("beta(2, 1)", 2.0),
+        "after turn 3": ("beta(2, 1)", 2.0),
+    }
+
+
+def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, monkeypatch):
+    measured = {"table-2": 2.0, "table-6b": 4.0, "table-6e": 1.0}
+
+    def study(name):
+        return lambda lab: iter([Line(f"line of {name}", {"j": measured[name] + lab.seed})])
+
+    monkeypatch.setattr(eval.autonat.ablations, "STUDIES", {name: study(name) for name in measured})
+    report(replace(arguments, studies=("table-6e",), seeds=(1, 0)))
+    text = report(replace(arguments, studies=("table-2", "table-6b")))
+    measured["table-6b"] = 7.0
+    text = report(replace(arguments, studies=("table-6b",), seeds=(2, 0)))
+    found = [(r["study"], r["seed"], r["frechet_distances"]["j"]) for r in rows_of(tmp_path)]
+    assert found == [
+        ("table-2", 0, 2.0),
+        ("table-6b", 0, 7.0),
+        ("table-6b", 2, 9.0),
+        ("table-6e", 0, 1.0),
+        ("table-6e", 1, 2.0),
+    ]
+    lines = [line for line in text.splitlines() if line.startswith("| line")]
+    assert lines == [
+        "| line of table-2 | 2.00 | 0 | | |",
+        "| line of table-6b | 8.00 ± 1.41 | 0, 2 | | |",
+        "| line of table-6e | 1.50 ± 0.71 | 0, 1 | | |",
+    ]
+    before = rows_of(tmp_path)
+    monkeypatch.setattr("sys.argv", ["again"])
+    assert report(replace(arguments, studies=("table-2",))) == text
+    assert rows_of(tmp_path) == before  # the command that measured it, not this one
+    with pytest.raises(ValueError, match="another setting"):
+        report(replace(arguments, evaluation_samples=67))
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match="damaged"):
+        report(arguments)
+
+
+def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_real_images(arguments):
+    with pytest.raises(ValueError, match=r"^evaluation_samples: got 66, allowed is > 1280"):
+        report(replace(arguments, second_judge=True))
+    assert not list(arguments.out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["num_samples", "proxy_samples", "evaluation_samples"])
+def test_too_few_samples_are_refused_before_any_training(arguments, name):
+    with pytest.raises(ValueError, match=rf"^{name}: got 32, allowed is > 32, .* digits-judge"):
+        report(replace(arguments, **{name: 32}))
+    assert not list(arguments.out.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("images", 1), ("proxy_samples", 1)],
+)
+def test_bad_arguments_are_refused(arguments, name, value):
+    with pytest.raises(ValueError, match="num_samples" if name == "proxy_samples" else name):
+        replace(arguments, **{name: value})

@@ -1,0 +1,64 @@
+"""The report on a bundle: the grid's best at each T beside the papers' schedule."""
+
+import json
+
+import pytest
+
+from eval.evaluation.rows import Results
+from eval.studies.quality import Arguments, report
+from nat_env.schedules import Schedule
+
+
+@pytest.fixture
+def arguments(tmp_path) -> Arguments:
+    return Arguments(
+        out=tmp_path,
+        bundle="digits",
+        num_steps=(1, 2),
+        num_samples=40,
+        grid_samples=36,
+        remask_slopes=(1.0,),
+        guidance_slopes=(0.0, 1.0),
+        sampling_temperatures=(1.0,),
+        batch_size=20,
+        threads=1,
+        dtype="float32",
+    )
+
+
+def test_the_best_of_each_grid_is_evaluated_on_other_samples(arguments, tmp_path, digits):
+    text, pictures = report(arguments)
+    rows = Results(tmp_path / "results.json").rows
+    best = {t: tmp_path / f"best_T{t}.json" for t in (1, 2)}
+    assert [(row["num_steps"], row["policy"], row["num_samples"]) for row in rows] == [
+        (1, "heuristic", 40), (1, str(best[1]), 40), (2, "heuristic", 40), (2, str(best[2]), 40),
+    ]  # fmt: skip
+    for num_steps, path in best.items():
+        trials = json.loads((tmp_path / f"trials_T{num_steps}.json").read_text())
+        assert {trial["seed"] for trial in trials}.isdisjoint(row["seed"] for row in rows)
+        winner = min(trials, key=lambda trial: trial["frechet_distance"])["schedule"]
+        assert Schedule.load(path).name == f"best {winner}"
+        assert f"{path}: best {winner}" in text
+    assert f"codes in use: {digits.quality['codes_in_use']}" in text
+    assert (tmp_path / "quality.md").read_text() == text + "\n"
+    assert pictures and all(path.is_file() for path in pictures)
+
+
+def test_what_is_there_is_not_computed_again(arguments, tmp_path, monkeypatch):
+    first, _ = report(arguments)
+
+    def refuse(*_, **__):
+        raise AssertionError("evaluated again")
+
+    monkeypatch.setattr("eval.evaluation.cells.evaluate", refuse)
+    monkeypatch.setattr("eval.studies.grid.evaluate", refuse)
+    assert report(arguments)[0] == first
+
+
+def test_bad_numbers_are_refused_before_work(tmp_path):
+    with pytest.raises(ValueError, match="num_steps: got none"):
+        Arguments(out=tmp_path, num_steps=())
+    with pytest.raises(ValueError, match="num_steps: got 0"):
+        Arguments(out=tmp_path, num_steps=(4, 0))
+    with pytest.raises(ValueError, match="guidance_slopes: got none"):
+        Arguments(out=tmp_path, guidance_slopes=())

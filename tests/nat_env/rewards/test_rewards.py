@@ -1,0 +1,672 @@
+"""Rewards: per sample and deterministic, losses by hand, a discriminator that learns, resumes."""
+
+import copy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from nat_env import NATDecodeVectorEnv, load_bundle
+from nat_env.bundles.reals import discriminator_reals
+from nat_env.rewards import adversarial
+from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.discriminator import FeatureDiscriminator
+from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.trunks import ClassifierTrunk
+from nat_env.storage.state import load_state, save_state
+from nat_env.wrappers.adversarial import AdversarialReward
+from nat_env.wrappers.shaping import StepCost
+
+NUM_STEPS = 2
+SMALL = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle("digits", "float32")
+
+
+def stub_images(size, bright, seed=0):
+    """Bright or dark noise [size, 1, 8, 8] and labels: easily told apart."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(size, 1, 8, 8, generator=generator) * 0.4 + (0.6 if bright else 0.0)
+    return images, torch.randint(10, (size,), generator=generator)
+
+
+def stub_model(config=SMALL, seed=0, bright=True):
+    return AdversarialRewardModel(*stub_images(64, bright, 1), 10, config, seed)
+
+
+def make_env(bundle, num_envs=6, **kwargs):
+    return NATDecodeVectorEnv(num_envs, bundle, NUM_STEPS, "tokens", **kwargs)
+
+
+def assert_same(left, right):
+    assert type(left) is type(right)
+    if isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right)
+        for a, b in zip(left, right, strict=True):
+            assert_same(a, b)
+    elif isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    else:
+        assert left == right
+
+
+# Every reward
+
+
+def every_reward(bundle):
+    yield JudgeLogLikelihood(bundle.judge)
+    for form in ("sigmoid", "logit", "softplus"):
+        model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
+        model.update(*stub_images(16, False, 2))
+        yield model
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_are_per_sample(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(20, False, 3)
+    together = reward(images, labels)
+    assert together.shape == (20,)
+    assert together.dtype == torch.float32
+    assert len(together.unique()) == 20
+    alone = torch.cat([reward(images[i : i + 1], labels[i : i + 1]) for i in range(20)])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(4))
+    shuffled = reward(images[order], labels[order])
+    torch.testing.assert_close(shuffled, together[order], rtol=1e-5, atol=1e-6)
+    others = torch.cat([images[:3], torch.ones(9, 1, 8, 8)])  # quite another batch
+    torch.testing.assert_close(reward(others, labels[:12])[:3], together[:3], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_are_deterministic_and_without_gradient(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(8, False, 3)
+    kept = images.clone()
+    first = reward(images.requires_grad_(), labels)
+    before = torch.get_rng_state()
+    for _ in range(3):
+        again = reward(images, labels)
+        assert torch.equal(again, first)
+        assert not again.requires_grad
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_rewards_depend_on_the_label(bundle, which):
+    reward = list(every_reward(bundle))[which]
+    images, labels = stub_images(8, False, 3)
+    assert (reward(images, labels) != reward(images, (labels + 1) % 10)).all()
+
+
+# The judge
+
+
+def test_judge_reward_is_the_log_likelihood_of_the_label(bundle):
+    images = bundle.real_images[:50].float() / 255
+    labels = bundle.real_labels[:50]
+    logits = bundle.judge(images).double().numpy()
+    expected = logits[range(50), labels] - np.log(np.exp(logits).sum(axis=1))
+    rewards = JudgeLogLikelihood(bundle.judge)(images, labels)
+    np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(rewards, bundle.judge(images).log_softmax(1)[range(50), labels])
+    assert (rewards <= 0).all()
+
+
+def test_the_environment_is_rewarded_by_its_judge(bundle):
+    env = make_env(bundle)
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    _, rewards, terminated, _, info = env.step(np.zeros((6, 4)))
+    assert terminated.all()
+    ids = torch.from_numpy(np.stack([f["ids"] for f in info["final_obs"]]))
+    labels = torch.tensor([int(f["condition"][0]) for f in info["final_obs"]])
+    scores = bundle.judge(bundle.tokenizer.decode(ids)).log_softmax(1)[range(6), labels]
+    np.testing.assert_allclose(rewards, scores, rtol=1e-5)
+
+
+def test_a_reward_of_ones_own_sees_final_images_and_labels(bundle):
+    seen = []
+
+    def reward(images, conditions):
+        seen.append((images, conditions))
+        return images.mean(dim=(1, 2, 3)) + conditions
+
+    env = make_env(bundle, reward_fn=reward, autoreset_mode="Disabled")
+    env.reset(seed=0, options={"condition": [3, 1, 4, 1, 5, 9]})
+    assert not env.step(np.zeros((6, 4)))[1].any()
+    assert not seen
+    _, rewards, *_ = env.step(np.zeros((6, 4)))
+    images, conditions = seen.pop()
+    assert not seen
+    assert conditions.tolist() == [3, 1, 4, 1, 5, 9]
+    torch.testing.assert_close(images, bundle.tokenizer.decode(env.ids))
+    np.testing.assert_allclose(rewards, images.mean((1, 2, 3)) + conditions, rtol=1e-6)
+
+
+# The discriminator
+
+
+@pytest.mark.parametrize(
+    ("form", "function"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("logit", lambda x: x),
+        ("softplus", lambda x: np.log1p(np.exp(x))),
+    ],
+)
+def test_reward_is_a_form_of_the_mean_logit(form, function):
+    model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
+    model.update(*stub_images(16, False, 2))
+    images, labels = stub_images(9, False, 3)
+    with torch.no_grad():
+        logits = model.discriminator.eval()(images, labels)
+    assert logits.shape == (9, 4)  # 2 x 2 positions
+    expected = function(logits.double().numpy().mean(axis=1))
+    np.testing.assert_allclose(model(images, labels), expected, rtol=1e-5)
+
+
+def test_feature_discriminator_by_hand():
+    """Each branch on its stage of the frozen network, the mean over positions of each head."""
+    frozen = load_bundle("digits").features
+    torch.manual_seed(0)
+    network = FeatureDiscriminator(ClassifierTrunk(frozen), num_classes=10, width=8)
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
+    hidden = images * 2 - 1
+    stages = []
+    for index, layer in enumerate(frozen.trunk):
+        hidden = layer(hidden)
+        if index in (2, 8):  # convolution, norm, ReLU; then twice that a stage
+            stages.append(hidden)
+    torch.testing.assert_close(stages[-1].mean(dim=(2, 3)), frozen.features(images))
+    (branch,), (head,) = network.branches, network.heads
+    output = head.output.weight[0, :, 0, 0] + head.class_embedding.weight[labels]
+    expected = (branch(stages[1]) * output[:, :, None, None]).sum(dim=1).mean(dim=(1, 2))
+    logits = network(images, labels)
+    torch.testing.assert_close(logits[:, 0], expected + head.output.bias)
+    torch.testing.assert_close(network(images[2:3], labels[2:3]), logits[2:3])
+
+
+def test_frozen_features_are_neither_trained_nor_saved():
+    frozen = load_bundle("digits").features
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    config = DiscriminatorConfig(trunk="features", widths=(8,), batch_size=16)
+    reals = torch.rand(32, 1, 8, 8)
+    model = AdversarialRewardModel(
+        reals, torch.zeros(32).long(), 10, config, trunk=ClassifierTrunk(frozen)
+    )
+    for _ in range(3):
+        model.update(torch.rand(16, 1, 8, 8), torch.zeros(16).long())
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not any("frozen" in name for name in model.state_dict()["discriminator"])
+    with pytest.raises(ValueError, match="trunk"):
+        AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config)
+
+
+def test_logits_by_hand():
+    """Strided convolutions with group norm, then a linear output plus a projection on the class."""
+    model = stub_model()
+    model.update(*stub_images(16, False, 2))
+    network = model.discriminator
+    images, labels = stub_images(5, False, 3)
+    first, _, second, norm, _ = network.trunk
+    hidden = F.conv2d(images * 2 - 1, first.weight, first.bias, stride=2, padding=1)
+    hidden = F.conv2d(F.leaky_relu(hidden, 0.2), second.weight, second.bias, stride=2, padding=1)
+    groups = hidden.unflatten(1, (8, -1))  # [B, 8, W / 8, h, w]
+    mean = groups.mean(dim=(2, 3, 4), keepdim=True)
+    variance = groups.var(dim=(2, 3, 4), keepdim=True, unbiased=False)
+    hidden = ((groups - mean) / (variance + norm.eps).sqrt()).flatten(1, 2)
+    hidden = hidden * norm.weight[:, None, None] + norm.bias[:, None, None]
+    hidden = F.leaky_relu(hidden, 0.2)
+    projection = network.head.class_embedding.weight[labels]
+    output = network.head.output.weight[0, :, 0, 0] + projection  # [B, W]
+    expected = (hidden * output[:, :, None, None]).sum(dim=1) + network.head.output.bias
+    torch.testing.assert_close(network(images, labels), expected.flatten(1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_loss_and_accuracies_by_hand(loss, as_bytes):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=5e-3, loss=loss)
+    # All real images alike: which of them the update draws does not matter.
+    image, label = stub_images(1, True, 5)
+    reals = image.repeat(32, 1, 1, 1)
+    if as_bytes:
+        reals = (reals * 255).round().byte()
+    model = AdversarialRewardModel(reals, label.repeat(32), 10, config, seed=3)
+    for step in range(4):
+        images, labels = stub_images(12, step % 2 == 0, 10 + step)
+        twin = copy.deepcopy(model.discriminator).train()
+        with torch.no_grad():
+            shown = reals[:12].double() / 255 if as_bytes else reals[:12].double()
+            on_real = twin(shown.float(), label.repeat(12)).double().numpy()
+            on_fake = twin(images, labels).double().numpy()
+        if loss == "bce":
+            expected = np.log1p(np.exp(-on_real)).mean() + np.log1p(np.exp(on_fake)).mean()
+        else:
+            expected = np.maximum(0, 1 - on_real).mean() + np.maximum(0, 1 + on_fake).mean()
+        result = model.update(images, labels)
+        assert set(result) == {"loss", "accuracy_real", "accuracy_fake"}
+        assert result["loss"] == pytest.approx(expected, rel=1e-4)
+        assert result["accuracy_real"] == pytest.approx((on_real.mean(axis=1) > 0).mean())
+        assert result["accuracy_fake"] == pytest.approx((on_fake.mean(axis=1) < 0).mean())
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+def test_discriminator_learns_what_is_separable(loss):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=5e-3, loss=loss)
+    model = stub_model(config)
+    results = [model.update(*stub_images(16, False, seed)) for seed in range(60)]
+    assert results[-1]["loss"] < 0.6 * results[0]["loss"]
+    assert results[-1]["accuracy_real"] == results[-1]["accuracy_fake"] == 1.0
+    real, fake = (model(*stub_images(50, bright, 100)) for bright in (True, False))
+    assert real.min() > fake.max()
+
+
+def test_discriminator_learns_the_class():
+    """Bright images of label 0 and dark ones of label 1 are real, the opposite is generated."""
+    images = torch.cat([stub_images(64, bright)[0] for bright in (True, False)])
+    labels = torch.tensor([0, 1]).repeat_interleave(64)
+    model = AdversarialRewardModel(images, labels, 2, SMALL)
+    for _ in range(150):
+        chosen = torch.randperm(128, generator=model.generator)[:32]
+        result = model.update(images[chosen], 1 - labels[chosen])
+    assert min(result["accuracy_real"], result["accuracy_fake"]) > 0.9
+    assert model(images, labels).min() > model(images, 1 - labels).max()
+
+
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+def test_state_round_trip_goes_on_exactly(tmp_path, loss):
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=16, loss=loss)
+
+    def learn(model, steps):
+        return [model.update(*stub_images(16, False, step)) for step in steps]
+
+    whole, broken = stub_model(config), stub_model(config)
+    results = learn(whole, range(8))
+    assert learn(broken, range(4)) == results[:4]
+    save_state(tmp_path / "state.safetensors", broken.state_dict())
+    resumed = stub_model(config, seed=99)  # other weights, other order of the real images
+    resumed.load_state_dict(load_state(tmp_path / "state.safetensors"))
+    torch.manual_seed(7)
+    assert learn(resumed, range(4, 8)) == results[4:]
+    save_state(tmp_path / "whole.safetensors", whole.state_dict())
+    save_state(tmp_path / "resumed.safetensors", resumed.state_dict())
+    assert_same(
+        load_state(tmp_path / "resumed.safetensors"), load_state(tmp_path / "whole.safetensors")
+    )
+    images, labels = stub_images(20, False, 50)
+    assert torch.equal(resumed(images, labels), whole(images, labels))
+
+
+def test_the_seed_decides_weights_and_order_of_reals():
+    images, labels = stub_images(16, False, 2)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    one, same, other = stub_model(), stub_model(), stub_model(seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one(images, labels), same(images, labels))
+    assert not torch.equal(one(images, labels), other(images, labels))
+    assert [one.update(images, labels) for _ in range(3)] == [
+        same.update(images, labels) for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("loss", "wasserstein"), ("loss", ""), ("reward_form", "log")]
+)
+def test_unknown_names_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"^{name}: got "):
+        DiscriminatorConfig(**{name: value})
+
+
+def test_too_few_real_images_are_refused():
+    with pytest.raises(ValueError, match=r"^real_images: got 15"):
+        AdversarialRewardModel(*stub_images(15, True), 10, SMALL)
+    AdversarialRewardModel(*stub_images(16, True), 10, SMALL)
+
+
+# The wrapper
+
+
+def play(env, episodes=2, seed=0):
+    """Observations, rewards and infos of whole episodes with actions fixed by the seed."""
+    rng = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    return [
+        env.step(rng.uniform(-1, 1, (env.num_envs, 4)).astype(np.float32))
+        for _ in range(NUM_STEPS * episodes)
+    ]
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
+def test_wrapper_replaces_the_reward_and_nothing_else(bundle, bypass, mode):
+    plain = make_env(bundle, autoreset_mode=mode)
+    decoder = make_env(bundle, autoreset_mode=mode)
+    wrapped = AdversarialReward(decoder, stub_model(), bypass=bypass)
+    rng = np.random.default_rng(0)
+    observation, _ = plain.reset(seed=0)
+    for key, value in wrapped.reset(seed=0)[0].items():
+        np.testing.assert_array_equal(value, observation[key])
+    ended, originals = 0, []
+    for _ in range(3 * NUM_STEPS):
+        actions = rng.uniform(-1, 1, (6, 4)).astype(np.float32)
+        observation, original, terminated, truncated, info = plain.step(actions)
+        wrapped_observation, rewards, *flags, wrapped_info = wrapped.step(actions)
+        for key, value in wrapped_observation.items():
+            np.testing.assert_array_equal(value, observation[key])
+        np.testing.assert_array_equal(flags, [terminated, truncated])
+        np.testing.assert_array_equal(wrapped_info["original_reward"], original)
+        np.testing.assert_array_equal(wrapped_info["action"], info["action"])
+        assert ("final_obs" in wrapped_info) == ("final_obs" in info)
+        if terminated.any():
+            ended += 1
+            expected = wrapped.model(plain.final_images, plain.final_conditions).numpy()
+            originals.append(original.mean())  # all rows end together
+            assert wrapped.original_mean == pytest.approx(np.mean(originals))
+        else:
+            expected = np.zeros(6)
+        if bypass:
+            np.testing.assert_array_equal(rewards, original)
+        else:
+            np.testing.assert_allclose(rewards, expected, rtol=1e-6)
+    assert ended >= 2
+    wrapped.update(1)
+    assert np.isnan(wrapped.original_mean)
+
+
+def test_a_reward_of_single_steps_inside_is_replaced_at_every_step(bundle):
+    env = AdversarialReward(StepCost(make_env(bundle), 1.0), stub_model())
+    _, rewards, terminated, *_ = map(np.stack, zip(*(step[:3] for step in play(env)), strict=True))
+    assert terminated.any() and ((rewards > 0) == terminated).all() and rewards.min() == 0
+
+
+def test_widths_that_leave_nothing_of_an_image_are_refused():
+    reals, labels = torch.zeros(200, 1, 8, 8), torch.zeros(200, dtype=torch.int64)
+    for widths in ((8, 8, 8), (8, 8, 8, 64)):
+        with pytest.raises(ValueError, match=r"^widths: got \(8, 8, 8"):
+            AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=widths))
+    AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=(8, 8, 16)))
+
+
+def test_only_rows_that_end_are_rewarded(bundle):
+    decoder = make_env(bundle)
+    env = AdversarialReward(decoder, stub_model())
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    env.reset(options={"reset_mask": np.arange(6) % 2 == 0})
+    _, rewards, terminated, _, info = env.step(np.zeros((6, 4)))
+    assert terminated.tolist() == [False, True] * 3
+    assert (rewards != 0).tolist() == [False, True] * 3
+    assert (info["original_reward"] != 0).tolist() == [False, True] * 3
+    assert env.original_mean == pytest.approx(info["original_reward"][1::2].mean())
+    expected = env.model(decoder.final_images, decoder.final_conditions)
+    np.testing.assert_allclose(rewards[1::2], expected, rtol=1e-6)
+
+
+def test_an_update_changes_no_reward_that_was_given(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    steps = play(env)
+    rewards = [s[1] for s in steps]
+    kept = [r.copy() for r in rewards]
+    images, labels = stub_images(8, False, 6)
+    before = env.model(images, labels)
+    env.update(3)
+    for given, copied in zip(rewards, kept, strict=True):
+        np.testing.assert_array_equal(given, copied)
+    assert not torch.allclose(env.model(images, labels), before)
+    again = [s[1] for s in play(env)]  # the same images, another discriminator
+    for step, (now, then) in enumerate(zip(again, kept, strict=True)):
+        assert (now == then).all() == (step % NUM_STEPS != NUM_STEPS - 1)
+
+
+def test_rewards_of_a_rollout_come_from_one_discriminator(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    state = copy.deepcopy(env.model.discriminator.state_dict())
+    play(env, episodes=3)
+    assert_same(dict(env.model.discriminator.state_dict()), dict(state))
+
+
+class Recorder:
+    """Stands in for the model and keeps what it learns from."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, images, conditions):
+        return torch.full((len(images),), 0.25)
+
+    def update(self, images, conditions, num_updates):
+        self.given.append((images, conditions))
+        return {"loss": float(num_updates)}
+
+
+def test_update_learns_from_what_was_decoded_since_the_last(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder)
+    decoder = env.unwrapped
+    for episodes in (1, 2):
+        env.reset(seed=episodes)
+        images, labels = [], []
+        for _ in range(NUM_STEPS * episodes):
+            rewards = env.step(np.zeros((3, 4)))[1]
+            if decoder.final_images is not None:
+                images.append(decoder.final_images)
+                labels.append(decoder.final_conditions)
+                assert rewards.tolist() == [0.25] * 3
+        everything = {
+            (tuple(i.flatten().tolist()), int(c))
+            for i, c in zip(torch.cat(images), torch.cat(labels), strict=True)
+        }
+        recorder.given.clear()
+        assert env.update(3) == {"loss": 3.0}
+        (given,) = recorder.given
+        assert len(given[0]) == 3 * episodes
+        shown = {(tuple(i.flatten().tolist()), int(c)) for i, c in zip(*given, strict=True)}
+        assert shown == everything
+
+
+def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder, capacity=7)
+    env.reset(seed=0)
+    images = []
+    for _ in range(NUM_STEPS * 4):
+        env.step(np.zeros((3, 4)))
+        if env.unwrapped.final_images is not None:
+            images.append(env.unwrapped.final_images)
+    env.update(1)
+    newest = torch.cat(images)[-7:]
+    shown = sorted(i.flatten().tolist() for i in recorder.given[0][0])
+    assert shown == sorted(i.flatten().tolist() for i in newest)
+    with pytest.raises(ValueError, match=r"^capacity: "):
+        AdversarialReward(make_env(bundle), recorder, capacity=0)
+
+
+@pytest.mark.parametrize("trunk", ["scratch", "features"])
+@pytest.mark.parametrize("limit", [0, 2**29])
+def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, monkeypatch):
+    """Against steps one by one, the frozen features computed anew in each."""
+    monkeypatch.setattr(adversarial, "EMBEDDINGS_LIMIT", limit)
+    monkeypatch.setattr(adversarial, "EMBEDDED_AT_ONCE", 20)
+    asked = []  # how many images at a time
+
+    class Asked(ClassifierTrunk):
+        def stages(self, images):
+            asked.append(len(images))
+            return super().stages(images)
+
+    config = DiscriminatorConfig(trunk=trunk, widths=(8, 16), batch_size=16)
+    reals, real_labels = stub_images(64, True, 1)
+    frozen = None if trunk == "scratch" else Asked(bundle.features)
+    model, twin = (
+        AdversarialRewardModel(reals, real_labels, 10, config, trunk=frozen) for _ in range(2)
+    )
+    images, labels = stub_images(50, False)
+    result = model.update(images, labels, num_updates=4)
+    if trunk == "features":  # one image tells how large what is kept of all would be
+        each_step = [16, 16] * 4
+        once = [20, 20, 10, 20, 20, 20, 4]
+        assert [n for n in asked if n > 1] == (once if limit else each_step)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([1 / (real_labels == label).sum() for label in real_labels])
+    losses = []
+    for _ in range(4):
+        fake = torch.randperm(50, generator=generator)[:16]
+        real = torch.multinomial(weights, 16, replacement=True, generator=generator)
+        on_fake = twin.discriminator(images[fake], labels[fake])
+        on_real = twin.discriminator(reals[real], real_labels[real])
+        loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
+        twin.optimizer.zero_grad()
+        loss.backward()
+        twin.optimizer.step()
+        losses.append(loss.item())
+    assert result["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    torch.testing.assert_close(model(images, labels), twin(images, labels), rtol=1e-4, atol=1e-5)
+
+
+def test_real_classes_are_drawn_alike_however_frequent(monkeypatch):
+    labels = torch.tensor([0] * 180 + [1] * 20)
+    config = DiscriminatorConfig(widths=(8, 16), batch_size=100)
+    model = AdversarialRewardModel(torch.rand(200, 1, 8, 8), labels, 2, config)
+    drawn = []
+
+    def record(self, real, embedding, labels, *rest):
+        drawn.append(labels)
+        return {"loss": 0.0}
+
+    monkeypatch.setattr(AdversarialRewardModel, "_step", record)
+    model.update(torch.rand(100, 1, 8, 8), torch.arange(100) % 2, num_updates=60)
+    assert torch.cat(drawn).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_update_with_nothing_to_learn_from_is_refused(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+    env.step(np.zeros((6, 4)))
+    env.update(1)
+    state = copy.deepcopy(env.model.discriminator.state_dict())
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()  # the buffer was emptied
+    assert_same(dict(env.model.discriminator.state_dict()), dict(state))
+    env.update(1, *stub_images(16, False))
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+
+
+def test_fresh_samples_take_the_place_of_the_buffer(bundle):
+    recorder = Recorder()
+    env = AdversarialReward(make_env(bundle, 3), recorder)
+    play(env)
+    images, labels = stub_images(8, False)
+    env.update(1, images, labels)
+    shown, shown_labels = recorder.given[0]
+    order = [int((images == image).flatten(1).all(dim=1).nonzero()) for image in shown]
+    assert sorted(order) == list(range(8))
+    assert torch.equal(shown_labels, labels[order])
+    with pytest.raises(ValueError, match=r"^images: "):
+        env.update()
+
+
+def test_the_default_model_sees_the_bundles_reals(bundle):
+    for reals in ("raw", "reconstructed"):
+        model = AdversarialReward(make_env(bundle), reals=reals).model
+        assert torch.equal(model.real_images, discriminator_reals(bundle, reals)[0])
+        assert torch.equal(model.real_labels, bundle.real_labels)
+    default = AdversarialReward(make_env(bundle)).model
+    assert torch.equal(default.real_images, model.real_images)
+
+
+def assert_reconstructed(got, images, tokenizer):
+    """Bytes of decode(encode(images)), but for codes that are equally near."""
+    expected = (tokenizer.decode(tokenizer.encode(images.float() / 255)) * 255).round()
+    assert got.dtype == torch.uint8
+    assert got.shape == images.shape
+    difference = (got.float() - expected).abs().flatten(1).amax(dim=1)
+    assert (difference <= 1).float().mean() > 0.995
+    assert (got != images).float().mean() > 0.3
+
+
+def test_reals_of_the_bundle(bundle):
+    images, labels = discriminator_reals(bundle, "raw")
+    assert torch.equal(images, bundle.real_images)
+    assert torch.equal(labels, bundle.real_labels)
+    images, labels = discriminator_reals(bundle, "reconstructed")
+    assert_reconstructed(images, bundle.real_images, bundle.tokenizer)
+    assert torch.equal(labels, bundle.real_labels)
+    with pytest.raises(ValueError, match=r"^reals: got 'fake'"):
+        discriminator_reals(bundle, "fake")
+
+
+def save_images(folder, images, mode="L"):
+    folder.mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).convert(mode).save(folder / f"{index:02}.png")
+
+
+def test_reals_of_a_folder(bundle, tmp_path):
+    """One sub-folder per class; grey whatever the files are, at the bundle's size."""
+    chosen = bundle.real_images[:12]
+    save_images(tmp_path / "7", chosen[:8])
+    save_images(tmp_path / "2", chosen[8:], "RGB")
+    (tmp_path / "2" / "readme.txt").write_text("not looked at")
+    (tmp_path / "readme.txt").write_text("not looked at")
+    expected = torch.cat([chosen[8:], chosen[:8]])  # folders in order of their names
+    images, labels = discriminator_reals(bundle, "raw", tmp_path)
+    assert torch.equal(images, expected)
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [2] * 4 + [7] * 8
+    images, labels = discriminator_reals(bundle, "reconstructed", tmp_path)
+    assert_reconstructed(images, expected, bundle.tokenizer)
+    assert labels.tolist() == [2] * 4 + [7] * 8
+
+
+def test_images_of_a_folder_are_resized(bundle, tmp_path):
+    save_images(tmp_path / "0", torch.full((2, 1, 31, 17), 99).byte())
+    images, _ = discriminator_reals(bundle, "raw", tmp_path)
+    assert torch.equal(images, torch.full((2, 1, 8, 8), 99).byte())
+
+
+@pytest.mark.parametrize("kind", ["absent", "file", "empty", "no class", "no image", "truncated"])
+@pytest.mark.parametrize("reals", ["raw", "reconstructed"])
+def test_folders_that_do_not_fit_are_refused(bundle, tmp_path, kind, reals):
+    folder = tmp_path / "images"
+    if kind != "absent":
+        save_images(folder / "3", bundle.real_images[:2])
+        discriminator_reals(bundle, reals, folder)
+    if kind == "file":
+        folder = folder / "3" / "00.png"
+    elif kind == "empty":
+        for path in (folder / "3").iterdir():
+            path.unlink()
+    elif kind == "no class":
+        (folder / "10").mkdir()
+    elif kind == "no image":
+        (folder / "3" / "02.png").write_text("text")
+    elif kind == "truncated":
+        data = (folder / "3" / "01.png").read_bytes()
+        (folder / "3" / "01.png").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ValueError, match=r"^folder: .*images"):
+        discriminator_reals(bundle, reals, folder)
+
+
+def test_another_environment_is_refused():
+    with pytest.raises(ValueError, match=r"^env: got "):
+        AdversarialReward(gym.make_vec("CartPole-v1", 2), stub_model())
