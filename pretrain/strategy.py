@@ -17,11 +17,9 @@ from nat_env.generation import generate
 from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
+from nat_env.seeds import PROXIES
 from nat_env.storage.files import write_json, write_text
 from pretrain.transformer import TransformerTraining, train_transformer
-
-PROXY_SEED = 2**43
-"""Seeds of the proxies' samples start here, far from those of evaluations and trainings."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +202,7 @@ class ProxyObjective:
                 self.policy,
                 balanced_conditions(self.num_samples, bundle.num_classes),
                 self.num_steps,
-                PROXY_SEED + self.proxies.seed * self.num_samples,
+                PROXIES.seed_of(0, self.proxies.seed * self.num_samples),
             )
             self.trials[name] = judge_frechet_distance(bundle, images)
             write_json(self.folder / "trials.json", list(self.trials.items()))

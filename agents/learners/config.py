@@ -11,6 +11,7 @@ import tyro
 
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.rewards.names import RewardChoice
+from nat_env.seeds import TRAINING
 
 
 def linear(start: float, end: float) -> Callable[[float], float]:
@@ -151,9 +152,9 @@ class TrainConfig:
             raise ValueError(f"eval_samples: got {self.eval_samples}, allowed is >= 2")
         if self.hidden_size < 4 or self.hidden_size % 4:
             raise ValueError(f"hidden_size: got {self.hidden_size}, allowed are multiples of 4")
-        for name in ("warmup_rounds", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 0")
+        if self.warmup_rounds < 0:
+            raise ValueError(f"warmup_rounds: got {self.warmup_rounds}, allowed is >= 0")
+        TRAINING.seed_of(self.seed)
         for name in (
             "learning_rate",
             "action_std",

@@ -10,9 +10,7 @@ from nat_env.bundles.judging import check_rank, judge_frechet_distance
 from nat_env.generation import generate
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
-
-EVALUATION_SEED = 2**40
-"""nat-eval's seeds stay below: the best checkpoint is not chosen on the samples it is judged by."""
+from nat_env.seeds import TRAINING_EVALUATION
 
 Actions = dict[str, dict[str, list[float]]]
 """By quantity: `mean` and `std` over samples, one number a step."""
@@ -49,7 +47,7 @@ def evaluate(
         policy,
         balanced_conditions(num_samples, bundle.num_classes),
         num_steps,
-        EVALUATION_SEED,
+        TRAINING_EVALUATION.seed_of(0),
         on_step=lambda record: chosen[record.timestep].append(record.actions),
     )
     table = torch.stack([torch.cat(batches) for batches in chosen])  # [T, N, 4]

@@ -11,12 +11,7 @@ from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.schedules import Schedule
-
-SEARCH_SEED = 2**45
-"""Seeds of a search's samples start here, apart from those of trainings and evaluations."""
-
-SEED_STRIDE = 2**32
-"""Between searches with seeds s and s + 1; more images than any of them draws."""
+from nat_env.seeds import SEARCH
 
 OBJECTIVES = ("frechet", "judge")
 
@@ -61,8 +56,7 @@ class Objective:
             raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
         if score == "frechet":
             check_rank(bundle.judge_name, bundle.statistics, num_samples)
-        if seed < 0:
-            raise ValueError(f"seed: got {seed}, allowed is >= 0")
+        SEARCH.seed_of(seed)
         self.bundle = bundle
         self.num_samples = num_samples
         self.common_random_numbers = common_random_numbers
@@ -70,7 +64,7 @@ class Objective:
         self.calls = 0
         self._offset = 0
         self._score = score if callable(score) else self._named(score)
-        self._first_seed = SEARCH_SEED + seed * SEED_STRIDE
+        self._seed = seed
         self._conditions = balanced_conditions(num_samples, bundle.num_classes)
 
     @property
@@ -88,7 +82,7 @@ class Objective:
             ScheduledPolicy(schedule),
             self._conditions,
             schedule.num_steps,
-            self._first_seed + self._offset,
+            SEARCH.seed_of(self._seed, self._offset),
             self.batch_size,
         )
         return self._score(images, self._conditions.to(images.device))

@@ -24,20 +24,11 @@ from nat_env.generation import generate
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.schedules import COLUMNS
+from nat_env.seeds import FRESH_SAMPLES
 from nat_env.storage.files import written_aside
 from nat_env.storage.state import save_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
-
-TRAINING_SEED = 2**41
-"""Seeds of the training environments start here: sub-environment i of the training with seed s
-draws from TRAINING_SEED + s * SEED_STRIDE + i, so that trainings share no random numbers."""
-
-FRESH_SEED = 2**50
-"""Seeds of the discriminator's fresh samples start here."""
-
-SEED_STRIDE = 2**28
-"""Between trainings with seeds s and s + 1; more than any of them draws."""
 
 OnEvaluation = Callable[[dict[str, float]], None]
 """Called with round, trajectories and frechet_distance after each evaluation; an exception in it
@@ -182,7 +173,7 @@ class RoundCallback(BaseCallback):
         conditions = balanced_conditions(count, bundle.num_classes)
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map)
-        seed = FRESH_SEED + self.config.seed * SEED_STRIDE + self.rounds * count
+        seed = FRESH_SAMPLES.seed_of(self.config.seed, self.rounds * count)
         return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
 
     def _record_rewards(self) -> None:

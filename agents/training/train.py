@@ -20,7 +20,7 @@ from agents.runs.checkpoint import (
     run_residual,
     save_run_config,
 )
-from agents.training.callbacks import SEED_STRIDE, TRAINING_SEED, OnEvaluation, RoundCallback
+from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import load_bundle
 from nat_env.bundles.judging import check_rank
@@ -28,6 +28,7 @@ from nat_env.bundles.reals import discriminator_reals
 from nat_env.commands.command_line import parse_preset
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.trunks import load_trunk
+from nat_env.seeds import TRAINING
 from nat_env.storage.files import require_writable_folder, write_json
 from nat_env.storage.state import load_state
 from nat_env.vector_env import NATDecodeVectorEnv
@@ -75,7 +76,7 @@ class Training:
             self.env = _with_discriminator(config, self.decoder)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
         self.model = make_learner(config, adapter, bundle)
-        adapter.seed(TRAINING_SEED + config.seed * SEED_STRIDE)
+        adapter.seed(TRAINING.seed_of(config.seed))
         if not config.resume:  # only now have all the options been accepted
             require_writable_folder(config.out)
             save_run_config(config.out, config, bundle)

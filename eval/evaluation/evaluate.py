@@ -18,12 +18,7 @@ from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import FeatureAccumulator, frechet_distance
 from nat_env.generation import StepRecord, generate
 from nat_env.policies import DecodingPolicy
-
-SEED_STRIDE = 1_000_000
-"""Sample i of evaluation seed s draws from generator seed s * SEED_STRIDE + i."""
-
-SEED_LIMIT = 2**40 // SEED_STRIDE
-"""From generator seed 2^40 on training chooses its best policy, on other samples than these."""
+from nat_env.seeds import NAT_EVAL, SeedRange
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +61,7 @@ def evaluate(
     batch_size: int = 128,
     progress: str | None = None,
     shuffle_features: bool = False,
+    seeds: SeedRange = NAT_EVAL,
 ) -> Evaluation:
     """Generate samples of all classes alike, and compare them with real images.
 
@@ -75,17 +71,18 @@ def evaluate(
         bundle: the frozen models.
         policy: (features, timestep) -> m, tau_1, tau_2, w.
         num_steps: T >= 1.
-        num_samples: N, 2 to `SEED_STRIDE`. A Frechet distance falls as N grows.
-        seed: 0 to `SEED_LIMIT` - 1; no two seeds share a random number.
+        num_samples: N, 2 to the stride of `seeds`. A Frechet distance falls as N grows.
+        seed: a run seed of `seeds`; no two share a random number.
         judges: with their references, see `eval.judges.references.reference`.
         batch_size: samples decoded at once.
         progress: label of a progress bar; None for no bar.
         shuffle_features: the policy sees the features of other samples of the batch.
+        seeds: which samples; whatever chooses a policy takes others than what judges it.
 
     Raises:
         ValueError: a number out of its range, or no more samples than a judge has features.
     """
-    check_numbers(num_samples, seed, batch_size)
+    check_numbers(num_samples, seed, batch_size, seeds)
     for judged in judges:
         check_rank(judged.judge.name, judged.statistics, num_samples)
     if shuffle_features:
@@ -106,7 +103,7 @@ def evaluate(
     with image_bar(num_samples, progress) as bar:
         for start in range(0, num_samples, batch_size):
             labels = conditions[start : start + batch_size]
-            first_seed = seed * SEED_STRIDE + start
+            first_seed = seeds.seed_of(seed, start)
             started = _now(bundle)
             images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
             generated = _now(bundle)
@@ -145,16 +142,17 @@ def evaluate(
     )
 
 
-def check_numbers(num_samples: int, seed: int, batch_size: int) -> None:
+def check_numbers(
+    num_samples: int, seed: int, batch_size: int, seeds: SeedRange = NAT_EVAL
+) -> None:
     """Check the numbers of an evaluation, before anything is computed for it.
 
     Raises:
         ValueError: one of them is out of the range given at `evaluate`.
     """
-    if not 2 <= num_samples <= SEED_STRIDE:
-        raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {SEED_STRIDE}")
-    if not 0 <= seed < SEED_LIMIT:
-        raise ValueError(f"seed: got {seed}, allowed are 0 .. {SEED_LIMIT - 1}")
+    if not 2 <= num_samples <= seeds.stride:
+        raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {seeds.stride}")
+    seeds.seed_of(seed)
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
 

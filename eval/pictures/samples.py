@@ -16,11 +16,11 @@ from agents.reports.figure import (
     shortened,
     write,
 )
-from eval.evaluation.evaluate import SEED_STRIDE
 from nat_env.bundles.bundle import Bundle, balanced_conditions
 from nat_env.generation import StepRecord, generate
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid, thumbnail_scale
+from nat_env.seeds import NAT_EVAL
 
 
 def save_sample_grids(
@@ -55,7 +55,7 @@ def save_sample_grids(
     scale = thumbnail_scale(bundle.real_images.shape[-1])
     sheets = []
     for policy in policies.values():
-        images = generate(bundle, policy, conditions, num_steps, seed * SEED_STRIDE)
+        images = generate(bundle, policy, conditions, num_steps, NAT_EVAL.seed_of(seed))
         sheets.append(np.asarray(image_grid(images[order], per_class, scale, gap=3)))
 
     height, width, _ = sheets[0].shape
@@ -109,7 +109,7 @@ def save_steps(
     """
     records: list[StepRecord] = []
     labels = balanced_conditions(candidates, bundle.num_classes)
-    generate(bundle, policy, labels, num_steps, seed * SEED_STRIDE, candidates, records.append)
+    generate(bundle, policy, labels, num_steps, NAT_EVAL.seed_of(seed), candidates, records.append)
     ratios = torch.stack([r.actions[:, 0] for r in records], dim=1).cpu()  # [B, T]
     chosen = _spread(ratios[:, :-1].sum(dim=1), rows)
     steps = np.unique(np.linspace(0, num_steps - 1, min(num_steps, 8)).round().astype(int))

@@ -19,7 +19,6 @@ from agents.learners.algorithms import ALGORITHMS
 from agents.learners.config import PRESETS, TrainConfig
 from agents.reports.charts import layout
 from agents.runs.checkpoint import load_about, load_policy
-from agents.runs.evaluation import EVALUATION_SEED
 from agents.runs.repeat import training_command
 from agents.training.train import Training, main
 from nat_env.bundles.bundle import balanced_conditions, load_bundle
@@ -28,6 +27,7 @@ from nat_env.commands.machine import cpu_name
 from nat_env.generation import generate
 from nat_env.rewards.adversarial import DiscriminatorConfig
 from nat_env.schedules import COLUMNS
+from nat_env.seeds import TRAINING_EVALUATION
 
 SMALL = TrainConfig(
     Path(),
@@ -124,7 +124,7 @@ def test_the_reported_quantities_are_those_of_the_best_policys_samples(trained):
         load_policy(out, bundle),
         balanced_conditions(150, 10),
         2,
-        EVALUATION_SEED,
+        TRAINING_EVALUATION.seed_of(0),
         on_step=lambda record: actions[record.timestep].append(record.actions),
     )
     assert len(images) == 150

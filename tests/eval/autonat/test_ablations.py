@@ -26,7 +26,7 @@ from nat_env.generation import generate
 from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import COLUMNS, heuristic_schedule
-from pretrain.strategy import PROXY_SEED
+from nat_env.seeds import PROXIES
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_
     assert second != third
     model = lab.proxies.trained(found.mask_ratio.name)
     policy = ScheduledPolicy(found.schedule)
-    images = generate(model, policy, balanced_conditions(34, 10), 2, PROXY_SEED)
+    images = generate(model, policy, balanced_conditions(34, 10), 2, PROXIES.seed_of(0))
     lowest = min(first, second, third)
     assert judge_frechet_distance(model, images) == pytest.approx(lowest)
 

@@ -8,7 +8,7 @@ import torch
 
 import eval.evaluation.evaluate
 from agents.runs.checkpoint import load_policy
-from eval.evaluation.evaluate import SEED_LIMIT, SEED_STRIDE, evaluate
+from eval.evaluation.evaluate import evaluate
 from eval.evaluation.policies import ShuffledPolicy
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference
@@ -19,6 +19,7 @@ from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import StepRecord, generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
+from nat_env.seeds import NAT_EVAL
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def judged_by_own(bundle):
 def test_the_distance_is_that_of_generates_images(digits, heuristic):
     result = evaluate(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
     conditions = balanced_conditions(70, digits.num_classes)
-    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     direct = judge_frechet_distance(digits, images)
     assert result.frechet_distances == {"digits-judge": pytest.approx(direct, rel=1e-4)}
     correct = (digits.judge(images).argmax(dim=1) == conditions).float().mean().item()
@@ -53,7 +54,7 @@ def test_no_two_seeds_share_a_generator(digits, heuristic, monkeypatch):
     for seed in (0, 1, 2):
         evaluate(digits, heuristic, 2, 50, seed, [], batch_size=16)
     assert len(used) == len(set(used)) == 150
-    assert used[50:100] == list(range(SEED_STRIDE, SEED_STRIDE + 50))
+    assert used[50:100] == list(range(1_000_000, 1_000_050))
 
 
 def test_quantities_are_those_of_the_steps(digits, make_run):
@@ -96,7 +97,7 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
     assert distance(learned, True) != distance(learned, False)
     images = torch.cat(
         [
-            generate(digits, shuffled, labels, 2, SEED_STRIDE + 32 * i)
+            generate(digits, shuffled, labels, 2, NAT_EVAL.seed_of(1, 32 * i))
             for shuffled in [ShuffledPolicy(learned, seed=1)]
             for i, labels in enumerate(balanced_conditions(60, 10).split(32))
         ]
@@ -120,9 +121,9 @@ def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels
     ("values", "message"),
     [
         ({"num_samples": 1}, "num_samples: got 1, allowed are 2"),
-        ({"num_samples": SEED_STRIDE + 1}, "num_samples"),
+        ({"num_samples": NAT_EVAL.stride + 1}, "num_samples"),
         ({"seed": -1}, "seed: got -1"),
-        ({"seed": SEED_LIMIT}, "seed"),
+        ({"seed": NAT_EVAL.limit}, "seed"),
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"num_steps": 0}, "num_steps: got 0"),
     ],
@@ -138,7 +139,7 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
     judges.append(reference(digits, Judge("plain", pixels.network)))
     result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
     conditions = balanced_conditions(70, digits.num_classes)
-    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     real = digits.real_images.float() / 255
     assert set(result.metrics) == {"digits-judge", "pixels"}
     for name, network in (("digits-judge", digits.judge.features), ("pixels", pixels.network)):
@@ -161,7 +162,7 @@ def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, h
     assert sum(seen) == 70
     assert set(result.scores) == {"digits-judge", "counted"}
     conditions = balanced_conditions(70, digits.num_classes)
-    images = generate(digits, heuristic, conditions, 2, seed=3 * SEED_STRIDE)
+    images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     direct = inception_style_score(digits.judge(images).softmax(dim=1))
     for score in result.scores.values():
         assert asdict(score) == pytest.approx({"mean": direct[0], "std": direct[1]}, rel=1e-3)

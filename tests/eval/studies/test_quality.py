@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+import eval.evaluation.evaluate
 from eval.evaluation.rows import Results
 from eval.studies.quality import Arguments, report
+from nat_env.generation import generate
 from nat_env.schedules import Schedule
+from nat_env.seeds import GRID, NAT_EVAL
 
 
 @pytest.fixture
@@ -26,16 +29,27 @@ def arguments(tmp_path) -> Arguments:
     )
 
 
-def test_the_best_of_each_grid_is_evaluated_on_other_samples(arguments, tmp_path, digits):
+def test_the_best_of_each_grid_is_evaluated_on_other_samples(
+    arguments, tmp_path, digits, monkeypatch
+):
+    drawn = []
+
+    def spy(bundle, policy, conditions, num_steps, seed, *rest):
+        drawn.append(seed)
+        return generate(bundle, policy, conditions, num_steps, seed, *rest)
+
+    monkeypatch.setattr(eval.evaluation.evaluate, "generate", spy)
     text, pictures = report(arguments)
     rows = Results(tmp_path / "results.json").rows
     best = {t: tmp_path / f"best_T{t}.json" for t in (1, 2)}
     assert [(row["num_steps"], row["policy"], row["num_samples"]) for row in rows] == [
         (1, "heuristic", 40), (1, str(best[1]), 40), (2, "heuristic", 40), (2, str(best[2]), 40),
     ]  # fmt: skip
+    of_grids = [seed for seed in drawn if GRID.first <= seed <= GRID.last]
+    assert len(of_grids) == 2 * 2 * 2  # two schedules, in two batches, at each of two T
+    assert all(seed <= NAT_EVAL.last for seed in drawn if seed not in of_grids)
     for num_steps, path in best.items():
         trials = json.loads((tmp_path / f"trials_T{num_steps}.json").read_text())
-        assert {trial["seed"] for trial in trials}.isdisjoint(row["seed"] for row in rows)
         winner = min(trials, key=lambda trial: trial["frechet_distance"])["schedule"]
         assert Schedule.load(path).name == f"best {winner}"
         assert f"{path}: best {winner}" in text
