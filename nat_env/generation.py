@@ -1,6 +1,6 @@
 """Images from a bundle and a policy: the one inference loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +63,7 @@ def generate_tokens(
     return ids
 
 
-@torch.no_grad()
-def generate(
+def generate_batches(
     bundle: Bundle,
     policy: DecodingPolicy,
     conditions: Tensor,
@@ -72,8 +71,10 @@ def generate(
     seed: int,
     batch_size: int = 128,
     on_step: Callable[[StepRecord], None] | None = None,
-) -> Tensor:
-    """Decode images.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Decode images, a batch whenever the next one is asked for.
+
+    No batch is held here: as many images are in memory as the caller keeps.
 
     Row i draws from a generator seeded with seed + i, as sub-environment i of
     `reset(seed=seed, options={"condition": conditions})` does: the images do not depend on
@@ -89,11 +90,13 @@ def generate(
         on_step: called after every step of every batch.
 
     Returns:
-        Images [B, C, H, W] float32 in [0, 1].
+        An iterator over images [b, C, H, W] float32 in [0, 1], b <= `batch_size`, and their
+        conditions [b], where the images are.
 
     Raises:
-        ValueError: a label out of range, T < 1 or other than the policy's, a negative seed,
-            no batch, or a policy that gives numbers that are not finite.
+        ValueError: at the call, before anything is decoded: a label out of range, T < 1 or other
+            than the policy's, a negative seed, or no batch. While decoding: a policy that gives
+            numbers that are not finite.
     """
     bundle.check_conditions(conditions)
     if num_steps < 1:
@@ -108,12 +111,29 @@ def generate(
         raise ValueError(f"seed: got {seed}, allowed is >= 0")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
-    images = []
-    for start in range(0, len(conditions), batch_size):
+
+    @torch.no_grad()
+    def batch(start: int) -> tuple[Tensor, Tensor]:
         labels = conditions[start : start + batch_size]
         generators = [
             np.random.Generator(np.random.PCG64(seed + start + i)) for i in range(len(labels))
         ]
         ids = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step)
-        images.append(bundle.tokenizer.decode(ids))
-    return torch.cat(images)
+        images = bundle.tokenizer.decode(ids)
+        return images, labels.to(images.device)
+
+    return map(batch, range(0, len(conditions), batch_size))
+
+
+def generate(
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    conditions: Tensor,
+    num_steps: int,
+    seed: int,
+    batch_size: int = 128,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> Tensor:
+    """All images of `generate_batches` at once: [B, C, H, W] float32 in [0, 1]."""
+    batches = generate_batches(bundle, policy, conditions, num_steps, seed, batch_size, on_step)
+    return torch.cat([images for images, _ in batches])

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nat_env.models.pixels import to_uint8
 from nat_env.models.vq import VQTokenizer
 
 MASK_COLOUR = (88, 101, 132)
@@ -66,8 +67,7 @@ def confidence_map(confidence: Tensor, grid: tuple[int, int], cell: int) -> np.n
 
 def to_rgb(images: Tensor) -> np.ndarray:
     """Images [B, C, H, W] in [0, 1], C = 1 or 3 -> [B, H, W, 3] uint8."""
-    pixels = images.clamp(0, 1).mul(255).round().byte().cpu()
-    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    return to_uint8(images).cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def thumbnail_scale(size: int) -> int:

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nat_env.models.batches import in_batches
 from nat_env.models.classifier import Classifier, ClassifierConfig
+from nat_env.models.pixels import to_float
 from pretrain.loop import LoopConfig, fit
 
 
@@ -30,7 +32,7 @@ def train_classifier(
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
         target = labels[indices].to(device)
-        logits = classifier(images[indices].to(device).float() / 255)
+        logits = classifier(to_float(images[indices].to(device)))
         loss = F.cross_entropy(logits, target)
         optimizer.zero_grad()
         loss.backward()
@@ -46,14 +48,14 @@ def train_classifier(
     return classifier.eval().requires_grad_(False)
 
 
-@torch.no_grad()
 def accuracy(
     classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 256
 ) -> float:
     """Share of images [n, C, H, W] uint8 whose label [n] the classifier finds."""
-    device = next(classifier.parameters()).device
-    right = [
-        (classifier(i.to(device).float() / 255).argmax(1).cpu() == y).sum()
-        for i, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    ]
-    return float(sum(right)) / len(labels)
+    found = in_batches(
+        lambda batch: classifier(to_float(batch)).argmax(1),
+        images,
+        batch_size=batch_size,
+        device=next(classifier.parameters()).device,
+    )
+    return float((found == labels).double().mean())

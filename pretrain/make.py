@@ -13,6 +13,7 @@ from nat_env.bundles.bundle import balanced_conditions
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.bundles.writer import save_bundle
 from nat_env.models.classifier import features_of
+from nat_env.models.pixels import to_float
 from nat_env.storage.files import require_writable_folder, write_json
 from pretrain.classifier import accuracy, train_classifier
 from pretrain.config import PretrainConfig
@@ -90,7 +91,7 @@ def make_bundle(
     for batch, originals in zip(ids.split(256), data.train_images.split(256), strict=True):
         images = tokenizer.decode(batch.to(device)).cpu()
         described.append(features_of(judge, images))
-        error += float((images - originals.float() / 255).double().square().sum())
+        error += float((images - to_float(originals)).double().square().sum())
     decoded = balanced_statistics(torch.cat(described), data.train_labels)
     quality = {
         "judge_test_accuracy": accuracy(judge, data.test_images, data.test_labels),

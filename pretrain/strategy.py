@@ -12,8 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, judge_frechet_distance
-from nat_env.generation import generate
+from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.generation import generate_batches
 from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
@@ -197,13 +197,13 @@ class ProxyObjective:
         name = mask_ratio.name
         if name not in self.trials:
             bundle = self.proxies.trained(name)
-            images = generate(
+            batches = generate_batches(
                 bundle,
                 self.policy,
                 balanced_conditions(self.num_samples, bundle.num_classes),
                 self.num_steps,
                 PROXIES.seed_of(0, self.proxies.seed * self.num_samples),
             )
-            self.trials[name] = judge_frechet_distance(bundle, images)
+            self.trials[name] = frechet_of(bundle, (images for images, _ in batches))
             write_json(self.folder / "trials.json", list(self.trials.items()))
         return self.trials[name]

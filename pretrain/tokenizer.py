@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nat_env.models.batches import in_batches
+from nat_env.models.pixels import to_float
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
 
@@ -71,7 +73,7 @@ def train_tokenizer(
     uses = _Counter(config.codebook_size).to(device)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        batch = images[indices].to(device).float() / 255
+        batch = to_float(images[indices].to(device))
         latents = tokenizer.latents(batch)
         if step == 0:
             _restart_codes(tokenizer, latents, uses.count == 0)
@@ -115,8 +117,12 @@ def train_tokenizer(
 
 def encode_all(tokenizer: VQTokenizer, images: Tensor, batch_size: int = 256) -> Tensor:
     """Images [n, C, H, W] uint8 -> ids [n, N] int64, where the images are."""
-    batches = (batch.to(tokenizer.codebook.device) for batch in images.split(batch_size))
-    return torch.cat([tokenizer.encode(b.float() / 255).to(images.device) for b in batches])
+    return in_batches(
+        lambda batch: tokenizer.encode(to_float(batch)),
+        images,
+        batch_size=batch_size,
+        device=tokenizer.codebook.device,
+    )
 
 
 @torch.no_grad()

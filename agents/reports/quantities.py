@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from agents.reports.figure import COLOURS, heading, new_figure, save, shortened
-from agents.runs.evaluation import Actions
+from agents.runs.validation import Actions
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 PICTURE = "quantities.png"

@@ -1,13 +1,13 @@
 """What a search for a schedule minimises, and its cost in generated images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, judge_frechet_distance
-from nat_env.generation import generate
+from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.schedules import Schedule
@@ -15,8 +15,8 @@ from nat_env.seeds import SEARCH
 
 OBJECTIVES = ("frechet", "judge")
 
-Score = Callable[[Tensor, Tensor], float]
-"""Images [n, C, H, W] in [0, 1] and labels [n] -> a number, lower is better."""
+Score = Callable[[Iterable[tuple[Tensor, Tensor]]], float]
+"""Batches of images [b, C, H, W] in [0, 1] and their labels [b] -> a number, lower is better."""
 
 
 class Objective:
@@ -40,7 +40,8 @@ class Objective:
         Args:
             bundle: the frozen models.
             score: `frechet`, the FD under the bundle's judge; `judge`, minus the mean
-                log-likelihood of the labels under it; or a function of images and labels.
+                log-likelihood of the labels under it; or a function of batches of images and
+                labels, which are decoded one by one while it goes through them.
             num_samples: images of a score, of all classes alike; at least 2, and for `frechet`
                 more than the judge has features.
             seed: of the search.
@@ -77,7 +78,7 @@ class Objective:
         if not self.common_random_numbers:
             self._offset = self.images
         self.calls += 1
-        images = generate(
+        batches = generate_batches(
             self.bundle,
             ScheduledPolicy(schedule),
             self._conditions,
@@ -85,7 +86,7 @@ class Objective:
             SEARCH.seed_of(self._seed, self._offset),
             self.batch_size,
         )
-        return self._score(images, self._conditions.to(images.device))
+        return self._score(batches)
 
     def next_random_numbers(self) -> None:
         """From here on draw others than before, in common or not."""
@@ -97,14 +98,6 @@ class Objective:
 
     def _named(self, name: str) -> Score:
         if name == "frechet":
-            return lambda images, _: judge_frechet_distance(self.bundle, images)
+            return lambda batches: frechet_of(self.bundle, (images for images, _ in batches))
         likelihood = JudgeLogLikelihood(self.bundle.judge)
-
-        def score(images: Tensor, conditions: Tensor) -> float:
-            scores = [
-                likelihood(i, c)
-                for i, c in zip(images.split(256), conditions.split(256), strict=True)
-            ]
-            return -float(torch.cat(scores).mean())
-
-        return score
+        return lambda batches: -float(torch.cat([likelihood(*batch) for batch in batches]).mean())

@@ -18,7 +18,7 @@ from agents.learners.state import learner_state
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, random_states, save_policy
-from agents.runs.evaluation import evaluate
+from agents.runs.validation import SHEET, validate
 from nat_env.bundles.bundle import balanced_conditions
 from nat_env.generation import generate
 from nat_env.render import image_grid, thumbnail_scale
@@ -199,21 +199,21 @@ class RoundCallback(BaseCallback):
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        evaluation = evaluate(bundle, learned, config.num_steps, config.eval_samples)
-        distance = evaluation.frechet_distance
-        found = {
+        found = validate(bundle, learned, config.num_steps, config.eval_samples)
+        distance = found.frechet_distance
+        measured = {
             "round": self.rounds,
             "trajectories": self.rounds * self.config.trajectories_per_round,
             "frechet_distance": distance,
         }
-        self.history.append(found)
-        about = found | {
+        self.history.append(measured)
+        about = measured | {
             "judge": bundle.judge_name,
             "num_samples": config.eval_samples,
-            "actions": evaluation.actions,
+            "actions": found.actions,
         }
-        shown = evaluation.images[: 10 * bundle.num_classes]
-        grid = image_grid(shown, bundle.num_classes, thumbnail_scale(shown.shape[-1]))
+        columns = min(SHEET, bundle.num_classes)
+        grid = image_grid(found.shown, columns, thumbnail_scale(found.shown.shape[-1]))
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
         with written_aside(config.out / "samples" / f"round_{self.rounds:05d}.png") as aside:
@@ -228,7 +228,7 @@ class RoundCallback(BaseCallback):
             self._bar.set_postfix_str(f"FD {distance:.2f}, best {self.best_distance:.2f}")
             if self._bar.disable and self.progress:  # no terminal: a line now and then
                 print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
-        self.on_evaluation(found)
+        self.on_evaluation(measured)
 
     def _save(self) -> None:
         now = time.perf_counter()

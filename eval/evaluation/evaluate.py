@@ -16,7 +16,7 @@ from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle, balanced_conditions
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import FeatureAccumulator, frechet_distance
-from nat_env.generation import StepRecord, generate
+from nat_env.generation import StepRecord, generate_batches
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
 
@@ -99,13 +99,14 @@ def evaluate(
     def record(step: StepRecord) -> None:
         actions[step.timestep].append(step.actions.double().cpu().numpy())
 
+    first_seed = seeds.seed_of(seed)
+    batches = generate_batches(
+        bundle, policy, conditions, num_steps, first_seed, batch_size, record
+    )
     _warm_up(bundle)
     with image_bar(num_samples, progress) as bar:
-        for start in range(0, num_samples, batch_size):
-            labels = conditions[start : start + batch_size]
-            first_seed = seeds.seed_of(seed, start)
-            started = _now(bundle)
-            images = generate(bundle, policy, labels, num_steps, first_seed, batch_size, record)
+        started = _now(bundle)
+        for images, labels in batches:
             generated = _now(bundle)
             for judged, accumulator, every in zip(judges, features, kept, strict=True):
                 vectors = judged.judge.features(images)
@@ -115,10 +116,11 @@ def evaluate(
                 if judged.judge.name in scores:
                     chances = judged.judge.probabilities(vectors)
                     scores[judged.judge.name].update(chances.cpu().numpy())
-            correct += int((bundle.judge(images).argmax(dim=1).cpu() == labels).sum())
+            correct += int((bundle.judge(images).argmax(dim=1) == labels).sum())
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
             bar.update(len(labels))
+            started = _now(bundle)  # the next batch is generated when the loop asks for it
 
     taken = np.stack([np.concatenate(batches) for batches in actions])  # [T, N, 4]
     return Evaluation(

@@ -1,6 +1,6 @@
 """A judge's features of a bundle's images, computed once and kept in files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from eval.judges.judge import Judge
 from nat_env.bundles.bundle import Bundle
+from nat_env.models.batches import in_batches
+from nat_env.models.pixels import to_float
 from nat_env.storage.state import load_state, save_state
-
-_BATCH_SIZE = 256
 
 
 def feature_count(bundle: Bundle, judge: Judge) -> int:
@@ -22,7 +22,7 @@ def feature_count(bundle: Bundle, judge: Judge) -> int:
     Raises:
         ValueError: what the judge gives are no features, or its classes no logits.
     """
-    real = _real(bundle, bundle.real_images[:4])
+    real = to_float(bundle.real_images[:4].to(bundle.device))
     features = judge.features(real)
     if features.ndim != 2 or len(features) != len(real):
         raise ValueError(
@@ -50,19 +50,15 @@ def real_features(
         ValueError: a file in `cache` is damaged or another judge's, or the judge gives features
             that are not finite.
     """
-    batches = (_real(bundle, batch) for batch in bundle.real_images.split(_BATCH_SIZE))
-    return _kept(bundle, judge, batches, "features", cache, progress)
+    return _kept(bundle, judge, bundle.real_images, to_float, "features", cache, progress)
 
 
 def reconstructed_features(
     bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
 ) -> NDArray[np.float32]:
     """Of the bundle's real images after the tokenizer [n, D]; as `real_features`."""
-    batches = (
-        bundle.tokenizer.decode(batch.to(bundle.device))
-        for batch in bundle.real_ids.split(_BATCH_SIZE)
-    )
-    return _kept(bundle, judge, batches, "reconstructed", cache, progress)
+    decode = bundle.tokenizer.decode
+    return _kept(bundle, judge, bundle.real_ids, decode, "reconstructed", cache, progress)
 
 
 def image_bar(total: int, label: str | None) -> tqdm:
@@ -73,7 +69,8 @@ def image_bar(total: int, label: str | None) -> tqdm:
 def _kept(
     bundle: Bundle,
     judge: Judge,
-    batches: Iterator[Tensor],
+    rows: Tensor,
+    images_of: Callable[[Tensor], Tensor],
     what: str,
     cache: Path | None,
     progress: bool,
@@ -81,13 +78,15 @@ def _kept(
     path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_{what}.safetensors"
     if path is not None and path.is_file():
         return _read(bundle, judge, path).numpy()
-    embedded = []
     label = f"{judge.name}, {'real' if what == 'features' else what}"
-    with image_bar(len(bundle.real_images), label if progress else None) as bar:
-        for images in batches:
-            embedded.append(judge.features(images).cpu())
-            bar.update(len(images))
-    features = torch.cat(embedded)
+    with image_bar(len(rows), label if progress else None) as bar:
+
+        def embedded(batch: Tensor) -> Tensor:
+            features = judge.features(images_of(batch))
+            bar.update(len(batch))
+            return features
+
+        features = in_batches(embedded, rows, device=bundle.device)
     _check_finite(judge, "features", features)
     if path is not None:
         save_state(path, {"features": features})
@@ -107,10 +106,6 @@ def _read(bundle: Bundle, judge: Judge, path: Path) -> Tensor:
     if not features.isfinite().all():
         raise ValueError(f"{advice}: it holds values that are not finite")
     return features
-
-
-def _real(bundle: Bundle, images: Tensor) -> Tensor:
-    return images.to(bundle.device).float() / 255
 
 
 def _check_finite(judge: Judge, what: str, values: Tensor) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nat_env.models.batches import in_batches
 from nat_env.models.efficientnet import load_efficientnet_lite0
 
 
@@ -40,7 +41,6 @@ class Judge:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Compute the features of a batch of any size.
 
@@ -63,8 +63,7 @@ class Judge:
         # Written so that a NaN fails it.
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"expected images in [0, 1], got values from {low} to {high}")
-        batches = [self.network(batch) for batch in images.split(self.batch_size)]
-        return torch.cat([batch.to(images.device, torch.float32) for batch in batches])
+        return in_batches(self.network, images, batch_size=self.batch_size).float()
 
     @torch.no_grad()
     def probabilities(self, features: Tensor) -> Tensor:

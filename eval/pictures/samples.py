@@ -17,7 +17,7 @@ from agents.reports.figure import (
     write,
 )
 from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.generation import StepRecord, generate
+from nat_env.generation import StepRecord, generate, generate_batches
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid, thumbnail_scale
 from nat_env.seeds import NAT_EVAL
@@ -50,13 +50,14 @@ def save_sample_grids(
     shown = min(bundle.num_classes, max_classes)
     count = per_class * bundle.num_classes
     conditions = balanced_conditions(count, bundle.num_classes)
-    # Sample i has class i mod C: down the columns of a table with C rows.
-    order = torch.arange(count).view(per_class, -1).T[:shown].flatten()
+    # Classes come in turn, of those shown as of all: down the columns of a table of a row each.
+    order = torch.arange(per_class * shown).view(per_class, -1).T.flatten()
     scale = thumbnail_scale(bundle.real_images.shape[-1])
     sheets = []
     for policy in policies.values():
-        images = generate(bundle, policy, conditions, num_steps, NAT_EVAL.seed_of(seed))
-        sheets.append(np.asarray(image_grid(images[order], per_class, scale, gap=3)))
+        batches = generate_batches(bundle, policy, conditions, num_steps, NAT_EVAL.seed_of(seed))
+        kept = torch.cat([images[labels < shown] for images, labels in batches])
+        sheets.append(np.asarray(image_grid(kept[order], per_class, scale, gap=3)))
 
     height, width, _ = sheets[0].shape
     left = label_width(bundle.class_names[:shown])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from agents.learners.algorithms import algorithm_of
-from agents.runs.evaluation import evaluate
+from agents.runs.validation import validate
 from eval.commands import nat_eval
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
@@ -119,7 +119,7 @@ def _draw(group: Group) -> None:
     bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     num_samples = arguments.preset.eval_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
-    level = evaluate(bundle, heuristic, num_steps, num_samples).frechet_distance
+    level = validate(bundle, heuristic, num_steps, num_samples).frechet_distance
     about = f"{bundle.name}, T = {num_steps}, {bundle.judge_name}, N = {num_samples}"
     save_learning_curves(group.out / CURVES, group.histories(), level, about)
 

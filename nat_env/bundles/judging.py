@@ -1,21 +1,32 @@
 """The Frechet distance of images under a bundle's judge, and how many images one needs."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import FeatureAccumulator, GaussianStatistics, frechet_distance
 from nat_env.models.classifier import features_of
 
 
-def judge_frechet_distance(bundle: Bundle, images: Tensor) -> float:
-    """FD between images [n, C, H, W] in [0, 1] and the bundle's training images.
+def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
+    """FD between images and the bundle's training images, under its judge.
 
-    Always name the judge and n beside this number: it is no FID, and it falls as n grows. What
-    generates the images calls `check_rank` before.
+    Always name the judge and the number of images beside this number: it is no FID, and it falls
+    as the number grows. What generates the images calls `check_rank` before.
+
+    Args:
+        bundle: with a judge and its statistics.
+        batches: images [b, C, H, W] in [0, 1], batch by batch; of each only the features' mean and
+            covariance are kept. A tensor of all images is one batch.
+
+    Raises:
+        ValueError: fewer than 2 images, or the judge gives features that are not finite.
     """
-    features = features_of(bundle.judge, images.to(bundle.device))
-    statistics = GaussianStatistics.from_features(features.cpu().numpy())
-    return frechet_distance(statistics, bundle.statistics)
+    accumulator = FeatureAccumulator()
+    for images in batches:
+        accumulator.update(features_of(bundle.judge, images).cpu().numpy())
+    return frechet_distance(accumulator.statistics(), bundle.statistics)
 
 
 def check_rank(

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
+
+from nat_env.models.batches import in_batches
+from nat_env.models.pixels import to_float
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,14 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
     ]
 
 
-@torch.no_grad()
 def features_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
     """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
 
     They are where the images are, wherever the classifier computes them.
     """
-    scale = 255.0 if images.dtype == torch.uint8 else 1.0
-    device = next(classifier.parameters()).device
-    batches = (batch.to(device).float() / scale for batch in images.split(batch_size))
-    return torch.cat([classifier.features(batch).to(images.device) for batch in batches])
+    return in_batches(
+        lambda batch: classifier.features(to_float(batch)),
+        images,
+        batch_size=batch_size,
+        device=next(classifier.parameters()).device,
+    )

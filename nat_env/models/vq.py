@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nat_env.models.batches import in_batches
+
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass: it bounds the memory, however many images there are."""
 
@@ -113,11 +115,12 @@ class VQTokenizer(nn.Module):
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
         height, width = self.config.grid
         rows = max(1, PIXELS_AT_ONCE // math.prod(self.config.image_size))
-        images = []
-        for batch in ids.split(rows):
+
+        def decoded(batch: Tensor) -> Tensor:
             latents = self.codebook[batch.view(-1, height, width)]  # [b, h, w, L]
-            images.append(self.images(latents.permute(0, 3, 1, 2).contiguous()))
-        return torch.cat(images).clamp(0, 1).float()
+            return self.images(latents.permute(0, 3, 1, 2).contiguous())
+
+        return in_batches(decoded, ids, batch_size=rows).clamp(0, 1).float()
 
     def save(self, folder: Path) -> None:
         """Save in diffusers' layout, with our own configuration beside it."""

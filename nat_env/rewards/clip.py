@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nat_env.models.batches import in_batches
+
 INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 """Torch's names of the resampling filters that image processors name by PIL's numbers."""
 
@@ -70,12 +72,13 @@ class ClipScore:
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1]."""
         device = self.prompt_embeddings.device
-        embeddings = [
-            self.model.get_image_features(pixel_values=self.prepared(batch)).pooler_output
-            for batch in images.to(device).split(self.batch_size)
-        ]
+        embeddings = in_batches(
+            lambda i: self.model.get_image_features(pixel_values=self.prepared(i)).pooler_output,
+            images.to(device),
+            batch_size=self.batch_size,
+        )
         texts = self.prompt_embeddings[conditions.to(device)]
-        cosines = (F.normalize(torch.cat(embeddings), dim=1) * texts).sum(dim=1)
+        cosines = (F.normalize(embeddings, dim=1) * texts).sum(dim=1)
         return self.scale * cosines.clamp(min=0).to(images.device)
 
     def prepared(self, images: Tensor) -> Tensor:

@@ -152,15 +152,15 @@ def test_a_search_goes_on_from_a_file_of_its_own_t(tmp_path):
 
 @pytest.fixture
 def generated(monkeypatch) -> list[tuple[int, int]]:
-    """First seed and number of the images of each call of generate."""
+    """First seed and number of the images of each call of generate_batches."""
     calls = []
-    generate = agents.search.objective.generate
+    generate = agents.search.objective.generate_batches
 
     def spy(bundle, policy, conditions, num_steps, seed, batch_size):
         calls.append((seed, len(conditions)))
         return generate(bundle, policy, conditions, num_steps, seed, batch_size)
 
-    monkeypatch.setattr(agents.search.objective, "generate", spy)
+    monkeypatch.setattr(agents.search.objective, "generate_batches", spy)
     return calls
 
 
@@ -182,15 +182,15 @@ def test_common_random_numbers_and_independent_ones(generated):
 
 def test_objectives_are_those_of_their_names():
     bundle = load_bundle("digits", dtype="float32")
-    images = []
+    kept = []
 
-    def keep(pictures, conditions):
-        images.append((pictures, conditions))
+    def keep(batches):
+        kept.extend(batches)
         return 0.5
 
     schedule = heuristic_schedule(2)
     assert Objective(bundle, keep, num_samples=300)(schedule) == 0.5
-    pictures, conditions = images[0]
+    pictures, conditions = (torch.cat(parts) for parts in zip(*kept, strict=True))
     likelihood = bundle.judge(pictures).log_softmax(dim=1)[torch.arange(300), conditions].mean()
     value = Objective(bundle, "judge", num_samples=300)(schedule)
     assert value == pytest.approx(-float(likelihood), rel=1e-4)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import load_policy, load_run_config
-from agents.runs.evaluation import evaluate
+from agents.runs.validation import validate
 from agents.training.callbacks import RoundCallback
 from agents.training.train import Training, main
 from nat_env.bundles.bundle import bundle_folder, load_bundle
@@ -279,8 +279,8 @@ def test_an_evaluation_has_more_samples_than_the_judge_features(tmp_path):
     assert not (tmp_path / "run").exists()
     policy = ScheduledPolicy(heuristic_schedule(2))
     with pytest.raises(ValueError, match=f"^num_samples: {message}"):
-        evaluate(load_bundle("digits"), policy, 2, 32)
-    evaluate(load_bundle("digits"), policy, 2, 33)
+        validate(load_bundle("digits"), policy, 2, 32)
+    validate(load_bundle("digits"), policy, 2, 33)
 
 
 def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(tmp_path):

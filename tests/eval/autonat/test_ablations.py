@@ -20,7 +20,7 @@ from eval.evaluation.evaluate import evaluate
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.bundle import balanced_conditions
-from nat_env.bundles.judging import judge_frechet_distance
+from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import generate
 from nat_env.models.uvit import UViT
@@ -189,7 +189,7 @@ def test_a_concurrent_point_is_a_model_and_a_schedule_of_its_own(arguments, tmp_
     policy = ScheduledPolicy(found.schedule)
     images = generate(model, policy, balanced_conditions(34, 10), 2, PROXIES.seed_of(0))
     lowest = min(first, second, third)
-    assert judge_frechet_distance(model, images) == pytest.approx(lowest)
+    assert frechet_of(model, [images]) == pytest.approx(lowest)
 
 
 def sending(points):

@@ -53,7 +53,7 @@ def test_turns_alternate_count_and_resume(arguments, tmp_path, monkeypatch):
     assert rows[1]["proxy_trainings"] == len(set(trained))
 
     monkeypatch.setattr(pretrain.strategy.ProxyObjective, "__call__", lookup)
-    monkeypatch.setattr(agents.search.objective, "generate", None)
+    monkeypatch.setattr(agents.search.objective, "generate_batches", None)
     assert alternate(arguments) == rows
     moved = replace(arguments, out=out.rename(tmp_path / "moved"))
     assert alternate(moved) == rows

@@ -14,9 +14,9 @@ from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference
 from eval.metrics.sample_metrics import inception_style_score, sample_metrics
 from nat_env.bundles.bundle import balanced_conditions
-from nat_env.bundles.judging import judge_frechet_distance
+from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
-from nat_env.generation import StepRecord, generate
+from nat_env.generation import StepRecord, generate, generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import NAT_EVAL
@@ -35,7 +35,7 @@ def test_the_distance_is_that_of_generates_images(digits, heuristic):
     result = evaluate(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
     conditions = balanced_conditions(70, digits.num_classes)
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
-    direct = judge_frechet_distance(digits, images)
+    direct = frechet_of(digits, [images])
     assert result.frechet_distances == {"digits-judge": pytest.approx(direct, rel=1e-4)}
     correct = (digits.judge(images).argmax(dim=1) == conditions).float().mean().item()
     assert result.class_accuracy == pytest.approx(correct)
@@ -48,9 +48,9 @@ def test_no_two_seeds_share_a_generator(digits, heuristic, monkeypatch):
 
     def spy(bundle, policy, conditions, num_steps, seed, *rest):
         used.extend(range(seed, seed + len(conditions)))
-        return generate(bundle, policy, conditions, num_steps, seed, *rest)
+        return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
 
-    monkeypatch.setattr(eval.evaluation.evaluate, "generate", spy)
+    monkeypatch.setattr(eval.evaluation.evaluate, "generate_batches", spy)
     for seed in (0, 1, 2):
         evaluate(digits, heuristic, 2, 50, seed, [], batch_size=16)
     assert len(used) == len(set(used)) == 150
@@ -102,7 +102,7 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
             for i, labels in enumerate(balanced_conditions(60, 10).split(32))
         ]
     )
-    direct = judge_frechet_distance(digits, images)
+    direct = frechet_of(digits, [images])
     assert distance(learned, True) == pytest.approx(direct, rel=1e-4)
 
 

@@ -9,7 +9,7 @@ from eval.evaluation.floors import floors
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import reference, reference_from_file
 from eval.metrics.sample_metrics import inception_style_score, sample_metrics
-from nat_env.bundles.judging import judge_frechet_distance
+from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 
 
@@ -27,7 +27,7 @@ def test_floors_are_distances_of_images(digits, pixels):
     ]
     decoded = digits.tokenizer.decode(digits.real_ids)
     own = rows["digits-judge", "reconstruction"]
-    direct = judge_frechet_distance(digits, decoded)
+    direct = frechet_of(digits, [decoded])
     assert own["frechet_distance"] == pytest.approx(direct, rel=1e-4)
     assert own["num_samples"] == len(digits.real_ids)
     samples = GaussianStatistics.from_features(pixels.features(decoded))

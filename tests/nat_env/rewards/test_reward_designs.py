@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import nat_env
 from nat_env import NATDecodeVectorEnv, load_bundle, named_reward
-from nat_env.bundles.judging import judge_frechet_distance
+from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.rewards.clip import ClipScore
 from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
@@ -174,7 +174,7 @@ def test_frechet_reward_of_a_bundle_is_its_judges(bundle):
     reward = FrechetReward.of_bundle(bundle, capacity=60)
     reward(images[:60], bundle.real_labels[:60])
     got = reward(images[60:], bundle.real_labels[60:])
-    before, after = (judge_frechet_distance(bundle, images[:n]) for n in (60, 90))
+    before, after = (frechet_of(bundle, [images[:n]]) for n in (60, 90))
     np.testing.assert_allclose(got, 3 * (before - after), rtol=1e-4)
 
 

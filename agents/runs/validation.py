@@ -1,35 +1,42 @@
 """A training's own evaluations: the policy on the same samples each time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, judge_frechet_distance
-from nat_env.generation import generate
+from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.generation import generate_batches
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
+
+SHEET = 10
+"""Conditions shown, and samples shown of each, at most."""
 
 Actions = dict[str, dict[str, list[float]]]
 """By quantity: `mean` and `std` over samples, one number a step."""
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What `evaluate` found."""
+class Validation:
+    """What `validate` found."""
 
-    images: Tensor
-    """[N, C, H, W], labels in turn."""
     frechet_distance: float
     actions: Actions
+    shown: Tensor
+    """The first samples of the first `SHEET` conditions [at most SHEET * SHEET, C, H, W],
+    conditions in turn."""
 
 
-def evaluate(
+def validate(
     bundle: Bundle, policy: DecodingPolicy, num_steps: int, num_samples: int
-) -> Evaluation:
+) -> Validation:
     """FD of a policy under the bundle's judge, and what it does at each step.
+
+    Only one batch of images is held at a time, and those to be shown.
 
     Args:
         bundle: the frozen models.
@@ -42,7 +49,7 @@ def evaluate(
     """
     check_rank(bundle.judge_name, bundle.statistics, num_samples)
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
-    images = generate(
+    batches = generate_batches(
         bundle,
         policy,
         balanced_conditions(num_samples, bundle.num_classes),
@@ -50,10 +57,19 @@ def evaluate(
         TRAINING_EVALUATION.seed_of(0),
         on_step=lambda record: chosen[record.timestep].append(record.actions),
     )
-    table = torch.stack([torch.cat(batches) for batches in chosen])  # [T, N, 4]
+    shown: list[Tensor] = []
+
+    def seen() -> Iterator[Tensor]:
+        for images, labels in batches:
+            free = SHEET * SHEET - sum(map(len, shown))
+            shown.append(images[(labels < SHEET).nonzero()[:free, 0]])
+            yield images
+
+    distance = frechet_of(bundle, seen())
+    table = torch.stack([torch.cat(parts) for parts in chosen])  # [T, N, 4]
     mean, std = table.mean(dim=1), table.std(dim=1)
     actions = {
         name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
         for column, name in enumerate(COLUMNS)
     }
-    return Evaluation(images, judge_frechet_distance(bundle, images), actions)
+    return Validation(distance, actions, torch.cat(shown))
