@@ -102,6 +102,15 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     assert again(MaskRatio(4.0, 2.0)) == values[1]  # the trained proxy was kept
 
 
+def test_a_trial_holds_a_batch_of_images_however_many_it_is_of(
+    proxies, tmp_path, images_alive, monkeypatch
+):
+    monkeypatch.setattr(proxies, "trained", lambda mask_ratio: proxies.bundle)
+    alive = images_alive(proxies.bundle)
+    objective_of(proxies, tmp_path, num_samples=400)(MaskRatio(2.0, 1.0))
+    assert len(alive) == 4 and max(alive) <= 128
+
+
 def test_the_model_of_another_training_is_refused(proxies):
     kept = proxies.trained("arccos")
     assert proxies.trained("arccos").fingerprint == kept.fingerprint

@@ -199,6 +199,14 @@ def test_objectives_are_those_of_their_names():
     assert Objective(bundle, "frechet", num_samples=300)(schedule) > mean_distance > 0
 
 
+@pytest.mark.parametrize("score", ["frechet", "judge"])
+def test_a_score_holds_a_batch_of_images_however_many_it_is_of(score, images_alive):
+    bundle = load_bundle("digits", dtype="float32")
+    alive = images_alive(bundle)
+    Objective(bundle, score, num_samples=60, batch_size=10)(heuristic_schedule(2))
+    assert len(alive) == 6 and max(alive) <= 10
+
+
 def test_common_random_numbers_lower_the_gradients_variance():
     bundle = load_bundle("digits", dtype="float32")
     result: dict = {}

@@ -57,6 +57,12 @@ def test_no_two_seeds_share_a_generator(digits, heuristic, monkeypatch):
     assert used[50:100] == list(range(1_000_000, 1_000_050))
 
 
+def test_a_batch_of_images_is_held_however_many_samples(digits, heuristic, images_alive):
+    alive = images_alive(digits)
+    evaluate(digits, heuristic, 2, 60, 0, judged_by_own(digits), batch_size=10)
+    assert len(alive) == 7 and max(alive) <= 10  # one more to warm up
+
+
 def test_quantities_are_those_of_the_steps(digits, make_run):
     policy = load_policy(make_run(num_steps=3), digits)
     result = evaluate(digits, policy, 3, 40, 0, [], batch_size=40)

@@ -1,10 +1,12 @@
-"""How many images a Frechet distance needs."""
+"""The Frechet distance under the bundle's judge, and how many images it needs."""
 
 import numpy as np
 import pytest
 
-from nat_env.bundles.judging import check_rank
+from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.judging import check_rank, frechet_of
 from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.models.pixels import to_float
 
 
 def statistics(count):
@@ -18,3 +20,18 @@ def test_more_images_than_features_on_both_sides():
         check_rank("pixels", statistics(4), 100)
     with pytest.raises(ValueError, match=r"^eval_samples: got 4, allowed is > 4, .* pixels"):
         check_rank("pixels", statistics(100), 4, "eval_samples")
+
+
+def test_the_distance_of_batches_is_that_of_all_features_at_once():
+    bundle = load_bundle("digits", dtype="float32")
+    images = to_float(bundle.real_images[:150]).flip(3)
+    features = bundle.judge.features(images).double().numpy()
+    mean, covariance = features.mean(axis=0), np.cov(features, rowvar=False)
+    real = bundle.statistics
+    eigenvalues = np.linalg.eigvals(covariance @ real.covariance)
+    expected = np.square(mean - real.mean).sum() + np.trace(covariance + real.covariance)
+    expected -= 2 * np.sqrt(eigenvalues.real.clip(0)).sum()
+    assert expected > 1
+    for batch_size in (1, 7, 64, 150):
+        found = frechet_of(bundle, images.split(batch_size))
+        assert found == pytest.approx(expected, rel=1e-5)
