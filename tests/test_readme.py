@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nat_env.commands import command_line
+from nat_env.commands.entry import COMMANDS as COMMANDS_BY_NAME
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -52,23 +55,31 @@ class Parsed(BaseException):
     """The arguments were accepted; what comes next would take long."""
 
 
+def stopped(options):
+    raise Parsed
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_take_these_arguments(command, monkeypatch):
     name, *arguments = shlex.split(command)
+    if name in COMMANDS_BY_NAME:
+        monkeypatch.setattr(command_line, "_set_threads", stopped)
+        with pytest.raises(Parsed):
+            command_line.run_command(name, COMMANDS_BY_NAME[name], arguments)
+        return
     if name == "python":
         module, *arguments = arguments[1:]
     else:
         (entry,) = importlib.metadata.entry_points(group="console_scripts", name=name)
         module = entry.module
     program = importlib.import_module(module)
-    parser = "parse_preset" if hasattr(program, "parse_preset") else "parse"
-    parse = getattr(program, parser)
+    parse = program.parse
 
     def stop(*args, **options):
         parse(*args, **options)
         raise Parsed
 
-    monkeypatch.setattr(program, parser, stop)
+    monkeypatch.setattr(program, "parse", stop)
     monkeypatch.setattr("sys.argv", [name, *arguments])
     with pytest.raises(Parsed):
         program.main()

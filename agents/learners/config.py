@@ -1,17 +1,28 @@
-"""What a training is made of, and the presets of `nat-train`."""
+"""What a training is made of, and the presets of `nat-train`: light to import."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from annotated_types import Ge, Gt, Lt, MultipleOf
 
-from nat_env.rewards.adversarial import DiscriminatorConfig
-from nat_env.rewards.names import RewardChoice
+from nat_env.commands.computation import DeviceOptions
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.seeds import TRAINING
+
+if TYPE_CHECKING:
+    from nat_env.rewards.names import RewardChoice
+
+Algo = Literal[
+    "ppo", "stock-ppo", "a2c", "trpo", "recurrent-ppo", "sac", "td3", "tqc", "crossq", "ars"
+]
+"""The learners, see `agents.learners.algorithms`."""
+
+BATCH_ENVS = 32
+"""Sub-environments where a round is made of many batches."""
 
 
 def linear(start: float, end: float) -> Callable[[float], float]:
@@ -24,80 +35,94 @@ def linear(start: float, end: float) -> Callable[[float], float]:
     return lambda remaining: end + (start - end) * remaining
 
 
-BATCH_ENVS = 32
-"""Sub-environments where a round is made of many batches."""
-
-
 @dataclass(frozen=True)
-class TrainConfig:
-    """Learn an adaptive decoding policy for a frozen NAT by PPO and an adversarial reward."""
+class RunOptions:
+    """How much, and where it is kept."""
 
     out: Path
     """Run folder: configuration, checkpoints, TensorBoard events, pictures."""
+    trajectories: int = field(default=15_360, kw_only=True)
+    """Episodes of the whole training, warm-up included."""
+    trajectories_per_round: Annotated[int, Ge(1)] = field(default=256, kw_only=True)
+    """Episodes between two policy updates."""
+    seed: Annotated[int, Ge(0), Lt(TRAINING.limit)] = field(default=0, kw_only=True)
+    """Of weights, conditions and random numbers; trainings of two seeds share none."""
+    resume: bool = field(default=False, kw_only=True)
+    """Go on with the run in `out`."""
+    wandb: str | None = field(default=None, kw_only=True)
+    """Also send what TensorBoard is given to this project of Weights & Biases (extra `wandb`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions:
+    """What is decoded, and how many images at once."""
+
     bundle: str = "fashion"
     """A shipped bundle's name or a folder."""
-    num_steps: int = 4
+    num_steps: Annotated[int, Ge(1)] = 4
     """T, decoding steps of an episode."""
-    trajectories: int = 15_360
-    """Episodes of the whole training, warm-up included."""
-    trajectories_per_round: int = 256
-    """Episodes between two policy updates."""
-    num_envs: int | None = None
+    num_envs: Annotated[int, Ge(1)] | None = None
     """Sub-environments; bounds the memory of decoding. Must divide `trajectories_per_round`. By
     default that many, or 32 where a number is given to each batch and not to each sample: to a
     candidate policy of `ars`, or by the reward `frechet`."""
     rollout_folder: Path | None = None
     """Keep the features of a round in a file in this folder, not in memory (`ppo` alone)."""
-    algo: str = "ppo"
-    """Learner: ppo (AdaNAT's), stock-ppo, a2c, trpo, recurrent-ppo, sac, td3, tqc, crossq or ars.
-    All but ppo see one pooled vector, and have defaults of their own in place of some options
-    below, which they refuse."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerOptions:
+    """Who learns, and how."""
+
+    algo: Algo = "ppo"
+    """AdaNAT's is ppo. All but it see one pooled vector, and have defaults of their own in place of
+    some options here, which they refuse."""
     algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
+    hidden_size: Annotated[int, Gt(0), MultipleOf(4)] = 128
+    """Width of actor and critic; the paper's is 512."""
+    learning_rate: Annotated[float, Gt(0)] = 1.2e-3
+    """Of the policy at the start."""
+    final_learning_rate: Annotated[float, Ge(0)] = 1e-4
+    """Reached linearly at the end."""
+    epochs: Annotated[int, Ge(1)] = 5
+    """PPO passes over a rollout."""
+    batch_size: Annotated[int, Ge(1)] = 256
+    """Transitions of a gradient step."""
+    clip_range: Annotated[float, Gt(0)] = 0.2
+    """PPO's: probability ratios count within 1 - it and 1 + it."""
+    value_coefficient: Annotated[float, Ge(0)] = 0.5
+    """Weight of the critic's loss beside the actor's."""
+    entropy_coefficient: Annotated[float, Ge(0)] = 0.0
+    """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
+    max_grad_norm: Annotated[float, Gt(0)] = 0.5
+    """The gradient is shortened to this length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplorationOptions:
+    """How far the policy strays from what it thinks best."""
+
+    action_std: Annotated[float, Gt(0)] = 1.0
+    """sigma of Eq. 9 in raw units, at the start. The paper's 0.6 is for 4096 trajectories a round;
+    the fewer there are, the wider they have to explore for the reward to rise above its noise."""
+    final_action_std: Annotated[float, Gt(0)] = 0.6
+    """sigma after half of the training."""
     shared_noise: bool = False
     """Explore by one draw for all samples of a batch, with --no-adaptive by one configuration: for
     the reward `frechet`, which is one number for all of them."""
-    hidden_size: int = 128
-    """Width of actor and critic; the paper's is 512."""
-    learning_rate: float = 1.2e-3
-    """Of the policy at the start."""
-    final_learning_rate: float = 1e-4
-    """Reached linearly at the end."""
-    epochs: int = 5
-    """PPO passes over a rollout."""
-    batch_size: int = 256
-    """Transitions of a gradient step."""
-    clip_range: float = 0.2
-    """PPO's: probability ratios count within 1 - it and 1 + it."""
-    value_coefficient: float = 0.5
-    """Weight of the critic's loss beside the actor's."""
-    entropy_coefficient: float = 0.0
-    """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
-    max_grad_norm: float = 0.5
-    """The gradient is shortened to this length."""
-    action_std: float = 1.0
-    """sigma of Eq. 9 in raw units, at the start. The paper's 0.6 is for 4,096 trajectories a round;
-    the fewer there are, the wider they have to explore for the reward to rise above its noise."""
-    final_action_std: float = 0.6
-    """sigma after half of the training."""
-    discriminator: DiscriminatorConfig = field(
-        default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,))
-    )
-    """Used by the reward `adversarial` alone."""
-    discriminator_updates: int = 30
-    """Gradient steps of the discriminator a round."""
-    fresh_samples: bool = False
-    """Train the discriminator on new samples of the updated policy, as the paper, at the price of
-    one more rollout a round; otherwise on the rollout's own samples."""
-    reals: str = "reconstructed"
-    """Real images as the discriminator sees them: `raw`, or `reconstructed` by the tokenizer."""
-    real_folder: str | None = None
-    """Take real images from here, one sub-folder per class, instead of from the bundle."""
-    reward: str = "adversarial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """What is rewarded, and how the discriminator learns."""
+
+    reward: Literal["adversarial", "judge", "frechet", "clip"] | str = "adversarial"
     """`adversarial`: the discriminator below, trained beside the policy (option C of AdaNAT 4.3).
     Fixed ones: `judge`, the judge's log-likelihood of the class, or `clip` (option B); `frechet`,
     how much a batch lowers the Frechet distance of the latest images (option A); or a JSON object
@@ -105,68 +130,56 @@ class TrainConfig:
     '{"name": "sum", "terms": [[1, "judge"], [0.5, "frechet"]]}'."""
     reward_path: str | None = None
     """Of `clip`: the model, a folder or a hub id."""
+    discriminator_updates: Annotated[int, Ge(1)] = 30
+    """Gradient steps of the discriminator a round."""
+    fresh_samples: bool = False
+    """Train the discriminator on new samples of the updated policy, as the paper, at the price of
+    one more rollout a round; otherwise on the rollout's own samples."""
+    reals: Literal["reconstructed", "raw"] = "reconstructed"
+    """Real images as the discriminator sees them: raw, or reconstructed by the tokenizer."""
+    real_folder: str | None = None
+    """Take real images from here, one sub-folder per class, instead of from the bundle."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
-    warmup_rounds: int = 5
+    warmup_rounds: Annotated[int, Ge(0)] = 5
     """Rounds in which only the discriminator learns: an untrained one's normalised reward is
     noise at full amplitude."""
-    eval_every: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How a training is watched."""
+
+    eval_every: Annotated[int, Ge(1)] = 20
     """Rounds between evaluations."""
-    eval_samples: int = 1000
+    eval_samples: Annotated[int, Ge(2)] = 1000
     """Images of an evaluation, more than the judge has features; their seeds are not nat-eval's."""
-    seed: int = 0
-    """Of weights, conditions and random numbers; trainings of two seeds share none."""
-    dtype: str = "auto"
-    """Of the transformer: float32, bfloat16, or auto: bfloat16 where the hardware multiplies it
-    fast."""
-    device: str = "cpu"
-    """A torch device."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    wandb: str | None = None
-    """Also send what TensorBoard is given to this project of Weights & Biases (extra `wandb`)."""
-    resume: bool = False
-    """Go on with the run in `out`."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(
+    DeviceOptions,
+    EvaluationOptions,
+    RewardOptions,
+    ExplorationOptions,
+    LearnerOptions,
+    DecodingOptions,
+    RunOptions,
+):
+    """Learn an adaptive decoding policy for a frozen NAT by PPO and an adversarial reward."""
+
+    discriminator: DiscriminatorConfig = field(
+        default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,)), kw_only=True
+    )
+    """Used by the reward `adversarial` alone."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check every field, and what depends on one another.
 
         Raises:
-            ValueError: a count below 1, or counts that do not divide one another.
+            ValueError: a field out of its bounds, or counts that do not divide one another.
         """
-        at_least_one = (
-            "num_steps",
-            "trajectories_per_round",
-            "epochs",
-            "batch_size",
-            "discriminator_updates",
-            "eval_every",
-            "threads",
-        )
-        for name in at_least_one:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
-        if self.num_envs is not None and self.num_envs < 1:
-            raise ValueError(f"num_envs: got {self.num_envs}, allowed is >= 1")
-        if self.eval_samples < 2:
-            raise ValueError(f"eval_samples: got {self.eval_samples}, allowed is >= 2")
-        if self.hidden_size < 4 or self.hidden_size % 4:
-            raise ValueError(f"hidden_size: got {self.hidden_size}, allowed are multiples of 4")
-        if self.warmup_rounds < 0:
-            raise ValueError(f"warmup_rounds: got {self.warmup_rounds}, allowed is >= 0")
-        TRAINING.seed_of(self.seed)
-        for name in (
-            "learning_rate",
-            "action_std",
-            "final_action_std",
-            "clip_range",
-            "max_grad_norm",
-        ):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers > 0")
-        for name in ("final_learning_rate", "value_coefficient", "entropy_coefficient"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers >= 0")
+        super().__post_init__()
         self._check_together()
 
     def _check_together(self) -> None:
@@ -209,7 +222,7 @@ class TrainConfig:
         return BATCH_ENVS if in_batches else self.trajectories_per_round
 
     @property
-    def fixed_reward(self) -> RewardChoice:
+    def fixed_reward(self) -> "RewardChoice":
         """Of the environment itself; under a discriminator, what it reports beside.
 
         Raises:

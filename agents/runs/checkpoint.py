@@ -13,7 +13,7 @@ from agents.learners.factory import TrainedPolicy, untrained_policy
 from agents.runs.paths import with_paths
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle, bundle_spec
-from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import residual_schedule
 from nat_env.storage.files import write_json
 from nat_env.storage.state import load_state, save_state

@@ -20,8 +20,8 @@ from agents.search.finite_differences import (
 from agents.search.objective import Objective
 from agents.search.proposals import Proposals
 from nat_env.bundles.bundle import Bundle, load_bundle
-from nat_env.commands.command_line import parse
 from nat_env.commands.computation import Computation
+from nat_env.commands.parsing import parse
 from nat_env.schedules import Schedule
 from nat_env.storage.files import require_writable_folder, write_json
 

@@ -2,11 +2,9 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from agents.learners.config import TrainConfig
 from agents.learners.factory import TrainedPolicy
@@ -21,9 +19,9 @@ from agents.runs.checkpoint import (
     write_config,
 )
 from agents.runs.paths import with_paths
+from agents.sharing.arguments import Share
 from agents.sharing.card import model_card
 from nat_env.bundles.bundle import Bundle
-from nat_env.commands.command_line import parse
 from nat_env.storage.files import require_writable_folder, write_text
 
 HUB = "hub:"
@@ -31,25 +29,6 @@ HUB = "hub:"
 
 CARD = "README.md"
 _WEIGHTS = "best.safetensors"
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Share the best policy of a run: weights, configuration, a card in words and one in a picture.
-
-    What is written is taken wherever a run folder is: `nat-eval --policies TARGET`,
-    `nat-sample --policy TARGET`.
-    """
-
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder of nat-train."""
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
-    """A new or empty folder, or hub:user/name, a repository of the Hugging Face hub (log in with
-    `hf auth login` first)."""
-    license: str = "mit"
-    """Of the policy, by the hub's identifiers."""
-    private: bool = False
-    """A hub repository that only you see, if it is a new one."""
 
 
 def push_policy(run: Path, target: str, license: str = "mit", private: bool = False) -> str:
@@ -162,15 +141,7 @@ def _hub_errors() -> tuple[type[Exception], ...]:
     return (OSError, ValueError, _hub().errors.HTTPError)
 
 
-def main() -> None:
-    """Entry point."""
-    arguments = parse(Arguments, "nat-share")
-    try:
-        where = push_policy(arguments.run, arguments.target, arguments.license, arguments.private)
-    except ValueError as error:
-        raise SystemExit(f"nat-share: {error}") from None
+def command(arguments: Share) -> None:
+    """Share the policy, and say where it is."""
+    where = push_policy(arguments.run, arguments.target, arguments.license, arguments.private)
     print(f"{where}\nnat-sample --policy {arguments.target} --out grid.png shows what it draws")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.logger import configure
 
 from agents.learners.algorithms import algorithm_of
-from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.config import TrainConfig
 from agents.learners.factory import make_learner
 from agents.learners.state import load_learner_state
 from agents.learners.vec_env import GymnasiumVecEnv
@@ -25,7 +24,6 @@ from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import load_bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.reals import discriminator_reals
-from nat_env.commands.command_line import parse_preset
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.trunks import load_trunk
 from nat_env.seeds import TRAINING
@@ -154,24 +152,11 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
     )
 
 
-def main() -> None:
-    """Entry point."""
-    config = parse_preset(PRESETS, "nat-train")
-    torch.set_num_threads(config.threads)
-    try:
-        results = Training(config).run()
-    except ValueError as error:
-        raise SystemExit(f"nat-train: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(
-            f"nat-train: interrupted; the same command with --resume goes on in {config.out}"
-        ) from None
+def command(config: TrainConfig) -> None:
+    """Train, and say what came out."""
+    results = Training(config).run()
     first, best = results["history"][0], results["best_frechet_distance"]
     print(
         f"FD ({results['judge']}, {results['num_samples']} samples): "
         f"{first['frechet_distance']:.2f} at the start, {best:.2f} at best; run in {config.out}"
     )
-
-
-if __name__ == "__main__":
-    main()

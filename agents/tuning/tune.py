@@ -19,7 +19,7 @@ from agents.training.train import Training
 from agents.tuning.spaces import OF_LEARNER, SPACES, Span, arguments_of, with_options
 from agents.tuning.study import load_optuna, next_trial, open_study, suggested
 from nat_env.bundles.bundle import load_bundle
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 from nat_env.storage.files import require_writable_folder, write_json
 
 if TYPE_CHECKING:

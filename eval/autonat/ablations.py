@@ -19,7 +19,7 @@ from eval.evaluation.rows import Row, find, stamp
 from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import verdict
 from eval.judges.references import CACHE
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 from nat_env.models.uvit import UViT
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 

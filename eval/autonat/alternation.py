@@ -15,7 +15,7 @@ from agents.search.finite_differences import FiniteDifferencesConfig
 from eval.evaluation.evaluate import check_numbers
 from nat_env.bundles.bundle import Bundle, load_bundle
 from nat_env.bundles.judging import check_rank
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 from nat_env.policies import ScheduledPolicy
 from nat_env.storage.files import require_writable_folder, write_json
 from pretrain.config import PRESETS

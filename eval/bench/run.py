@@ -20,7 +20,7 @@ from eval.bench.targets import targets
 from eval.bench.training import TrainOptions
 from eval.evaluation.rows import stamp
 from nat_env.bundles.bundle import resolve_dtype
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 from nat_env.models.uvit import UViTConfig
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 

@@ -1,7 +1,6 @@
 """Command nat-sample: images from a bundle and a policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps
+from eval.commands.arguments import Sample
+from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_policy
 from nat_env.bundles.bundle import Bundle, balanced_conditions, load_bundle
-from nat_env.commands.command_line import parse
-from nat_env.commands.computation import Computation
 from nat_env.generation import StepRecord, generate
 from nat_env.render import canvas, confidence_map, frame_grid, image_grid, to_rgb
 from nat_env.storage.files import require_writable_folder, written_aside
@@ -20,51 +18,8 @@ from nat_env.storage.files import require_writable_folder, written_aside
 FRAME_MILLISECONDS = 500
 """Of an animation; the last picture stands four times as long."""
 
-_OTHER_FORMATS = {".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp"}
 
-
-@dataclass(frozen=True)
-class Arguments(Computation):
-    """Generate images from a bundle with a schedule or a trained policy."""
-
-    out: Path
-    """A file ending in .png for one grid, or a folder for one PNG per image."""
-    policy: str = "heuristic"
-    """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file, or a
-    run folder of nat-train, or what nat-share wrote: a folder or hub:user/name."""
-    bundle: str | None = None
-    """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""
-    num_steps: int | None = None
-    """T, decoding steps. By default that of the run or schedule, and 4 for a heuristic."""
-    classes: tuple[str, ...] = ()
-    """Names or numbers of the classes; all of them by default."""
-    count: int = 16
-    """Images altogether, as even among the classes as can be, class by class."""
-    gif: Path | None = None
-    """Also write here how they are decoded, step by step, masked tokens covered. Beside each image
-    is how sure the step was of the tokens that it drew: from violet to yellow, older ones white."""
-    seed: int = 0
-    """Image i is drawn with the random numbers of seed + i."""
-    scale: int = 4
-    """Pixels in a grid for each pixel of an image; images in a folder are as they are."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers and the file's ending.
-
-        Raises:
-            ValueError: a number below 1, or a picture format other than PNG.
-        """
-        super().__post_init__()
-        for name in ("count", "scale"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
-        if self.out.suffix.lower() in _OTHER_FORMATS:
-            raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
-        if self.gif is not None and self.gif.suffix.lower() != ".gif":
-            raise ValueError(f"gif: got {str(self.gif)!r}, allowed is a .gif file")
-
-
-def run(arguments: Arguments) -> list[Path]:
+def run(arguments: Sample) -> list[Path]:
     """Generate and write the images.
 
     Returns:
@@ -74,13 +29,12 @@ def run(arguments: Arguments) -> list[Path]:
         ValueError: an unknown bundle, policy or class, a policy of another T or bundle, or a
             folder that cannot be written.
     """
-    own = own_num_steps(arguments.policy)
-    num_steps = (own or 4) if arguments.num_steps is None else arguments.num_steps
+    num_steps = chosen_num_steps([arguments.policy], arguments.num_steps)
     bundle = load_bundle(
         chosen_bundle([arguments.policy], arguments.bundle), arguments.dtype, arguments.device
     )
     _, policy = named_policy(arguments.policy, bundle, num_steps)
-    labels = sample_labels(bundle, arguments.classes, arguments.count)
+    labels = sample_labels(bundle, arguments.classes, arguments.num_samples)
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
     columns = _columns(len(labels), len(labels.unique()))
@@ -156,20 +110,9 @@ def _save(image: Image.Image, path: Path) -> None:
         image.save(aside, format="PNG")
 
 
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "nat-sample")
-        torch.set_num_threads(arguments.threads)
-        paths = run(arguments)
-    except ValueError as error:
-        raise SystemExit(f"nat-sample: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("nat-sample: interrupted") from None
+def command(arguments: Sample) -> None:
+    """Generate the images, and say where they are."""
+    paths = run(arguments)
     print(
         f"{len(paths)} files in {arguments.out}" if len(paths) > 2 else "\n".join(map(str, paths))
     )
-
-
-if __name__ == "__main__":
-    main()

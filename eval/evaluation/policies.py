@@ -145,6 +145,27 @@ def chosen_bundle(specs: Sequence[str], given: str | None, default: str = "fashi
     return names[0] if names else default
 
 
+def chosen_num_steps(specs: Sequence[str], given: int | None, default: int = 4) -> int:
+    """T that policies decode in: the one given, or else that of the runs and schedules.
+
+    Whether a policy is of a given T is checked when it is loaded.
+
+    Raises:
+        ValueError: none given, and the policies are of different T.
+
+    Example:
+        >>> chosen_num_steps(["heuristic"], given=None), chosen_num_steps(["heuristic"], given=8)
+        (4, 8)
+    """
+    if given is not None:
+        return given
+    own = {spec: found for spec in specs if (found := own_num_steps(spec)) is not None}
+    if len(set(own.values())) > 1:
+        of_which = ", ".join(f"{spec} of T = {found}" for spec, found in own.items())
+        raise ValueError(f"num_steps: allowed are policies of one T, got {of_which}")
+    return next(iter(own.values()), default)
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A line of the table."""

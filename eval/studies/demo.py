@@ -12,9 +12,10 @@ from agents.learners.config import PRESETS
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
+from eval.commands.arguments import Eval
 from nat_env.bundles.bundle import load_bundle
-from nat_env.commands.command_line import parse
 from nat_env.commands.computation import Computation
+from nat_env.commands.parsing import parse
 from nat_env.storage.files import write_text
 
 
@@ -51,7 +52,7 @@ def demo(arguments: Arguments) -> None:
         device=arguments.device,
         threads=arguments.threads,
     )
-    evaluation = nat_eval.Arguments(
+    evaluation = Eval(
         policies=("heuristic", str(run_folder)),
         out=arguments.out,
         num_steps=config.num_steps,

@@ -18,8 +18,8 @@ from eval.evaluation.evaluate import check_numbers, evaluate
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.bundle import Bundle, load_bundle
-from nat_env.commands.command_line import parse
 from nat_env.commands.computation import Computation
+from nat_env.commands.parsing import parse
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from agents.learners.config import TrainConfig
 from eval.studies.learning import Changes, Trainings, chosen, run_command
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 
 CHANGES: Changes = {
     "defaults": ("nat-train's preset", {}),

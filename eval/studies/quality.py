@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 
 from eval.commands import nat_eval
+from eval.commands.arguments import Eval
 from eval.evaluation.evaluate import check_numbers
 from eval.evaluation.rows import Results
 from eval.evaluation.tables import markdown_table
 from eval.studies import grid
 from nat_env.bundles.bundle import Bundle, load_bundle
-from nat_env.commands.command_line import parse
 from nat_env.commands.computation import Computation
+from nat_env.commands.parsing import parse
 from nat_env.schedules import Schedule
 from nat_env.storage.files import write_text
 
@@ -72,9 +73,9 @@ class Arguments(Computation):
             **self.computation(),
         )
 
-    def evaluation(self, num_steps: int, best: Path) -> nat_eval.Arguments:
+    def evaluation(self, num_steps: int, best: Path) -> Eval:
         """The papers' schedule and the best of the grid at one T."""
-        return nat_eval.Arguments(
+        return Eval(
             policies=("heuristic", str(best)),
             out=self.out,
             num_steps=num_steps,

@@ -21,7 +21,7 @@ from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import verdict
 from eval.studies.trials import Comparison, Group, Method, Trial, budgets, training
-from nat_env.commands.command_line import parse
+from nat_env.commands.parsing import parse
 from nat_env.storage.files import write_text
 
 

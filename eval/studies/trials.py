@@ -17,6 +17,7 @@ from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
+from eval.commands.arguments import Eval
 from eval.evaluation.evaluate import check_numbers
 from nat_env.commands.computation import Computation
 from nat_env.commands.machine import machine
@@ -189,14 +190,14 @@ class Group:
         }
         return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
-    def evaluation(self) -> nat_eval.Arguments:
+    def evaluation(self) -> Eval:
         """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
         specs = [
             f"{name}={self.folder(name, '{seed}') / method.policy}"
             for name, method in self.methods.items()
         ]
         arguments = self.arguments
-        return nat_eval.Arguments(
+        return Eval(
             policies=("heuristic", *specs),
             out=self.out,
             num_steps=self.num_steps,

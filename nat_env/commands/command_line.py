@@ -1,38 +1,84 @@
-"""Options of the commands, from the command line."""
+"""What happens between a command's name and its work: the same for all commands."""
 
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
-import tyro
-
-T = TypeVar("T")
+from nat_env.commands.collisions import check_packages
 
 
-def parse(kind: type[T], prog: str, **options: Any) -> T:
-    """Options of a command as its dataclass; an error or --help ends the program.
+@dataclass(frozen=True)
+class Command:
+    """Where a command's options and its work are, as `module:name`, imported when needed."""
+
+    options: str
+    """A dataclass, or presets: a mapping of names to (about, dataclass or instance). Its module
+    imports nothing heavy, so that --help is quick."""
+    run: str
+    """A function of the options."""
+    interrupted: str = "the same command goes on"
+    """What a user may do after Ctrl+C; options in braces."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A command that is one of several, by its first word."""
+
+    about: str
+    """In its help."""
+    parts: Mapping[str, Command]
+
+
+def run_command(name: str, command: Command | Choice, args: list[str] | None = None) -> None:
+    """Parse the options and do the work; what goes wrong ends the program in one sentence.
 
     Args:
-        kind: the dataclass.
-        prog: what the command is called.
-        **options: of `tyro.cli`.
+        name: of the command.
+        command: what it is.
+        args: the words after the name; by default those of the program.
+
+    Raises:
+        SystemExit: after --help, and after an error or an interruption, with a sentence about it.
     """
-    _obey_no_color()
-    return tyro.cli(kind, prog=prog, **options)
+    if os.environ.get("NO_COLOR"):  # see no-color.org; tyro reads a variable of its own instead
+        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
+    chosen, options = None, None
+    try:
+        check_packages()
+        chosen, options = _parsed(name, command, args)
+        _set_threads(options)
+        load(chosen.run)(options)
+    except (ValueError, ImportError, OSError) as error:
+        raise SystemExit(f"{name}: {error}") from None
+    except KeyboardInterrupt:
+        after = chosen.interrupted.format_map(vars(options)) if chosen and options else ""
+        raise SystemExit(f"{name}: interrupted{after and '; '}{after}") from None
 
 
-def parse_preset(presets: Mapping[str, tuple[str, T]], prog: str) -> T:
-    """One of several presets by name, with options in place of its values.
-
-    Args:
-        presets: a description and the preset, by name.
-        prog: what the command is called.
-    """
-    _obey_no_color()
-    return tyro.extras.overridable_config_cli(dict(presets), prog=prog)
+def load(place: str) -> Any:
+    """What `module:name` stands for."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
-def _obey_no_color() -> None:
-    """See no-color.org; tyro has an option of its own instead."""
-    if os.environ.get("NO_COLOR"):
-        tyro._experimental_options["ansi_codes"] = False
+def _parsed(name: str, command: Command | Choice, args: list[str] | None) -> tuple[Command, Any]:
+    from nat_env.commands.parsing import parse, parse_one_of
+
+    if isinstance(command, Choice):
+        choices = {word: ("", load(part.options)) for word, part in command.parts.items()}
+        word, options = parse_one_of(choices, name, args, command.about)
+        return command.parts[word], options
+    asked = load(command.options)
+    if isinstance(asked, Mapping):
+        return command, parse_one_of(asked, name, args)[1]
+    return command, parse(asked, name, args)
+
+
+def _set_threads(options: Any) -> None:
+    threads = getattr(options, "threads", None)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,31 +1,39 @@
 """What all commands that decode have in common: how they compute, not what."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from nat_env.commands.bounds import check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computation:
-    """Options of a command that decodes images."""
+class DeviceOptions:
+    """Where it computes."""
 
-    batch_size: int = 128
-    """Samples decoded at once."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
     device: str = "cpu"
     """A torch device."""
+    threads: Annotated[int, Ge(1)] = 2
+    """Torch threads; one when another program is busy beside it."""
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check every field.
 
         Raises:
-            ValueError: one is below 1.
+            ValueError: one is out of its bounds.
         """
-        for name in ("batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation(DeviceOptions):
+    """How it computes."""
+
+    batch_size: Annotated[int, Ge(1)] = 128
+    """Samples decoded at once."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
 
     def computation(self) -> dict[str, Any]:
         """These options alone, for another command that this one calls."""

@@ -1,7 +1,6 @@
 """The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.rewards.augment import augment
-from nat_env.rewards.discriminator import GROUPS, FeatureDiscriminator, ScratchDiscriminator
+from nat_env.rewards.discriminator import FeatureDiscriminator, ScratchDiscriminator
+from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.trunks import Trunk
-
-REWARD_FORMS = ("sigmoid", "logit", "softplus")
-LOSSES = ("bce", "hinge")
-TRUNKS = ("features", "scratch", "efficientnet", "transformer")
 
 EMBEDDINGS_LIMIT = 2**29
 """Bytes that what a frozen trunk says of all real images, or of all generated, may take; above, it
@@ -24,52 +20,6 @@ is asked each time."""
 
 EMBEDDED_AT_ONCE = 256
 """Images that a frozen trunk is asked about at a time."""
-
-
-@dataclass(frozen=True)
-class DiscriminatorConfig:
-    """Architecture and training of the discriminator."""
-
-    trunk: str = "scratch"
-    """`scratch`: all trained. Else heads on a frozen network: `features`, which the bundle names,
-    `efficientnet` (Lite0 of ImageNet: no independent judge any more), `transformer` (DINO, ...)."""
-    trunk_path: str | None = None
-    """Of a transformer: a folder or a hub id such as `facebook/dino-vits16`."""
-    trunk_resolution: int = 112
-    """Pixels that `efficientnet` and `transformer` resize images to."""
-    widths: tuple[int, ...] = (32, 64, 128)
-    """From scratch: of each convolution, which halves the resolution. Else the last is a head's."""
-    learning_rate: float = 5e-4
-    """Of Adam."""
-    batch_size: int = 128
-    """Real and as many generated images of one update."""
-    loss: str = "bce"
-    """`bce` (the authors' code) or `hinge`."""
-    reward_form: str = "sigmoid"
-    """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus`."""
-    augment: bool = False
-    """Augment real and generated images of updates; never those that are rewarded."""
-    r1: float = 0.0
-    """Weight of the gradient penalty on real images (R1, Mescheder 2018), off in the authors'."""
-
-    def __post_init__(self) -> None:
-        """Check names and widths.
-
-        Raises:
-            ValueError: an unknown loss or reward form, or a width that the norm cannot divide.
-        """
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: got {self.batch_size}, allowed is >= 1")
-        if not self.widths or any(width % GROUPS for width in self.widths):
-            raise ValueError(f"widths: got {self.widths}, allowed are multiples of {GROUPS}")
-        if self.r1 < 0:
-            raise ValueError(f"r1: got {self.r1}, allowed is >= 0")
-        if self.trunk not in TRUNKS:
-            raise ValueError(f"trunk: got {self.trunk!r}, allowed are {TRUNKS}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss: got {self.loss!r}, allowed are {LOSSES}")
-        if self.reward_form not in REWARD_FORMS:
-            raise ValueError(f"reward_form: got {self.reward_form!r}, allowed are {REWARD_FORMS}")
 
 
 class AdversarialRewardModel:

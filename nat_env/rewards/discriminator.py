@@ -10,10 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nat_env.rewards.discriminator_config import GROUPS
 from nat_env.rewards.trunks import Trunk
-
-GROUPS = 8
-"""Of the group norms; widths are multiples of it."""
 
 
 class ProjectionHead(nn.Module):

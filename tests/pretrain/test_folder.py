@@ -11,12 +11,14 @@ from PIL import Image
 
 from nat_env.bundles.bundle import load_bundle
 from nat_env.bundles.image_folder import find_images, read_images
+from nat_env.commands import entry
 from nat_env.models.classifier import features_of
-from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
+from pretrain.arguments import Folder
 from pretrain.config import PRESETS
 from pretrain.folder import folder_config, folder_images
 from pretrain.make import balanced_statistics
-from pretrain.run import Folder, main
+from pretrain.run import prepared
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -311,7 +313,7 @@ def test_options_are_checked_before_any_work(folder, monkeypatch, capsys, option
     monkeypatch.setattr("sys.argv", ["nat-pretrain", *arguments, option, value])
     monkeypatch.setattr("pretrain.folder.read_images", None)
     with pytest.raises(SystemExit) as stopped:
-        main()
+        entry.pretrain()
     assert re.search(message, f"{stopped.value} {capsys.readouterr().err}")
     assert not out.exists()
 
@@ -324,7 +326,7 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     short = ["--epochs-factor", "0.02"]
     command = ["nat-pretrain", "folder", *arguments, *sizes, *short]
     monkeypatch.setattr("sys.argv", command)
-    main()
+    entry.pretrain()
     printed = capsys.readouterr().out
     assert "210 images, 3 classes of 60 to 80 images; ignored 7" in printed
     assert "TensorBoard events are in " in printed
@@ -341,14 +343,14 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
 
     next(iter(find_images(folder).files["a"])).unlink()  # other images: nothing is resumed
     with pytest.raises(SystemExit, match=r"work: .* holds parts of .* other images"):
-        main()
+        entry.pretrain()
 
 
 def test_the_shipped_data_sets_are_called_as_before(monkeypatch):
     seen = []
     monkeypatch.setattr("pretrain.run.make_bundle", lambda *given: seen.append(given))
     monkeypatch.setattr("sys.argv", ["nat-pretrain", "digits", "--out", "x"])
-    main()
+    entry.pretrain()
     ((data, config, work, out, device),) = seen
     assert (data.name, config) == ("digits", PRESETS["digits"])
     assert (work, out, device) == (Path("runs/pretrain/digits"), Path("x"), "cpu")
@@ -358,7 +360,7 @@ def test_options_of_a_folder_reach_the_configuration(folder):
     given = Folder(
         out=folder, data=folder, codebook_size=9, hidden_size=8, depth=3, seed=5, image_size=8
     )
-    data, config = given.prepared()
+    data, config = prepared(given)
     assert (config.codebook_size, config.hidden_size, config.depth, config.seed) == (9, 8, 3, 5)
     assert len(data.train_images) == 168
     assert config.judge.loop.epochs == 30

@@ -23,7 +23,7 @@ from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import load_bundle
 from nat_env.generation import generate
 from nat_env.observations import pooled
-from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.state import load_state
 from nat_env.vector_env import NATDecodeVectorEnv

@@ -20,12 +20,13 @@ from agents.learners.config import PRESETS, TrainConfig
 from agents.reports.charts import layout
 from agents.runs.checkpoint import load_about, load_policy
 from agents.runs.repeat import training_command
-from agents.training.train import Training, main
+from agents.training.train import Training
 from nat_env.bundles.bundle import balanced_conditions, load_bundle
-from nat_env.commands.command_line import parse_preset
+from nat_env.commands import entry
 from nat_env.commands.machine import cpu_name
+from nat_env.commands.parsing import parse_one_of
 from nat_env.generation import generate
-from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
 
@@ -234,10 +235,10 @@ def undescribed(text):
 
 
 def test_every_option_is_described_and_every_learner_listed(monkeypatch, capsys):
-    text = helped(main, monkeypatch, capsys)
+    text = helped(entry.train, monkeypatch, capsys)
     assert "--discriminator.r1 " in text and undescribed(text) == []
-    (listed,) = re.findall(r"--algo STR Learner: (.*?)\. ", " ".join(text.split()))
-    assert set(re.split(", | or ", re.sub(r" \(.*?\)", "", listed))) == set(ALGORITHMS)
+    (listed,) = re.findall(r"--algo \{(.*?)\}", text)
+    assert listed.split(",") == list(ALGORITHMS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,7 +273,7 @@ class Planted:
 
 def test_a_planted_option_without_description_is_caught(monkeypatch, capsys):
     presets = {"digits": ("", Planted())}
-    text = helped(lambda: parse_preset(presets, "nat-train"), monkeypatch, capsys)
+    text = helped(lambda: parse_one_of(presets, "nat-train"), monkeypatch, capsys)
     assert undescribed(text) == [
         "--unsaid INT",
         "--unsaid-and-too-long-for-its-column {None}|INT",
@@ -284,7 +285,7 @@ def test_a_planted_option_without_description_is_caught(monkeypatch, capsys):
 def test_the_folder_is_asked_for(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nat-train", "digits"])
     with pytest.raises(SystemExit):
-        main()
+        entry.train()
     assert "--out" in capsys.readouterr().err
 
 

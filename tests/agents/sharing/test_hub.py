@@ -25,11 +25,13 @@ from agents.runs.checkpoint import (
     save_policy,
     save_run_config,
 )
-from agents.sharing.hub import load_shared_policy, main, push_policy
+from agents.sharing.hub import load_shared_policy, push_policy
 from eval.commands import nat_sample
+from eval.commands.arguments import Sample
 from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps, policy_fingerprint
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import bundle_folder, load_bundle
+from nat_env.commands import entry
 from nat_env.schedules import COLUMNS, heuristic_schedule
 
 FILES = {"README.md", "best.safetensors", "config.json", "residual.json", "quantities.png"}
@@ -167,7 +169,7 @@ def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_pat
 
 def test_the_hub_by_its_prefix(run, hub, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nat-share", str(run), "hub:me/digits-T2", "--private"])
-    main()
+    entry.share()
     assert hub.asked == [("create", "me/digits-T2", True)]
     assert "https://example.org/me/digits-T2" in capsys.readouterr().out
     assert {p.name for p in (hub.folder / "me/digits-T2").iterdir()} == FILES
@@ -178,7 +180,7 @@ def test_the_hub_by_its_prefix(run, hub, tmp_path, monkeypatch, capsys):
     original = load_policy(run, load_bundle("digits"))
     assert policy_fingerprint(policy) == policy_fingerprint(original)
     out = tmp_path / "grid.png"
-    assert nat_sample.run(nat_sample.Arguments(out, spec, count=10, threads=1)) == [out]
+    assert nat_sample.run(Sample(out, spec, num_samples=10, threads=1)) == [out]
     for name in ("hub:me/other", "hub:me/unreachable"):
         with pytest.raises(ValueError, match=rf"^policy: cannot get '{name}' from the hub"):
             named_policy(name, load_bundle("digits"), 2)

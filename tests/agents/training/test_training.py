@@ -12,10 +12,11 @@ from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.runs.validation import validate
 from agents.training.callbacks import RoundCallback
-from agents.training.train import Training, main
+from agents.training.train import Training
 from nat_env.bundles.bundle import bundle_folder, load_bundle
+from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
-from nat_env.rewards.adversarial import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.state import load_state
 
@@ -255,7 +256,7 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         run(file / "inside")
     monkeypatch.setattr("sys.argv", ["nat-train", "digits", "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="--resume goes on"):
-        main()
+        entry.train()
 
 
 def test_a_rollout_in_a_file_trains_the_same_policy(tmp_path):

@@ -14,13 +14,15 @@ from PIL import Image
 import eval.commands.nat_eval
 import eval.evaluation.cells
 import eval.studies.grid
-from eval.commands.nat_eval import Arguments, run
+from eval.commands.arguments import Eval
+from eval.commands.nat_eval import run
 from eval.evaluation.evaluate import evaluate
 from eval.evaluation.floors import floors
 from eval.evaluation.rows import stamp
 from eval.evaluation.tables import markdown_table
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import reference
+from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 
@@ -29,8 +31,8 @@ NEEDED |= {"images_per_second", "seconds", "date", "machine", "command", "refere
 
 
 @pytest.fixture
-def arguments(tmp_path, make_run) -> Arguments:
-    return Arguments(
+def arguments(tmp_path, make_run) -> Eval:
+    return Eval(
         policies=("heuristic", str(make_run())),
         out=tmp_path / "out",
         num_steps=2,
@@ -217,7 +219,7 @@ def test_errors_end_the_command_with_a_message(monkeypatch, tmp_path, options, m
     out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["nat-eval", *options, "--out", str(out), "--threads", "1"])
     with pytest.raises(SystemExit, match=rf"nat-eval: .*{message}"):
-        eval.commands.nat_eval.main()
+        entry.evaluate()
     assert not out.exists()
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-import eval.commands.nat_sample
 from agents.runs.checkpoint import load_policy
-from eval.commands.nat_sample import Arguments, run, sample_labels
+from eval.commands.arguments import Sample
+from eval.commands.nat_sample import run, sample_labels
+from nat_env.commands import entry
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import LEAST_CONFIDENT, MASK_COLOUR, MOST_CONFIDENT, image_grid, to_rgb
@@ -18,13 +19,13 @@ from nat_env.schedules import heuristic_schedule
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Arguments:
-    return Arguments(
+def arguments(tmp_path) -> Sample:
+    return Sample(
         out=tmp_path / "images",
         bundle="digits",
         num_steps=2,
         classes=("3", "5"),
-        count=6,
+        num_samples=6,
         seed=7,
         threads=1,
         dtype="float32",
@@ -100,7 +101,9 @@ def test_an_animation_uncovers_the_images(arguments, images, tmp_path):
 def test_a_run_brings_its_bundle_and_steps(arguments, digits, make_run):
     folder = make_run(num_steps=3)
     paths = run(
-        replace(arguments, policy=str(folder), bundle=None, num_steps=None, classes=(), count=2)
+        replace(
+            arguments, policy=str(folder), bundle=None, num_steps=None, classes=(), num_samples=2
+        )
     )
     expected = generate(digits, load_policy(folder, digits), torch.tensor([0, 1]), 3, seed=7)
     np.testing.assert_array_equal(np.stack([pixels_of(path) for path in paths]), to_rgb(expected))
@@ -132,11 +135,13 @@ def test_errors_end_the_command_with_a_message(monkeypatch, tmp_path, options, m
     defaults = ["--bundle", "digits", "--dtype", "float32", "--threads", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["nat-sample", *defaults, *options])
     with pytest.raises(SystemExit, match=rf"nat-sample: .*{message}"):
-        eval.commands.nat_sample.main()
+        entry.sample()
     assert not out.exists()
 
 
-@pytest.mark.parametrize("change", [{"count": 0}, {"scale": 0}, {"batch_size": 0}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "change", [{"num_samples": 0}, {"scale": 0}, {"batch_size": 0}, {"threads": 0}]
+)
 def test_numbers_are_checked(arguments, change):
     with pytest.raises(ValueError, match="got 0, allowed is >= 1"):
         replace(arguments, **change)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.commands.nat_eval import Arguments, run
+from eval.commands.arguments import Eval
+from eval.commands.nat_eval import run
 from eval.evaluation.policies import named_policy
 from eval.pictures.album import Album, draw_policies
 
@@ -56,7 +57,7 @@ def test_every_policy_has_pictures_of_its_own(tmp_path, digits, names, files):
 def test_no_picture_of_an_evaluation_is_of_two_policies(tmp_path, make_run):
     """The audit's: two folders that differ by a character which a file's name left out."""
     learned = [str(make_run("a_b")), str(make_run("a-b", weights=1))]
-    arguments = Arguments(
+    arguments = Eval(
         policies=("heuristic", *learned),
         out=tmp_path / "out",
         num_steps=2,

@@ -1,0 +1,121 @@
+"""The options of nat-eval and nat-sample: light to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from annotated_types import Ge, Le, Len, Lt
+
+from nat_env.commands.computation import Computation
+from nat_env.seeds import NAT_EVAL
+
+NumSamples = Annotated[int, Ge(2), Le(NAT_EVAL.stride)]
+"""Images of an evaluation."""
+
+Seed = Annotated[int, Ge(0), Lt(NAT_EVAL.limit)]
+"""Of an evaluation."""
+
+_OTHER_FORMATS = {".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Eval(Computation):
+    """Compare decoding policies by the Frechet distance of their samples to real images.
+
+    Writes results.json after every seed of every policy, then table.md and pictures. Called again,
+    it evaluates only what is missing.
+    """
+
+    policies: Annotated[tuple[str, ...], Len(1)]
+    """Any of: heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file
+    (json, or AutoNAT's yaml), a run folder of nat-train (its best policy) or last.safetensors in
+    one, what nat-share wrote: a folder or hub:user/name. The first is what the others are compared
+    with. {seed} in a path stands for each of the seeds: runs/a{seed} is a training of its own for
+    each of them. 'name=policy' gives it a name in tables and pictures."""
+    out: Path
+    """Folder for results.json, table.md, pictures, and the second judge's statistics."""
+    num_steps: Annotated[int, Ge(1)] | None = None
+    """T, decoding steps. By default that of the runs and schedules, and 4 for heuristics alone."""
+    num_samples: NumSamples = 10_000
+    """N, images of each seed."""
+    seeds: Annotated[tuple[Seed, ...], Len(1)] = (0,)
+    """One evaluation each; all policies are given the same random numbers."""
+    bundle: str | None = None
+    """A shipped bundle's name or a folder. By default that of the run folders, or else fashion."""
+    second_judge: bool = False
+    """Also judge by EfficientNet-Lite0 of ImageNet, which no training saw. Takes longer than the
+    sampling, on CPUs."""
+    second_judge_resolution: Annotated[int, Ge(1)] = 112
+    """Pixels that it resizes images to; 224 is its own, and 4 to 5 times slower."""
+    inception: Path | None = None
+    """Also judge by InceptionV3 with the FID's published weights, read from this file. Needs more
+    than 2048 samples."""
+    inception_statistics: Path | None = None
+    """With --inception: compare with these statistics of real images, a .npz with mu and sigma, as
+    an FID's standard protocol asks for, and not with the bundle's real images. It then has no
+    precision or recall."""
+    shuffle_features: bool = False
+    """Also evaluate the learned policies with the features shuffled among the samples of a batch.
+    What they lose is at most what they gained by adapting: another sample's choice may be worse
+    than one that is the same for all."""
+    metrics: bool = False
+    """Also precision, recall, density, coverage and kernel distance, against the bundle's real
+    images, of samples, reconstructions and real images; and a table of these and of the score."""
+    kept_rows: bool = False
+    """Of a policy whose file is gone, take the rows that results.json has under its name; of the
+    others those that it has in another dtype, too, as from another machine."""
+    pictures: bool = True
+    """Draw sample grids, the quantities per step, and samples step by step."""
+    progress: Annotated[bool, tyro.conf.Suppress] = True
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ValueError: one out of its bounds, or statistics for a judge that is not asked for.
+        """
+        super().__post_init__()
+        if self.inception_statistics is not None and self.inception is None:
+            raise ValueError(
+                f"inception_statistics: got {self.inception_statistics}, allowed is a file only "
+                "with inception, the weights' file"
+            )
+
+
+@dataclass(frozen=True)
+class Sample(Computation):
+    """Generate images from a bundle with a schedule or a trained policy."""
+
+    out: Path
+    """A file ending in .png for one grid, or a folder for one PNG per image."""
+    policy: str = "heuristic"
+    """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file, or a
+    run folder of nat-train, or what nat-share wrote: a folder or hub:user/name."""
+    bundle: str | None = None
+    """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""
+    num_steps: Annotated[int, Ge(1)] | None = None
+    """T, decoding steps. By default that of the run or schedule, and 4 for a heuristic."""
+    classes: tuple[str, ...] = ()
+    """Names or numbers of the classes; all of them by default."""
+    num_samples: Annotated[int, Ge(1)] = 16
+    """Images altogether, as even among the classes as can be, class by class."""
+    gif: Path | None = None
+    """Also write here how they are decoded, step by step, masked tokens covered. Beside each image
+    is how sure the step was of the tokens that it drew: from violet to yellow, older ones white."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Image i is drawn with the random numbers of seed + i."""
+    scale: Annotated[int, Ge(1)] = 4
+    """Pixels in a grid for each pixel of an image; images in a folder are as they are."""
+
+    def __post_init__(self) -> None:
+        """Check every field, and the files' endings.
+
+        Raises:
+            ValueError: a field out of its bounds, or a picture format other than PNG.
+        """
+        super().__post_init__()
+        if self.out.suffix.lower() in _OTHER_FORMATS:
+            raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
+        if self.gif is not None and self.gif.suffix.lower() != ".gif":
+            raise ValueError(f"gif: got {str(self.gif)!r}, allowed is a .gif file")

@@ -1,0 +1,67 @@
+"""The options of nat-pretrain: light to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from nat_env.commands.computation import DeviceOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakingOptions(DeviceOptions):
+    """Where it is made, and kept."""
+
+    out: Path
+    """Folder of the new bundle."""
+    work: Path = Path("runs/pretrain")
+    """Folder for checkpoints and TensorBoard events; one sub-folder per data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fashion(MakingOptions):
+    """Fashion-MNIST, as the bundle `fashion` was made."""
+
+    data: Path | None = None
+    """Folder with the four IDX files, if not where Debian puts them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(MakingOptions):
+    """scikit-learn's digits, as the bundle `digits` was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(MakingOptions):
+    """Images of your own, a sub-folder for each class: at least 10 in each, and 200 in all."""
+
+    data: Path
+    """Folder of the sub-folders, which carry the classes' names. What is no image is ignored."""
+    image_size: Annotated[int, Ge(1)] = 32
+    """Height and width in pixels; images are resized, and cropped to the middle square. Multiples
+    of 4, above 48 of 8."""
+    channels: Literal[1, 3] | None = None
+    """1: grey, 3: colour. By default grey if all images are."""
+    codebook_size: Annotated[int, Ge(1)] = 512
+    """Visual tokens to choose from."""
+    hidden_size: Annotated[int, Ge(1)] = 128
+    """Width of the transformer, a multiple of 4."""
+    depth: int = 7
+    """Blocks of the transformer, an odd number."""
+    epochs_factor: Annotated[float, Gt(0)] = 1.0
+    """Trains all parts so many times as long as is usual for the number of images."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of the trainings; the test images stay the same."""
+    name: str | None = None
+    """Of the bundle and its judge; by default that of the folder."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ValueError: one out of its bounds, or a name that is no file's.
+        """
+        super().__post_init__()
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
+            raise ValueError(f"name: got {self.name!r}, allowed is a file's name")
