@@ -28,7 +28,9 @@ def train_classifier(
     """Train on images [n, C, H, W] uint8 and labels [n], resuming from `folder`."""
     torch.manual_seed(seed)
     classifier = Classifier(config).to(device)
-    optimizer = torch.optim.AdamW(classifier.parameters(), weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), training.loop.learning_rate, weight_decay=training.weight_decay
+    )
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
         target = labels[indices].to(device)

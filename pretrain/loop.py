@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from nat_env.storage.state import load_state, save_state
@@ -67,29 +69,42 @@ def fit(
     config: LoopConfig,
     num_samples: int,
     seed: int,
-    parts: dict[str, nn.Module | torch.optim.Optimizer],
+    parts: dict[str, nn.Module | Optimizer],
     update: Callable[[int, int, Tensor], dict[str, float]],
 ) -> None:
     """Call `update(step, total_steps, batch indices)` for every step, from where it stopped.
 
     The state of `parts` is saved in `folder/<name>.safetensors`; a later call with the same
     arguments goes on from there. Torch's global generator is seeded from (seed, step) before
-    each update, so that a resumed training is the unbroken one.
+    each update, so that a resumed training is the unbroken one. An update steps every optimizer,
+    whose learning rates then follow `learning_rate_at`.
+
+    Raises:
+        ValueError: the file is damaged, or of other parts; or a batch is larger than the data.
     """
     from torch.utils.tensorboard import SummaryWriter
 
     path = folder / f"{name}.safetensors"
     total_steps = config.total_steps(num_samples)
+    schedules = {
+        f"{key}_schedule": LambdaLR(
+            part, lambda step: learning_rate_at(step, total_steps, config.warmup_steps)
+        )
+        for key, part in parts.items()
+        if isinstance(part, Optimizer)
+    }
+    kept = parts | schedules
     step = 0
     if path.is_file():
         state = load_state(path)
+        if state.keys() != {"step", *kept}:
+            raise ValueError(f"path: {str(path)!r} is of another version's training; move it away")
         step = int(state["step"])
-        for key, part in parts.items():
+        for key, part in kept.items():
             part.load_state_dict(state[key])
-    optimizers = [p for p in parts.values() if isinstance(p, torch.optim.Optimizer)]
 
     def save() -> None:
-        save_state(path, {"step": step} | {k: p.state_dict() for k, p in parts.items()})
+        save_state(path, {"step": step} | {k: p.state_dict() for k, p in kept.items()})
 
     batches = epoch_batches(num_samples, config.batch_size, seed, step)
     last_saved = time.monotonic()
@@ -100,12 +115,10 @@ def fit(
         ) as bar,
     ):
         while step < total_steps:
-            factor = learning_rate_at(step, total_steps, config.warmup_steps)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * factor
             torch.manual_seed(seed * 1_000_003 + step)
             scalars = update(step, total_steps, next(batches))
+            for schedule in schedules.values():
+                schedule.step()
             step += 1
             bar.update()
             if step % 50 == 0 or step == total_steps:

@@ -68,8 +68,9 @@ def train_tokenizer(
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config).to(device)
     discriminator = PatchDiscriminator(config.channels).to(device)
-    optimizer = torch.optim.Adam(tokenizer.parameters(), betas=(0.9, 0.99))
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), betas=(0.5, 0.99))
+    rate = training.loop.learning_rate
+    optimizer = torch.optim.Adam(tokenizer.parameters(), rate, betas=(0.9, 0.99))
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), rate, betas=(0.5, 0.99))
     uses = _Counter(config.codebook_size).to(device)
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
@@ -82,18 +83,19 @@ def train_tokenizer(
         pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
         loss = pixel_loss + training.commitment * code_loss
         scalars = {"pixel_loss": pixel_loss.item(), "code_loss": code_loss.item()}
-        if step >= training.adversarial_start * total_steps:
+        joined = step >= training.adversarial_start * total_steps
+        if joined:
             loss = loss - training.adversarial_weight * discriminator(output).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step >= training.adversarial_start * total_steps:
+        d_optimizer.zero_grad()
+        if joined:
             real, fake = discriminator(torch.cat([batch, output.detach()])).chunk(2)
             d_loss = (F.relu(1 - real) + F.relu(1 + fake)).mean()  # hinge
-            d_optimizer.zero_grad()
             d_loss.backward()
-            d_optimizer.step()
             scalars["discriminator_loss"] = d_loss.item()
+        d_optimizer.step()  # moves nothing before the discriminator has joined
 
         uses.count.add_(torch.bincount(ids.flatten(), minlength=config.codebook_size))
         if (step + 1) % training.restart_every == 0:

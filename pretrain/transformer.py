@@ -1,12 +1,12 @@
 """Training of the NAT: masked-token modelling (AutoNAT 3.1 and appendix A.1)."""
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from nat_env.models.uvit import UViT, UViTConfig
 from pretrain.loop import LoopConfig, fit
@@ -25,7 +25,7 @@ class TransformerTraining:
     label_smoothing: float = 0.1
     weight_decay: float = 0.03
     ema_decay: float = 0.999
-    """Warmed up: min(ema_decay, (1 + n) / (10 + n)) after n steps."""
+    """Warmed up: min(ema_decay, (1 + n) / (10 + n)) after n steps; the first step's is 0."""
 
 
 def masked_token_loss(
@@ -57,9 +57,12 @@ def train_transformer(
     sample_mask_ratio(training.mask_ratio, 1)  # an unknown name is told before any work
     torch.manual_seed(seed)
     model = UViT(config).to(device)
-    average = copy.deepcopy(model).eval().requires_grad_(False)
+    average = warmed_up_average(model, training.ema_decay)
     optimizer = torch.optim.AdamW(
-        _decayed_groups(model, training.weight_decay), betas=(0.9, 0.98), fused=True
+        _decayed_groups(model, training.weight_decay),
+        training.loop.learning_rate,
+        betas=(0.9, 0.98),
+        fused=True,
     )
 
     def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
@@ -69,19 +72,26 @@ def train_transformer(
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        update_average(average, model, min(training.ema_decay, (1 + step) / (10 + step)))
+        average.update_parameters(model)
         return {"loss": loss.item(), "gradient_norm": norm.item()}
 
     parts = {"model": model, "average": average, "optimizer": optimizer}
     fit("transformer", folder, training.loop, len(ids), seed, parts, update)
-    return average
+    model.load_state_dict(average.module.state_dict())
+    return model.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Average <- decay * average + (1 - decay) * model, parameter by parameter."""
-    for target, source in zip(average.parameters(), model.parameters(), strict=True):
-        target.lerp_(source, 1 - decay)
+def warmed_up_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average whose n-th update has min(decay, (1 + n) / (10 + n)).
+
+    The first one, n = 0, takes the model as it is.
+    """
+
+    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        n = int(updates)
+        return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(model, avg_fn=average)
 
 
 def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:

@@ -1,6 +1,7 @@
 """Making a bundle's parts: distributions, data files, resumable training, loss, network."""
 
 import gzip
+import itertools
 import math
 import struct
 import sys
@@ -14,6 +15,7 @@ import torch
 from scipy import special, stats
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 import pretrain.data
 import pretrain.loop
@@ -22,6 +24,7 @@ import pretrain.transformer
 from nat_env.models.classifier import ClassifierConfig
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.models.vq import TokenizerConfig
+from nat_env.storage.state import load_state, save_state
 from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
 from pretrain.config import PRESETS
 from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
@@ -33,7 +36,7 @@ from pretrain.transformer import (
     TransformerTraining,
     masked_token_loss,
     train_transformer,
-    update_average,
+    warmed_up_average,
 )
 
 TINY = UViTConfig(
@@ -329,7 +332,7 @@ class TinyTraining:
         torch.manual_seed(init_seed)
         self.folder, self.stop_in = folder, stop_in
         self.model = nn.Linear(3, 1)
-        self.optimizer = torch.optim.Adam(self.model.parameters())
+        self.optimizer = torch.optim.Adam(self.model.parameters(), self.config.learning_rate)
         self.inputs = torch.randn(18, 3, generator=torch.Generator().manual_seed(1))
         self.seen = []
 
@@ -396,8 +399,15 @@ def test_a_finished_training_is_not_repeated(tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     TinyTraining(tmp_path).run()
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(path.read_bytes()[:-5])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
     with pytest.raises(ValueError, match=r"^path: .*tiny.safetensors"):
+        TinyTraining(tmp_path).run()
+    path.write_bytes(whole)
+    state = load_state(path)
+    del state["optimizer_schedule"]  # as of a version that kept none
+    save_state(path, state)
+    with pytest.raises(ValueError, match=r"^path: .*tiny.safetensors.* another version"):
         TinyTraining(tmp_path).run()
 
 
@@ -442,18 +452,15 @@ def test_every_part_resumes_as_if_never_stopped(tmp_path, monkeypatch, run):
     whole = run(tmp_path / "whole")
     assert not whole.training
     assert not any(p.requires_grad for p in whole.parameters())
-    original, calls = pretrain.loop.learning_rate_at, []
 
-    def stop(step, total_steps, warmup_steps):
-        calls.append(step)
-        if step == 4:
-            raise Stop
-        return original(step, total_steps, warmup_steps)
+    def four_batches(*arguments):
+        yield from itertools.islice(epoch_batches(*arguments), 4)
+        raise Stop
 
-    monkeypatch.setattr(pretrain.loop, "learning_rate_at", stop)
+    monkeypatch.setattr(pretrain.loop, "epoch_batches", four_batches)
     with pytest.raises(Stop):
         run(tmp_path / "broken")
-    assert calls == [0, 1, 2, 3, 4]
+    assert len(list((tmp_path / "broken").glob("*.safetensors"))) == 1
     monkeypatch.undo()
     torch.manual_seed(99)
     resumed = run(tmp_path / "broken")
@@ -463,42 +470,37 @@ def test_every_part_resumes_as_if_never_stopped(tmp_path, monkeypatch, run):
         assert torch.equal(value, state[key]), key
 
 
-def test_moving_average_by_hand():
-    torch.manual_seed(0)
-    average, model = nn.Linear(3, 2), nn.Linear(3, 2)
-    pairs = list(zip(average.parameters(), model.parameters(), strict=True))
-    expected = [0.9 * a.detach().double() + 0.1 * m.detach().double() for a, m in pairs]
-    kept = [m.detach().clone() for m in model.parameters()]
-    update_average(average, model, 0.9)
-    for (a, m), e, k in zip(pairs, expected, kept, strict=True):
-        np.testing.assert_allclose(a.detach(), e, rtol=1e-6)
-        assert torch.equal(m, k)
-    update_average(average, model, 0.0)
-    for a, m in pairs:
-        torch.testing.assert_close(a, m)
-
-
 def test_moving_average_is_warmed_up(tmp_path, monkeypatch):
     """(1 + n) / (10 + n), up to the decay asked for; what is given is the average."""
-    decays, models, starts = [], [], []
-    original = pretrain.transformer.update_average
+    models = []
+    original = AveragedModel.update_parameters
 
-    def spy(average, model, decay):
-        starts.append([p.detach().clone() for p in average.parameters()])
-        decays.append(decay)
-        original(average, model, decay)
+    def spy(average, model):
+        original(average, model)
         models.append([p.detach().double() for p in model.parameters()])
 
-    monkeypatch.setattr(pretrain.transformer, "update_average", spy)
+    monkeypatch.setattr(AveragedModel, "update_parameters", spy)
     average = run_transformer(tmp_path)
-    expected = [1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4, 0.4, 0.4]
-    assert decays == pytest.approx([min(0.4, d) for d in expected])
-    values = [p.double() for p in starts[0]]
+    decays = [0.0, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.4, 0.4, 0.4, 0.4]
+    values = models[0]
     for decay, model in zip(decays, models, strict=True):
         values = [decay * v + (1 - decay) * m for v, m in zip(values, model, strict=True)]
     for value, parameter in zip(values, average.parameters(), strict=True):
         np.testing.assert_allclose(parameter, value, rtol=1e-4, atol=1e-6)
     assert any(not torch.equal(p, m) for p, m in zip(average.parameters(), models[-1], strict=True))
+
+
+def test_moving_average_leaves_the_model_and_takes_its_buffers():
+    model = nn.BatchNorm1d(3)
+    average = warmed_up_average(model, 0.9)
+    for _ in range(3):
+        model(torch.randn(5, 3))
+        nn.init.normal_(model.weight)
+        kept = {key: value.clone() for key, value in model.state_dict().items()}
+        average.update_parameters(model)
+        assert all(torch.equal(kept[key], value) for key, value in model.state_dict().items())
+    for ours, its in zip(average.module.buffers(), model.buffers(), strict=True):
+        assert torch.equal(ours, its)
 
 
 def test_transformer_learns_what_depends_on_the_label(tmp_path):
