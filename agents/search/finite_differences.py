@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.search.objective import Objective
 from agents.search.proposals import Proposal, Proposals
@@ -129,20 +129,25 @@ def finite_differences(
     """
     steps = probe_steps(config.steps, num_tokens)
     table = allowed_table(initial_schedule(config.initialisation, num_steps).table.clone())
-    rates = torch.tensor(config.learning_rates)
-    velocity = torch.zeros_like(table)
+    columns = [nn.Parameter(column) for column in table.unbind(1)]  # they share its memory
+    optimizer = torch.optim.SGD(
+        [{"params": c, "lr": r} for c, r in zip(columns, config.learning_rates, strict=True)],
+        momentum=config.momentum,
+    )
     entries = [e for e in free_entries(num_steps) if config.learning_rates[e[1]] > 0]
     while True:
-        base = yield Proposal(table, candidate=True)
+        base = yield Proposal(table.clone(), candidate=True)
         gradient = torch.zeros_like(table)
         for row, column in entries:
             probe = perturbed(table, row, column, steps[column])
             value = yield Proposal(probe, candidate=False)
             gradient[row, column] = (value - base) / float(probe[row, column] - table[row, column])
+        for column, slope in zip(columns, gradient.unbind(1), strict=True):
+            column.grad = slope
         if config.clip_norm is not None:
-            gradient *= min(1.0, config.clip_norm / max(float(gradient.norm()), 1e-12))
-        velocity = config.momentum * velocity + gradient
-        table = allowed_table(table - rates * velocity)
+            nn.utils.clip_grad_norm_(columns, config.clip_norm)
+        optimizer.step()
+        table.copy_(allowed_table(table))
 
 
 def gradient_variance(

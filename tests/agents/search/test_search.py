@@ -82,15 +82,21 @@ def test_where_m_cannot_rise_its_difference_is_taken_backwards(tmp_path):
 
 
 def test_momentum_and_clipping_by_hand():
-    config = FiniteDifferencesConfig(learning_rates=(0.0, 1.0, 0.0, 0.0), momentum=0.5)
-    slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
-    # One step: tau_1 alone moves; velocity 3, then 1.5 + 3.
-    values = [float(p.table[0, 1]) for p in slope if p.candidate]
-    assert values == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)  # it stops at 0
-    config = dataclasses.replace(config, momentum=0.0, clip_norm=0.3)
-    slope = drive(finite_differences(1, config, 256), lambda t: 3 * float(t[0, 1]), 5)
-    values = [float(p.table[0, 1]) for p in slope if p.candidate]
-    assert values == pytest.approx([1.0, 0.7, 0.4], abs=1e-3)
+    def candidates(function, **changes):
+        config = FiniteDifferencesConfig(learning_rates=(0.0, 1.0, 0.0, 0.5), **changes)
+        found = drive(finite_differences(1, config, 256), function, 7)
+        return [p.table[0, [1, 3]].tolist() for p in found if p.candidate]
+
+    # One step: tau_1 and w alone move; the velocity of tau_1 is -3, then -1.5 - 3.
+    rising = candidates(lambda t: -3 * float(t[0, 1]), momentum=0.5)
+    assert [tau for tau, _ in rising] == pytest.approx([1.0, 4.0, 8.5], abs=1e-2)
+    falling = candidates(lambda t: 3 * float(t[0, 1]), momentum=0.5)
+    assert [tau for tau, _ in falling] == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)  # allowed >= 0
+    # The gradient's norm is 5 and becomes 0.5, over all quantities together.
+    both = candidates(lambda t: 3 * float(t[0, 1]) - 4 * float(t[0, 3]), clip_norm=0.5)
+    start = both[0]
+    moved = [[tau - start[0], w - start[1]] for tau, w in both]
+    np.testing.assert_allclose(moved, [[0, 0], [-0.3, 0.2], [-0.6, 0.4]], atol=2e-3)
 
 
 @pytest.mark.parametrize("num_tokens", [16, 49, 256])
