@@ -110,7 +110,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     assert ratios == {lab.best_mask_ratio, "arccos"}
 
     monkeypatch.setattr(eval.autonat.laboratory, "evaluate", None)
-    monkeypatch.setattr(pretrain.strategy, "generate", None)
+    monkeypatch.setattr(pretrain.strategy, "generate_batches", None)
     assert report(arguments) == text
     assert report(replace(arguments, studies=("table-6e",))) == text
 

@@ -7,7 +7,7 @@ import pytest
 import eval.evaluation.evaluate
 from eval.evaluation.rows import Results
 from eval.studies.quality import Arguments, report
-from nat_env.generation import generate
+from nat_env.generation import generate_batches
 from nat_env.schedules import Schedule
 from nat_env.seeds import GRID, NAT_EVAL
 
@@ -36,9 +36,9 @@ def test_the_best_of_each_grid_is_evaluated_on_other_samples(
 
     def spy(bundle, policy, conditions, num_steps, seed, *rest):
         drawn.append(seed)
-        return generate(bundle, policy, conditions, num_steps, seed, *rest)
+        return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
 
-    monkeypatch.setattr(eval.evaluation.evaluate, "generate", spy)
+    monkeypatch.setattr(eval.evaluation.evaluate, "generate_batches", spy)
     text, pictures = report(arguments)
     rows = Results(tmp_path / "results.json").rows
     best = {t: tmp_path / f"best_T{t}.json" for t in (1, 2)}
@@ -46,7 +46,7 @@ def test_the_best_of_each_grid_is_evaluated_on_other_samples(
         (1, "heuristic", 40), (1, str(best[1]), 40), (2, "heuristic", 40), (2, str(best[2]), 40),
     ]  # fmt: skip
     of_grids = [seed for seed in drawn if GRID.first <= seed <= GRID.last]
-    assert len(of_grids) == 2 * 2 * 2  # two schedules, in two batches, at each of two T
+    assert len(of_grids) == 2 * 2  # two schedules at each of two T
     assert all(seed <= NAT_EVAL.last for seed in drawn if seed not in of_grids)
     for num_steps, path in best.items():
         trials = json.loads((tmp_path / f"trials_T{num_steps}.json").read_text())
