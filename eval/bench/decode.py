@@ -1,77 +1,94 @@
 """Images per second of decoding, where the time goes, and the authors' loop beside it."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import Annotated, Literal
+from functools import partial
+from importlib import import_module
+from typing import Any
 
+import numpy as np
 import torch
-import tyro
+from torch import Tensor
+from torch.utils.benchmark import Measurement
 
 from agents.learners.config import PRESETS
-from eval.bench.arithmetic import MultiplyAdds, Product, ProductRecorder, ceiling_seconds
-from eval.bench.loops import PHASES, Around, Contestant, Setting, loop, prepared
-from eval.bench.memory import peak_memory
-from eval.bench.operations import KINDS, nat_calls, operation_shares
-from eval.bench.report import Row, Section
-from eval.bench.subjects import PAPER_SMALL, subject
-from eval.bench.timing import Phases, Spread, interleaved
-from nat_env.bundles.bundle import resolve_dtype
-from nat_env.models.uvit import UViTConfig
+from agents.learners.network import AdaNATNetwork
+from agents.learners.policy import LearnedPolicy
+from eval.bench import peer
+from eval.bench.measure import Phases, by_turns, most_per_second, multiply_adds
+from eval.bench.options import DecodeOptions
+from eval.bench.report import Row, Section, target
+from eval.evaluation.policies import named_policy
+from nat_env.actions import ActionMap
+from nat_env.bundles.bundle import balanced_conditions, load_bundle, resolve_dtype
+from nat_env.models.frozen import FrozenNAT
+from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.policies import DecodingPolicy
+from nat_env.schedules import heuristic_schedule
 
-CEILING_REPEATS = 30
-IDENTITY = ("bundle", "T", "batch", "loop")
-SHARES = tuple(f"{name}_share" for name in (*PHASES, "rest", "policy_multiply_adds", "of_ceiling"))
-OPERATIONS = tuple(f"{kind}_share" for kind in (*KINDS, "other"))
+# Codes, tokens, classes, width, depth, heads.
+UVITS = {
+    "papers": UViTConfig(1024, 256, 1000, 512, 13, 8),
+    "small": UViTConfig(256, 49, 10, 128, 7, 4),
+    "tiny": UViTConfig(16, 16, 10, 32, 3, 2),
+}
+"""U-ViTs with random weights: NAT-S of AdaNAT and AutoNAT on ImageNet at 256 pixels (45.6 M
+parameters), one near to what the fashion bundle has, and one to try things with."""
+
+AUTHORS = "authors, float32"
+PHASES = ("nat", "sampling", "policy", "tokenizer", "rest")
+TIMES_THE_AUTHORS = {
+    ("fashion", 4, "nat_env, bfloat16"): 5.0,
+    ("fashion", 8, "nat_env, bfloat16"): 4.0,
+    ("fashion", 4, "nat_env, float32"): 1.6,
+    ("fashion", 8, "nat_env, float32"): 1.3,
+    ("U-ViT 512 x 13", 8, "nat_env, bfloat16"): 3.0,
+}
+"""What is aimed at, by NAT, T and loop; a machine without fast bfloat16 has float32 alone."""
+
+# By its full name: `nat_env.generation` is the function that the package exports.
+_generation: Any = import_module("nat_env.generation")
 
 
 @dataclass(frozen=True)
-class DecodeOptions:
-    """Options of the part `decode`."""
+class Contestant:
+    """A loop, and what it decodes."""
 
-    bundles: tuple[str, ...] = ("fashion", "digits")
-    """Shipped names or folders."""
-    num_steps: tuple[int, ...] = (4, 8)
-    """Values of T."""
-    batch_sizes: tuple[int, ...] = (16, 256)
-    dtypes: tuple[Literal["float32", "bfloat16", "auto"], ...] = ("float32", "auto")
-    """Of the transformer, in this library's loop; the authors' loop is in float32. auto: bfloat16
-    where the hardware multiplies it fast."""
+    nat: str | UViTConfig
+    """Of a bundle by its name or folder, or of these sizes with random weights and no tokenizer."""
+    num_steps: int
+    batch_size: int
+    dtype: str = "float32"
+    authors: bool = False
+    """Whether the loop is the authors', and not this library's."""
     policy: str = "untrained"
-    """A policy network before its training, which does what the heuristic does, or whatever
-    nat-eval takes for a policy."""
-    papers_size: bool = True
-    """Also a U-ViT with random weights at the papers' size S: minutes on a CPU."""
-    large: Annotated[UViTConfig, tyro.conf.Suppress] = PAPER_SMALL
-    large_num_steps: int = 8
-    """T of that one."""
-    large_batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: nothing to measure, or a number below 1.
-        """
-        for name in ("bundles", "num_steps", "batch_sizes", "dtypes"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: got none, allowed is at least one")
-        for name in ("num_steps", "batch_sizes"):
-            if min(getattr(self, name)) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are numbers >= 1")
-        for name in ("large_num_steps", "large_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
+    """See `DecodeOptions`."""
+    hidden_size: int = 512
+    """Of the untrained policy network, by default the paper's."""
 
     @property
-    def settings(self) -> list[Setting]:
-        """What is measured but for the papers' size."""
-        chosen = product(self.bundles, self.num_steps, self.batch_sizes)
-        return [
-            Setting(bundle, num_steps, batch_size, self.policy, _width(bundle))
-            for bundle, num_steps, batch_size in dict.fromkeys(chosen)
-        ]
+    def loop(self) -> str:
+        """To print."""
+        return f"{'authors' if self.authors else 'nat_env'}, {self.dtype}"
+
+
+def contestants(options: DecodeOptions) -> list[list[Contestant]]:
+    """What goes by turns: for each model, T and batch, this library's loops, then the authors'."""
+    settings = [
+        Contestant(bundle, num_steps, batch_size, policy=options.policy, hidden_size=_width(bundle))
+        for bundle in options.bundles
+        for num_steps in options.num_steps
+        for batch_size in options.batch_sizes
+    ]
+    if options.papers_size:
+        numbers = options.large_num_steps, options.large_batch_size
+        settings.append(Contestant(UVITS[options.large], *numbers))
+    dtypes = dict.fromkeys(str(resolve_dtype(d)).removeprefix("torch.") for d in options.dtypes)
+    return [
+        [*(replace(setting, dtype=dtype) for dtype in dtypes), replace(setting, authors=True)]
+        for setting in settings
+    ]
 
 
 def _width(bundle: str) -> int:
@@ -86,135 +103,167 @@ def check(options: DecodeOptions) -> None:
     Raises:
         ValueError: an unknown bundle or policy, or one that is for another bundle or T.
     """
-    for setting in options.settings:
-        loop(Contestant(setting, "float32"))
+    for group in contestants(options):
+        prepared(group[0])
 
 
 def run(options: DecodeOptions, repeats: int) -> list[Section]:
     """Measure.
 
     Raises:
-        ValueError: an unknown bundle or policy, or a number that is not allowed.
+        ValueError: see `check`.
     """
-    rows = [
-        row for setting in options.settings for row in compared(setting, options.dtypes, repeats)
-    ]
-    if options.papers_size:
-        steps, batch_size = options.large_num_steps, options.large_batch_size
-        setting = Setting(options.large, steps, batch_size)
-        rows += compared(setting, options.dtypes, repeats, large=True)
-    return [
-        Section(
-            "Decoding",
-            [_only(row) for row in rows],
-            "The loops by turns. `authors' loop`: AdaNAT's as described, 2 T + 1 separate passes, "
-            "same weights and policy, float32. Ratio: images per second against it, repeat by "
-            "repeat. This library keeps the pass on the all-masked canvas from batch to batch; "
-            "`anew`: as if no batch had a label seen before. Peak: resident memory in a process of "
-            "its own.",
-        ),
-        Section(
-            "Where the decoding time goes",
-            [_only(row, SHARES) for row in rows],
-            "Medians. Sampling: the transition and its random numbers. Of ceiling: what the "
-            "matrix products of the NAT take at the best speed of their shapes, each alone and "
-            "measured once for all rows, against what the NAT takes at best.",
-        ),
-        Section(
-            "Where the NAT's time goes",
-            [_only(row, OPERATIONS) for row in rows if OPERATIONS[0] in row],
-            "Seconds of torch's operations, by its profiler, in the passes of one batch.",
-        ),
-    ]
+    rows = [row for group in contestants(options) for row in compared(group, repeats)]
+    note = (
+        "The loops by turns. Authors: AdaNAT's loop as described, 2 T + 1 separate passes, same "
+        "weights and policy, in float32. Ratio: of the medians of seconds a batch. Every batch "
+        "makes its pass on the empty canvas anew, as if no label had been seen before. Sampling: "
+        "the transition and its random numbers. Of ceiling: the multiply-adds per second of the "
+        "NAT's passes, against those of the fastest product of two square matrices in that dtype, "
+        "which is above what products of the NAT's shapes reach."
+    )
+    return [Section("Decoding", rows, note, targets(rows))]
 
 
-def compared(
-    setting: Setting, dtypes: tuple[str, ...], repeats: int, large: bool = False
-) -> list[Row]:
-    """This library's loop in each dtype and the authors' loop, a row each.
-
-    Args:
-        setting: what is decoded.
-        dtypes: of this library's loop.
-        repeats: of each.
-        large: also what does not matter to a small model: memory, and what the first pass costs
-            where it is not kept.
-    """
-    resolved = [str(resolve_dtype(dtype)).removeprefix("torch.") for dtype in dtypes]
-    ours = [Contestant(setting, dtype) for dtype in dict.fromkeys(resolved)]
-    if large:
-        ours += [replace(contestant, first_pass_kept=False) for contestant in ours]
-    contestants = [*ours, Contestant(setting, "float32", authors=True)]
-    loops = {c.name: loop(c) for c in contestants}
-    kept: dict[str, list[Phases]] = {name: [] for name in loops}
-
-    def timed(name: str) -> Callable[[], None]:
-        def decode() -> None:
-            kept[name].append(Phases())
-            loops[name](kept[name][-1].timed)
-
-        return decode
-
-    seconds = interleaved({name: timed(name) for name in loops}, repeats)
-    authors = seconds[contestants[-1].name]
-    return [
-        _row(c, loops[c.name], seconds[c.name], authors, kept[c.name][-repeats:], large)
-        for c in contestants
-    ]
+def compared(group: Sequence[Contestant], repeats: int) -> list[Row]:
+    """A row for each contestant; among them is the authors' loop, which sets the ratios."""
+    loops = {contestant.loop: prepared(contestant) for contestant in group}
+    for decode in loops.values():
+        decode(Phases())  # makes what is made once
+    phases = {name: Phases() for name in loops}
+    works = {n: partial(phases[n].of("rest", decode), phases[n]) for n, decode in loops.items()}
+    seconds = by_turns(works, repeats)
+    return [_row(c, seconds, phases[c.loop], multiply_adds(loops[c.loop])) for c in group]
 
 
 def _row(
     contestant: Contestant,
-    decode: Callable[[Around], None],
-    seconds: list[float],
-    authors: list[float],
-    phases: list[Phases],
-    large: bool,
+    seconds: Mapping[str, Measurement],
+    phases: Phases,
+    counts: Mapping[str, float],
 ) -> Row:
-    setting = contestant.setting
-    count = MultiplyAdds()
-    decode(count.counted)
-    total = sum(count.counts.values())
+    nat, batch_size, own = contestant.nat, contestant.batch_size, seconds[contestant.loop]
+    shares = phases.shares(*PHASES)
+    speed = counts["nat"] / (own.median * shares["nat_share"])
     row: Row = {
-        "bundle": subject(setting.sizes, contestant.dtype).name,
-        "T": setting.num_steps,
-        "batch": setting.batch_size,
-        "loop": contestant.name,
-        "images_per_second": Spread.of([setting.batch_size / s for s in seconds]),
-        "ratio": Spread.of([theirs / s for theirs, s in zip(authors, seconds, strict=True)]),
-        "million_multiply_adds_per_image": total / setting.batch_size / 1e6,
+        "nat": nat if isinstance(nat, str) else f"U-ViT {nat.hidden_size} x {nat.depth}",
+        "T": contestant.num_steps,
+        "batch": batch_size,
+        "loop": contestant.loop,
+        "seconds": own,
+        "images_per_second": batch_size / own.median,
+        "ratio": seconds[AUTHORS].median / own.median,
+        "million_multiply_adds_per_image": sum(counts.values()) / batch_size / 1e6,
     }
-    if large:
-        row["peak_mb"] = peak_memory(prepared, contestant).peak
-    row |= _shares(seconds, phases)
-    if contestant.first_pass_kept and not contestant.authors:
-        row |= operation_shares(nat_calls(decode))
-    row["policy_multiply_adds_share"] = count.counts["policy"] / total
-    # The best against the best: a machine's slow moments are not the loop's.
-    nat_seconds = min(p.seconds["nat"] for p in phases)
-    dtype = getattr(torch, contestant.dtype)
-    ceiling = ceiling_seconds(nat_products(decode), dtype, CEILING_REPEATS)
-    row["of_ceiling_share"] = ceiling / nat_seconds
-    return row
+    ceiling = most_per_second(resolve_dtype(contestant.dtype))
+    return row | shares | {"of_ceiling_share": speed / ceiling}
 
 
-def _shares(seconds: list[float], phases: list[Phases]) -> Mapping[str, float]:
-    """Medians over the repeats of each phase's part of the whole, and of what is left."""
-    parts = [[p.seconds[name] / s for name in PHASES] for p, s in zip(phases, seconds, strict=True)]
-    columns = zip(*[[*p, 1 - sum(p)] for p in parts], strict=True)
-    names = [f"{name}_share" for name in (*PHASES, "rest")]
-    return {n: Spread.of(values).median for n, values in zip(names, columns, strict=True)}
+def prepared(contestant: Contestant) -> Callable[[Phases], None]:
+    """Load what `contestant` needs.
+
+    Returns:
+        Decodes one batch, and tells its `PHASES` but the rest.
+
+    Raises:
+        ValueError: an unknown bundle or policy.
+    """
+    nat, decode, policy, num_classes = _models(contestant)
+    conditions = balanced_conditions(contestant.batch_size, num_classes)
+    num_steps, seeds = contestant.num_steps, range(contestant.batch_size)
+
+    def ours(phases: Phases) -> None:
+        nat.forget_first_passes()
+        generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        with phases.watching(
+            ("nat", nat.transformer, "forward"),
+            ("sampling", _generation, "decode_step"),
+            ("sampling", _generation, "draw_uniforms"),
+        ):
+            following = phases.of("policy", policy)
+            ids = _generation.generate_tokens(nat, following, conditions, num_steps, generators)
+        phases.of("tokenizer", decode)(ids)
+
+    def authors(phases: Phases) -> None:
+        with phases.watching(("sampling", peer, "authors_step")):
+            peer.authors_generate(
+                phases.of("nat", nat.transformer),
+                phases.of("policy", policy),
+                phases.of("tokenizer", decode),
+                conditions,
+                num_steps,
+                nat.num_tokens,
+                nat.mask_id,
+                nat.null_condition,
+            )
+
+    return authors if contestant.authors else ours
 
 
-def nat_products(decode: Callable[[Around], None]) -> Counter[Product]:
-    """The matrix products of the NAT in one batch."""
-    again = nat_calls(decode)
-    with (recorder := ProductRecorder()):
-        again()
-    return recorder.products
+def prepared_batch(contestant: Contestant) -> Callable[[], None]:
+    """A batch to decode, with its models loaded."""
+    return partial(prepared(contestant), Phases())
 
 
-def _only(row: Row, names: tuple[str, ...] = ()) -> Row:
-    """What tells the row apart, with these of its numbers, or with those that are no shares."""
-    chosen = names or [name for name in row if not name.endswith("_share")]
-    return {k: v for k, v in row.items() if k in (*IDENTITY, *chosen)}
+def _models(contestant: Contestant) -> tuple[FrozenNAT, Callable[..., Any], DecodingPolicy, int]:
+    """The NAT, what decodes its tokens, the policy, and the number of classes."""
+    num_steps, config = contestant.num_steps, contestant.nat
+    if isinstance(config, UViTConfig):
+        nat, decode, num_classes = (
+            random_nat(config, contestant.dtype),
+            _as_they_are,
+            config.num_classes,
+        )
+        side = math.isqrt(config.num_tokens)
+        of_network = config.hidden_size, (side, side)
+    else:
+        bundle = load_bundle(config, contestant.dtype)
+        nat, decode, num_classes = bundle.nat, bundle.tokenizer.decode, bundle.num_classes
+        of_network = bundle.feature_size, bundle.grid
+        if contestant.policy != "untrained":
+            policy = named_policy(contestant.policy, bundle, num_steps)[1]
+            return nat, decode, policy, num_classes
+    policy = untrained_network(*of_network, num_steps, contestant.hidden_size)
+    return nat, decode, policy, num_classes
+
+
+def _as_they_are(ids: Tensor) -> Tensor:
+    return ids
+
+
+def random_nat(config: UViTConfig, dtype: str) -> FrozenNAT:
+    """Without training; the same one for the same sizes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        uvit = UViT(config).to(resolve_dtype(dtype))
+    return FrozenNAT(uvit, config.num_tokens, uvit.mask_id, config.num_classes)
+
+
+def untrained_network(
+    feature_size: int, grid: tuple[int, int], num_steps: int, hidden_size: int
+) -> LearnedPolicy:
+    """A policy network before training: does what the papers' schedule does, at its own price."""
+    actor = AdaNATNetwork(feature_size, grid, 4, hidden_size)
+    return LearnedPolicy(actor.eval(), ActionMap(heuristic_schedule(num_steps)), 0.0, num_steps)
+
+
+def targets(rows: Sequence[Row]) -> list[Row]:
+    """What is held against a limit: fashion at its largest batch, and the random U-ViTs."""
+    ours = [row for row in rows if row["loop"].startswith("nat_env")]
+    fashion = [row for row in ours if row["nat"] == "fashion"]
+    largest = [row for row in fashion if row["batch"] == max(r["batch"] for r in fashion)]
+    found = []
+    for row in [*largest, *(row for row in ours if row["nat"].startswith("U-ViT"))]:
+        where = f"{row['nat']}, T = {row['T']}, {row['loop']}"
+        goal = TIMES_THE_AUTHORS.get((row["nat"], row["T"], row["loop"]))
+        if goal:
+            found.append(target(f"{where}: times the authors' loop", row["ratio"], at_least=goal))
+        if row["nat"] != "fashion":
+            continue
+        outside = 1 - row["nat_share"] - row["tokenizer_share"]
+        found += [
+            target(f"{where}: share outside NAT and tokenizer", outside, at_most=0.1),
+            target(f"{where}: share of the policy", row["policy_share"], at_most=0.02),
+            target(f"{where}: NAT, share of the ceiling", row["of_ceiling_share"], at_least=0.8),
+        ]
+    return found

@@ -10,40 +10,31 @@ import torch
 import tyro
 
 from eval.bench import decode, environment, growth, start, training
-from eval.bench.decode import DecodeOptions
-from eval.bench.environment import EnvOptions
-from eval.bench.growth import ScaleOptions
-from eval.bench.machine import ceilings
+from eval.bench.measure import most_per_second
+from eval.bench.options import (
+    QUICK,
+    DecodeOptions,
+    EnvOptions,
+    ScaleOptions,
+    StartOptions,
+    TrainOptions,
+)
 from eval.bench.report import Row, Section
-from eval.bench.start import StartOptions
-from eval.bench.targets import targets
-from eval.bench.training import TrainOptions
 from eval.evaluation.rows import stamp
 from nat_env.bundles.bundle import resolve_dtype
 from nat_env.commands.parsing import parse
-from nat_env.models.uvit import UViTConfig
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 
 Part = Literal["decode", "env", "train", "scale", "start"]
 RESULTS = "bench.json"
 TABLE = "bench.md"
-
-TINY = UViTConfig(
-    codebook_size=16, num_tokens=16, num_classes=10, hidden_size=32, depth=3, num_heads=2
-)
-
-QUICK: dict[str, Any] = {
-    "decode": DecodeOptions(
-        ("digits",), (2,), (2,), large=TINY, large_num_steps=2, large_batch_size=2
-    ),
-    "env": EnvOptions("digits", num_envs=4, num_steps=2),
-    "train": TrainOptions("digits", trajectories_per_round=8),
-    "scale": ScaleOptions(
-        "digits", (2, 4), (4, 16), (2, 4), (4, 8), rollout_num_envs=2, batch_size=2, uvit=TINY
-    ),
-    "start": StartOptions("digits", num_steps=2),
+RUN: dict[Part, Callable[[Any, int], list[Section]]] = {
+    "decode": decode.run,
+    "env": environment.run,
+    "train": training.run,
+    "scale": growth.run,
+    "start": start.run,
 }
-"""The parts' options for `quick`."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +50,7 @@ class Arguments:
     """decode: generation against the authors' loop. env: steps of the environment. train: a round
     of PPO. scale: how time and memory grow. start: until the first episode has finished."""
     repeats: int = 5
-    """Of all that is timed, after one warm-up; tables give median, minimum and maximum. Memory and
-    torch's profiles are measured once, ceilings as the best of several."""
+    """Turns of all that is timed; memory is measured once."""
     threads: int = 2
     """Torch threads."""
     quick: bool = False
@@ -97,55 +87,45 @@ def run(arguments: Arguments) -> str:
     """
     require_writable_folder(arguments.out)
     options = replace(arguments, **QUICK) if arguments.quick else arguments
-    repeats = arguments.repeats
-    parts: dict[Part, Callable[[], list[Section]]] = {
-        "decode": lambda: decode.run(options.decode, repeats),
-        "env": lambda: environment.run(options.env, repeats),
-        "train": lambda: training.run(options.train, repeats),
-        "scale": lambda: growth.run(options.scale, repeats),
-        "start": lambda: start.run(options.start, repeats, arguments.threads),
-    }
-    if "decode" in arguments.parts:
+    chosen = tuple(dict.fromkeys(arguments.parts))
+    if "decode" in chosen:
         decode.check(options.decode)
-    sizes, copied = ((64,), 1) if arguments.quick else ((512, 1024, 2048, 4096), 512)
-    made = stamp()
-    machine = ceilings(sizes, copied, repeats) | {
-        "date": made["date"],
-        "commit": made["commit"],
-        "command": made["command"],
-        "repeats": repeats,
+    if "train" in chosen:
+        training.configuration(options.train)
+    about = stamp() | {
+        "repeats": arguments.repeats,
         "quick": arguments.quick,
-        "bfloat16_where_auto": resolve_dtype("auto") == torch.bfloat16,
-        "options": {part: asdict(getattr(options, part)) for part in parts},
+        "dtype_auto": str(auto := resolve_dtype("auto")).removeprefix("torch."),
+        "gflops_float32": 2e-9 * most_per_second(torch.float32),
+        "gflops_auto": 2e-9 * most_per_second(auto),
+        "options": {part: asdict(getattr(options, part)) for part in chosen},
     }
-    results: dict[str, Any] = {"machine": machine}
     measured: dict[str, list[Section]] = {}
     text = ""
-    for part in dict.fromkeys(arguments.parts):
+    for part in chosen:
         if arguments.progress:
             print(f"nat-bench: {part}", flush=True)
-        sections = parts[part]()
-        results[part] = [section.as_json() for section in sections]
-        measured[part] = sections
-        held = [] if arguments.quick else [targets(measured)]
-        results["targets"] = [section.as_json() for section in held]
-        tables = [s.markdown() for s in chain(held, *measured.values())]
-        text = "\n\n".join([_heading(machine), *tables])
+        measured[part] = RUN[part](getattr(options, part), arguments.repeats)
+        sections = list(chain(*measured.values()))
+        if not arguments.quick:  # sizes that small say nothing about them
+            held = [row for section in sections for row in section.targets]
+            sections = [Section("Targets", held, "What is missing was not measured."), *sections]
+        text = "\n\n".join([_heading(about), *(section.markdown() for section in sections)])
+        results = {"about": about, "sections": [section.as_json() for section in sections]}
         write_json(arguments.out / RESULTS, results)
         write_text(arguments.out / TABLE, text + "\n")
     return text
 
 
-def _heading(machine: Row) -> str:
+def _heading(about: Row) -> str:
+    machine = about["machine"]
     return (
         f"{machine['processor']}, {machine['cpu_count']} cores, torch {machine['torch']} with "
-        f"{machine['torch_threads']} threads; {machine['date']}, commit {machine['commit']}: "
-        f"`{machine['command']}`. The dtype auto is "
-        f"{'bfloat16' if machine['bfloat16_where_auto'] else 'float32'}, and so is the transformer "
-        "in all parts but `decode`. Measured ceilings: matrix product "
-        f"{machine['float32_gflops']:.0f} GFLOP/s in float32, {machine['bfloat16_gflops']:.0f} in "
-        f"bfloat16; memory copy {machine['copy_gb_per_second']:.1f} GB/s (read plus written). "
-        f"Medians of {machine['repeats']} repeats (minimum .. maximum)."
+        f"{machine['torch_threads']} threads; {about['date']}, commit {about['commit']}: "
+        f"`{about['command']}`. The dtype auto is {about['dtype_auto']}. The fastest product of "
+        f"two square matrices: {about['gflops_float32']:.0f} GFLOP/s in float32, "
+        f"{about['gflops_auto']:.0f} in that, a multiply-add being two. Seconds: median ± "
+        f"interquartile range of {about['repeats']} turns."
     )
 
 

@@ -1,26 +1,13 @@
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
-from stable_baselines3.common.buffers import DictRolloutBuffer
 
-import eval.bench.timing
 import eval.bench.training
-from agents.learners.buffers import EpisodeRolloutBuffer
-from agents.learners.policy import AdaNATPolicy
-from eval.bench.memory import Memory
-from eval.bench.timing import Phases, Spread
-from eval.bench.training import (
-    DEFAULT_BUFFER,
-    LEARNERS,
-    ROLLOUT,
-    Rounds,
-    TrainOptions,
-    configuration,
-    run,
-)
+from eval.bench.measure import Memory, Phases
+from eval.bench.options import TrainOptions
+from eval.bench.training import LEARNERS, PHASES, ROLLOUT, Rounds, configuration, of_learner, run
 from nat_env import vector_env
 
 DIGITS = TrainOptions("digits", trajectories_per_round=8)
@@ -53,10 +40,10 @@ ROUND = {
 """A round's phases; update and discriminator are made to use the rollout's functions, too."""
 
 
-def digits_config(out):
-    config = replace(configuration(DIGITS), out=out, dtype="float32", discriminator_updates=2)
+def rounds_of(learner):
+    config = replace(configuration(DIGITS), dtype="float32", discriminator_updates=2)
     assert (config.num_steps, config.environments) == (T, ENVS)
-    return config
+    return Rounds(of_learner(config, learner))
 
 
 class Clock:
@@ -64,13 +51,9 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now, self.monkeypatch, self.calls = 0, monkeypatch, Counter()
-        clock = SimpleNamespace(perf_counter=lambda: self.now)
-        monkeypatch.setattr(eval.bench.timing, "time", clock)
 
     def let(self, owner, name, takes, then=lambda: None):
         function = getattr(owner, name)
-        if getattr(function, "__name__", None) == "taking":  # learners share a bundle
-            return
 
         def taking(*args, **kwargs):
             self.now += SECONDS[takes]
@@ -121,82 +104,50 @@ class Clock:
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_what_happens_in_a_rollout_is_told_apart_and_nothing_else_is_in_it(
-    learner, tmp_path, monkeypatch
-):
-    rounds = Rounds(learner, digits_config(tmp_path / "run"))
+def test_what_happens_in_a_rollout_is_told_apart_and_nothing_else_is_in_it(learner, monkeypatch):
+    rounds = rounds_of(learner)
     rounds.run(Phases())  # makes what is made once
     clock = Clock(monkeypatch)
     clock.of(rounds)
-    started, phases = clock.now, Phases()
+    started, phases = clock.now, Phases(lambda: clock.now)
     clock.calls.clear()
     rounds.run(phases)
-    assert phases.seconds == ROUND
+    assert phases.totals == ROUND
     assert clock.now - started == sum(ROUND.values())
     assert clock.calls["decode_step"] == T + 1  # T of the rollout, one of the discriminator
     rounds.run(Phases())
-    assert phases.seconds == ROUND  # nothing is watched any more
+    assert phases.totals == ROUND  # nothing is watched any more
 
 
-def test_rows_are_of_these_phases_and_of_the_repeats_alone(monkeypatch):
-    clock, made = Clock(monkeypatch), []
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_round_is_one_of_learning_and_the_same_work_for_every_learner(learner):
+    rounds = rounds_of(learner)
+    before = {k: v.clone() for k, v in rounds.model.policy.state_dict().items()}
+    heads = {k: v.clone() for k, v in rounds.env.model.discriminator.state_dict().items()}
+    rounds.run(Phases())
+    assert rounds.model.num_timesteps == ENVS * T
+    assert rounds.model._n_updates == rounds.model.n_epochs == rounds.config.epochs
+    assert rounds.model.batch_size == rounds.config.batch_size
+    after = rounds.model.policy.state_dict()
+    assert any(not torch.equal(v, after[k]) for k, v in before.items())
+    judged = rounds.env.model.discriminator.state_dict()
+    assert any(not torch.equal(v, judged[k]) for k, v in heads.items())
 
-    class Slow(Rounds):
-        def __init__(self, learner, config):
-            super().__init__(learner, config)
-            made.append(self)
 
-        def run(self, phases):
-            if self.model.num_timesteps == 0:  # the warm-up
-                super().run(phases)
-                clock.of(self)
-                clock.now += 10**15
-            else:
-                super().run(phases)
-                clock.now += 7
-
-    monkeypatch.setattr(eval.bench.training, "Rounds", Slow)
+def test_rows_are_shares_of_a_round_held_against_the_rollout(monkeypatch):
     monkeypatch.setattr(eval.bench.training, "peak_memory", lambda *given: Memory(100.0, 130.0))
-    monkeypatch.setattr(eval.bench.training, "operation_shares", lambda work: {"x_share": 1.0})
-    training, update, rollout = run(DIGITS, repeats=1)
-    assert [rounds.model.num_timesteps for rounds in made] == [2 * ENVS * T] * 4
-    in_a_rollout = sum(ROUND[part] for part in ROLLOUT)
-    for row, learner in zip(training.rows, LEARNERS, strict=True):
-        a_round = sum(ROUND.values()) + 7
-        assert row == {
-            "learner": learner,
-            "images_per_second": Spread.of([ENVS / a_round]),
-            "rollout_seconds": Spread.of([in_a_rollout]),
-            "policy_seconds": Spread.of([ROUND["update"]]),
-            "discriminator_seconds": Spread.of([ROUND["discriminator"]]),
-            "rest_seconds": Spread.of([7]),
-            "rollout_outside_share": pytest.approx(1 - (3 + 10) / in_a_rollout, rel=1e-9),
-            "update_to_rollout_share": pytest.approx(ROUND["update"] / in_a_rollout),
-            "peak_mb": 130.0,
-            "above_start_mb": 30.0,
-        }
-    assert [row["x_share"] for row in update.rows] == [1.0] * 4
-    assert rollout.title == "Where the rollout's time goes"
-    for row, learner in zip(rollout.rows, LEARNERS, strict=True):
-        shares = {f"{part}_share": pytest.approx(ROUND[part] / in_a_rollout) for part in ROLLOUT}
-        assert row == {"learner": learner} | shares
-
-
-def test_the_default_buffer_is_all_that_tells_it_from_nat_trains(tmp_path):
-    ours, theirs = (Rounds(learner, digits_config(tmp_path / learner)) for learner in LEARNERS[:2])
-    assert LEARNERS[1] == DEFAULT_BUFFER
-    assert type(ours.model.rollout_buffer) is EpisodeRolloutBuffer
-    assert type(theirs.model.rollout_buffer) is DictRolloutBuffer
-    for rounds in (ours, theirs):
-        assert type(rounds.model.policy) is AdaNATPolicy
-        rounds.run(Phases())
-    buffers = ours.model.rollout_buffer, theirs.model.rollout_buffer
-    half, full = (buffer.observations["features"] for buffer in buffers)
-    assert (half.nbytes * 2, half.size) == (full.nbytes, full.size)
-    assert full.any()
-    for name in ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "max_grad_norm"):
-        assert getattr(ours.model, name) == getattr(theirs.model, name)
-    assert theirs.model.gamma == theirs.model.gae_lambda == theirs.model.rollout_buffer.gamma == 1
+    (section,) = run(DIGITS, repeats=1)
+    assert [row["learner"] for row in section.rows] == list(LEARNERS)
+    for row in section.rows:
+        assert row["images_per_second"] == pytest.approx(ENVS / row["seconds"].median)
+        assert (row["peak_mb"], row["above_start_mb"]) == (130.0, 30.0)
+        assert sum(row[f"{name}_share"] for name in PHASES) == pytest.approx(1)
+    shares = dict.fromkeys([f"{name}_share" for name in ROLLOUT], 0.05)
+    row = {"learner": "ppo", "update_share": 0.1} | shares | {"nat_share": 0.25}
+    # A rollout of 0.5, of which 0.3 are in NAT and tokenizer.
+    outside, update = eval.bench.training.targets([row])
+    assert (outside["measured"], update["measured"]) == (pytest.approx(0.4), pytest.approx(0.2))
+    assert {outside["goal"], update["goal"]} == {"<= 0.15"}
 
 
 def test_the_papers_fresh_samples_are_refused():
