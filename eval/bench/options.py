@@ -1,41 +1,47 @@
 """What can be said to nat-bench about each of its parts."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from annotated_types import Ge, Len
+
+from nat_env.commands.bounds import check_bounds
 
 Dtype = Literal["float32", "bfloat16", "auto"]
+Part = Literal["decode", "env", "train", "scale", "start"]
 RandomNAT = Literal["papers", "small", "tiny"]
 """A U-ViT with random weights, of `decode.UVITS`."""
 
+Count = Annotated[int, Ge(1)]
+Counts = Annotated[tuple[Count, ...], Len(1)]
+Sizes = Annotated[tuple[Count, ...], Len(2)]
+"""Of an axis."""
+
 
 @dataclass(frozen=True)
-class _PartOptions:
+class _Checked:
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            ValueError: nothing to measure, or a number below 1.
+            ValueError: a value that its field does not allow.
         """
-        for field in fields(self):
-            given = getattr(self, field.name)
-            values = given if isinstance(given, tuple) else (given,)
-            if not values or any(type(value) is int and value < 1 for value in values):
-                raise ValueError(f"{field.name}: got {given}, allowed is one or more, each >= 1")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
-class DecodeOptions(_PartOptions):
+class DecodeOptions(_Checked):
     """Options of the part `decode`."""
 
-    bundles: tuple[str, ...] = ("fashion",)
+    bundles: Annotated[tuple[str, ...], Len(1)] = ("fashion",)
     """Shipped names or folders."""
-    num_steps: tuple[int, ...] = (4, 8)
+    num_steps: Counts = (4, 8)
     """Values of T."""
-    batch_sizes: tuple[int, ...] = (16, 256)
-    dtypes: tuple[Dtype, ...] = ("float32", "auto")
+    batch_sizes: Counts = (16, 256)
+    dtypes: Annotated[tuple[Dtype, ...], Len(1)] = ("float32", "auto")
     """Of the transformer, in this library's loop; the authors' loop is in float32. auto: bfloat16
     where the hardware multiplies it fast."""
     policy: str = "untrained"
@@ -44,54 +50,54 @@ class DecodeOptions(_PartOptions):
     papers_size: bool = True
     """Also a U-ViT with random weights at the papers' size S: minutes on a CPU."""
     large: Annotated[RandomNAT, tyro.conf.Suppress] = "papers"
-    large_num_steps: int = 8
+    large_num_steps: Count = 8
     """T of that one."""
-    large_batch_size: int = 16
+    large_batch_size: Count = 16
 
 
 @dataclass(frozen=True)
-class EnvOptions(_PartOptions):
+class EnvOptions(_Checked):
     """Options of the part `env`."""
 
     bundle: str = "fashion"
     """A shipped bundle's name or a folder."""
-    num_envs: int = 256
-    num_steps: int = 4
+    num_envs: Count = 256
+    num_steps: Count = 4
     """T."""
     dtype: Dtype = "auto"
     """Of the transformer."""
 
 
 @dataclass(frozen=True)
-class TrainOptions(_PartOptions):
+class TrainOptions(_Checked):
     """Options of the part `train`."""
 
     preset: str = "fashion"
     """Of nat-train; all else is its configuration's."""
-    trajectories_per_round: int | None = None
+    trajectories_per_round: Count | None = None
     """In place of the preset's."""
-    num_envs: int | None = None
+    num_envs: Count | None = None
     """Sub-environments, which divide the trajectories; by default as many."""
 
 
 @dataclass(frozen=True)
-class ScaleOptions(_PartOptions):
+class ScaleOptions(_Checked):
     """Options of the part `scale`: at least two sizes on each axis."""
 
     bundle: str = "fashion"
     """A shipped bundle's name or a folder; for numbers of environments and of steps."""
-    num_envs: tuple[int, ...] = (16, 64, 256, 1024)
-    token_grid: tuple[int, ...] = (7, 10, 16, 32)
+    num_envs: Sizes = (16, 64, 256, 1024)
+    token_grid: Sizes = (7, 10, 16, 32)
     """Tokens along each side of a U-ViT with random weights; N is the square."""
-    num_steps: tuple[int, ...] = (4, 8, 16, 32)
+    num_steps: Sizes = (4, 8, 16, 32)
     """Values of T."""
-    trajectories: tuple[int, ...] = (256, 1024, 4096)
+    trajectories: Sizes = (256, 1024, 4096)
     """Of a round of training."""
     preset: str = "digits"
     """Of nat-train, for those."""
-    round_num_envs: int = 256
+    round_num_envs: Count = 256
     """Sub-environments of a round; divides every number of trajectories."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Samples decoded at once, where the number of environments does not say it."""
     dtype: Dtype = "auto"
     """Of the transformer."""
@@ -106,9 +112,8 @@ class ScaleOptions(_PartOptions):
         """
         super().__post_init__()
         for name in ("num_envs", "token_grid", "num_steps", "trajectories"):
-            sizes = getattr(self, name)
-            if len(set(sizes)) < 2:
-                raise ValueError(f"{name}: got {sizes}, allowed are two different sizes or more")
+            if len(set(getattr(self, name))) < 2:
+                raise ValueError(f"{name}: got {getattr(self, name)}, allowed are different sizes")
         if math.gcd(*self.trajectories) % self.round_num_envs:
             raise ValueError(
                 f"trajectories: got {self.trajectories}, allowed are multiples of "
@@ -117,12 +122,12 @@ class ScaleOptions(_PartOptions):
 
 
 @dataclass(frozen=True)
-class StartOptions(_PartOptions):
+class StartOptions(_Checked):
     """Options of the part `start`."""
 
     bundle: str = "fashion"
     """A shipped bundle's name or a folder."""
-    num_steps: int = 4
+    num_steps: Count = 4
     """T."""
 
 
@@ -138,3 +143,29 @@ QUICK: dict[str, Any] = {
     "start": StartOptions("digits", num_steps=2),
 }
 """The parts' options for `--quick`."""
+
+
+@dataclass(frozen=True)
+class Bench(_Checked):
+    """Measure the library's speed, with what one would use instead by turns, on the CPU.
+
+    Writes bench.json and bench.md after every part. Wants a machine that does nothing else.
+    """
+
+    out: Path
+    """Folder for bench.json and bench.md."""
+    parts: Annotated[tuple[Part, ...], Len(1)] = ("decode", "env", "train", "scale", "start")
+    """decode: generation against the authors' loop. env: steps of the environment. train: a round
+    of PPO. scale: how time and memory grow. start: until the first episode has finished."""
+    repeats: Count = 5
+    """Turns of all that is timed; memory is measured once."""
+    threads: Count = 2
+    """Torch threads."""
+    quick: bool = False
+    """Tiny sizes, whatever the parts' options say: shows that everything runs."""
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
+    env: EnvOptions = field(default_factory=EnvOptions)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    scale: ScaleOptions = field(default_factory=ScaleOptions)
+    start: StartOptions = field(default_factory=StartOptions)
+    progress: Annotated[bool, tyro.conf.Suppress] = True

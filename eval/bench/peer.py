@@ -59,15 +59,7 @@ def authors_generate(
 ) -> Tensor:
     """Labels [B] -> images by 2 T + 1 passes, half of them (and one) conditional.
 
-    Args:
-        transformer: (ids, conditions) -> logits and features, float32.
-        policy: (features, timestep) -> m, tau_1, tau_2, w.
-        decode: ids [B, N] -> images.
-        conditions: labels [B].
-        num_steps: T.
-        num_tokens: N.
-        mask_id: the id of a masked token.
-        null_condition: the label that stands for none.
+    `transformer` takes (ids, conditions), in float32; `policy` (features, timestep).
     """
     ids = torch.full((len(conditions), num_tokens), mask_id)
     null = torch.full_like(conditions, null_condition)

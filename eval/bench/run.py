@@ -1,31 +1,20 @@
 """Command nat-bench: how fast the library is, beside what people would use instead."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from itertools import chain
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import tyro
 
 from eval.bench import decode, environment, growth, start, training
 from eval.bench.measure import most_per_second
-from eval.bench.options import (
-    QUICK,
-    DecodeOptions,
-    EnvOptions,
-    ScaleOptions,
-    StartOptions,
-    TrainOptions,
-)
+from eval.bench.options import QUICK, Bench, Part
 from eval.bench.report import Row, Section
 from eval.evaluation.rows import stamp
 from nat_env.bundles.bundle import resolve_dtype
-from nat_env.commands.parsing import parse
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 
-Part = Literal["decode", "env", "train", "scale", "start"]
 RESULTS = "bench.json"
 TABLE = "bench.md"
 RUN: dict[Part, Callable[[Any, int], list[Section]]] = {
@@ -37,45 +26,7 @@ RUN: dict[Part, Callable[[Any, int], list[Section]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Measure the library's speed, with what one would use instead by turns, on the CPU.
-
-    Writes bench.json and bench.md after every part. Wants a machine that does nothing else.
-    """
-
-    out: Path
-    """Folder for bench.json and bench.md."""
-    parts: tuple[Part, ...] = ("decode", "env", "train", "scale", "start")
-    """decode: generation against the authors' loop. env: steps of the environment. train: a round
-    of PPO. scale: how time and memory grow. start: until the first episode has finished."""
-    repeats: int = 5
-    """Turns of all that is timed; memory is measured once."""
-    threads: int = 2
-    """Torch threads."""
-    quick: bool = False
-    """Tiny sizes, whatever the parts' options say: shows that everything runs."""
-    decode: DecodeOptions = field(default_factory=DecodeOptions)
-    env: EnvOptions = field(default_factory=EnvOptions)
-    train: TrainOptions = field(default_factory=TrainOptions)
-    scale: ScaleOptions = field(default_factory=ScaleOptions)
-    start: StartOptions = field(default_factory=StartOptions)
-    progress: Annotated[bool, tyro.conf.Suppress] = True
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: no part, or a number below 1.
-        """
-        if not self.parts:
-            raise ValueError("parts: got none, allowed is at least one")
-        for name in ("repeats", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed is >= 1")
-
-
-def run(arguments: Arguments) -> str:
+def run(arguments: Bench) -> str:
     """Measure the parts.
 
     Returns:
@@ -129,18 +80,6 @@ def _heading(about: Row) -> str:
     )
 
 
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "nat-bench")
-        torch.set_num_threads(arguments.threads)
-        print(run(arguments))
-    except ValueError as error:
-        raise SystemExit(f"nat-bench: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("nat-bench: interrupted") from None
-    print(arguments.out / TABLE)
-
-
-if __name__ == "__main__":
-    main()
+def command(arguments: Bench) -> None:
+    """Measure, and show the tables."""
+    print(run(arguments), arguments.out / TABLE, sep="\n")

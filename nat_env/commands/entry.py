@@ -16,6 +16,7 @@ COMMANDS: dict[str, Command | Choice] = {
     "nat-eval": Command("eval.commands.arguments:Eval", "eval.commands.nat_eval:command"),
     "nat-sample": Command("eval.commands.arguments:Sample", "eval.commands.nat_sample:command", ""),
     "nat-share": Command("agents.sharing.arguments:Share", "agents.sharing.hub:command", ""),
+    "nat-bench": Command("eval.bench.options:Bench", "eval.bench.run:command", ""),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "
         "Every part resumes from --work where it stopped.",
@@ -27,7 +28,7 @@ COMMANDS: dict[str, Command | Choice] = {
     ),
 }
 
-train, evaluate, sample, share, pretrain = (
+train, evaluate, sample, share, bench, pretrain = (
     partial(run_command, name, COMMANDS[name])
-    for name in ("nat-train", "nat-eval", "nat-sample", "nat-share", "nat-pretrain")
+    for name in ("nat-train", "nat-eval", "nat-sample", "nat-share", "nat-bench", "nat-pretrain")
 )

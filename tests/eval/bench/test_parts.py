@@ -18,6 +18,7 @@ from eval.bench.growth import exponents, works
 from eval.bench.measure import Memory
 from eval.bench.options import (
     QUICK,
+    Bench,
     DecodeOptions,
     EnvOptions,
     ScaleOptions,
@@ -25,7 +26,7 @@ from eval.bench.options import (
     TrainOptions,
 )
 from eval.bench.report import Section
-from eval.bench.run import Arguments, run
+from eval.bench.run import run
 from nat_env import vector_env
 from nat_env.storage.files import write_json
 from nat_env.vector_env import NATDecodeVectorEnv
@@ -150,8 +151,8 @@ def test_a_table_has_medians_and_their_spread():
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda out: Arguments(out, parts=()), "parts"),
-        (lambda out: Arguments(out, repeats=0), "repeats"),
+        (lambda out: Bench(out, parts=()), "parts"),
+        (lambda out: Bench(out, repeats=0), "repeats"),
         (lambda out: ScaleOptions(num_envs=(4,)), "num_envs"),
         (lambda out: ScaleOptions(num_steps=(4, 0)), "num_steps"),
         (lambda out: ScaleOptions(trajectories=(256, 300)), "trajectories"),
@@ -159,8 +160,8 @@ def test_a_table_has_medians_and_their_spread():
         (lambda out: DecodeOptions(bundles=()), "bundles"),
         (lambda out: DecodeOptions(batch_sizes=(-1,)), "batch_sizes"),
         (lambda out: EnvOptions(num_steps=0), "num_steps"),
-        (lambda out: run(Arguments(out, ("train",), train=TrainOptions("none"))), "preset"),
-        (lambda out: run(Arguments(out, decode=DecodeOptions(("none",)))), "bundle"),
+        (lambda out: run(Bench(out, ("train",), train=TrainOptions("none"))), "preset"),
+        (lambda out: run(Bench(out, decode=DecodeOptions(("none",)))), "bundle"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_any_work(make, name, tmp_path, monkeypatch):
@@ -185,7 +186,7 @@ def test_results_are_written_after_every_part_and_say_what_made_them(quick, tmp_
         monkeypatch.setattr(part, "peak_memory", lambda *given: Memory(1.0, 2.0))
     parts = ("decode", "env", "scale") if quick else ("env",)
     env = EnvOptions("digits", 2, 2)
-    text = run(Arguments(tmp_path, parts, repeats=1, quick=quick, env=env, progress=False))
+    text = run(Bench(tmp_path, parts, repeats=1, quick=quick, env=env, progress=False))
     growth = ["Growth", "Growth: exponents"]
     if quick:  # sizes this small say nothing about targets
         env = QUICK["env"]
