@@ -20,11 +20,7 @@ SYNC = "SyncVectorEnv of NATDecode-v0"
 
 
 def run(options: EnvOptions, repeats: int) -> list[Section]:
-    """Measure.
-
-    Raises:
-        ValueError: an unknown bundle, or a number that is not allowed.
-    """
+    """Measure; an unknown bundle is a ValueError."""
     single_ones = gym.make_vec(
         "NATDecode-v0",
         num_envs=options.num_envs,

@@ -44,19 +44,14 @@ def works(options: ScaleOptions) -> dict[str, dict[int, Work]]:
 
 
 def run(options: ScaleOptions, repeats: int) -> list[Section]:
-    """Measure.
-
-    Raises:
-        ValueError: an unknown bundle or preset, or a number that is not allowed.
-    """
-    rows = []
+    """Measure; an unknown bundle or preset is a ValueError."""
+    rows: list[Row] = []
     for axis, sizes in works(options).items():
-        prepared = {str(size): prepare(given) for size, (prepare, given) in sizes.items()}
-        seconds = by_turns(prepared, repeats)
-        for size, work in sizes.items():
-            memory = peak_memory(*work).rise
-            row = {"axis": axis, "size": size, "seconds": seconds[str(size)], "memory_mb": memory}
-            rows.append(row)
+        seconds = by_turns({str(n): prepare(x) for n, (prepare, x) in sizes.items()}, repeats)
+        rows += [
+            {"axis": axis, "size": n, "seconds": spent, "memory_mb": peak_memory(*work).rise}
+            for (n, work), spent in zip(sizes.items(), seconds.values(), strict=True)
+        ]
     uvit = UVITS[options.nat]
     note = (
         f"Environments: bundle {options.bundle}, T = 4, made and stepped through an episode each. "
@@ -79,10 +74,6 @@ def run(options: ScaleOptions, repeats: int) -> list[Section]:
 
 def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The slope of log(value) over log(size), by least squares: values grow as size^slope.
-
-    Args:
-        sizes: two different ones at least, > 0.
-        values: one for each, > 0.
 
     Example:
         >>> round(growth_exponent([1, 2, 4], [3, 12, 48]), 6)

@@ -19,9 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 def by_turns(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Measurement]:
     """Seconds of a call of each, the works by turns, so that a drift of the machine hits all.
 
-    Args:
-        works: by name; called in this order, at every turn once untimed and once timed.
-        repeats: turns, >= 1.
+    At each of `repeats` turns every work is called once untimed and once timed.
     """
     timers = [
         Timer("work()", globals={"work": work}, label=name, num_threads=torch.get_num_threads())
@@ -35,11 +33,7 @@ class Phases:
     """What calls take, by phase; what a phase takes inside of another counts once, as its own."""
 
     def __init__(self, meter: Callable[[], float] = benchmark.timer) -> None:
-        """Start at zero.
-
-        Args:
-            meter: what has been taken so far; seconds, if nothing else is given.
-        """
+        """Start at zero; `meter` tells what has been taken so far, by default seconds."""
         self.totals: defaultdict[str, float] = defaultdict(float)
         self._meter = meter
         self._inside = 0.0  # of the phases that ended inside of the one that runs
@@ -116,13 +110,8 @@ class Memory(NamedTuple):
 def peak_memory(prepare: Callable[..., Callable[[], Any]], *args: Any) -> Memory:
     """Memory of `prepare(*args)()` in a fresh process.
 
-    Args:
-        prepare: a module's function, which loads and gives the work; done with as many torch
-            threads as there are here.
-        args: of it, that can be pickled.
-
-    Returns:
-        NaN outside of Linux, which alone tells the peak of a process that another one started.
+    `prepare` is a module's function, which loads and gives the work. NaN outside of Linux, which
+    alone tells the peak of a process that another one started.
     """
     # Not forked: this process's own peak would be inherited, and torch's threads would hang.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

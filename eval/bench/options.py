@@ -24,11 +24,7 @@ Sizes = Annotated[tuple[Count, ...], Len(2)]
 @dataclass(frozen=True)
 class _Checked:
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: a value that its field does not allow.
-        """
+        """Check the numbers; one that its field does not allow is a ValueError."""
         check_bounds(self)
 
 
@@ -104,12 +100,7 @@ class ScaleOptions(_Checked):
     nat: Annotated[RandomNAT, tyro.conf.Suppress] = "small"
 
     def __post_init__(self) -> None:
-        """Check the sizes.
-
-        Raises:
-            ValueError: an axis without two different sizes, a number of trajectories that is no
-                multiple of the environments, or one below 1.
-        """
+        """Check that each axis has different sizes, and that environments divide trajectories."""
         super().__post_init__()
         for name in ("num_envs", "token_grid", "num_steps", "trajectories"):
             if len(set(getattr(self, name))) < 2:

@@ -42,11 +42,7 @@ print(json.dumps({"seconds": seconds, "imported": imported}))
 
 
 def run(options: StartOptions, repeats: int) -> list[Section]:
-    """Measure.
-
-    Raises:
-        ValueError: an unknown bundle, a number that is not allowed, or a process that failed.
-    """
+    """Measure; an unknown bundle, or a process that fails, is a ValueError."""
     load_bundle(options.bundle)
     found: list[Any] = []
     whole = by_turns({"process": lambda: found.append(first_episode(options))}, repeats)["process"]

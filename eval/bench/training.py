@@ -66,11 +66,7 @@ class Rounds:
 
 
 def run(options: TrainOptions, repeats: int) -> list[Section]:
-    """Measure.
-
-    Raises:
-        ValueError: an unknown preset, or a number that is not allowed.
-    """
+    """Measure; see `configuration` for what is refused."""
     config = configuration(options)
     configs = {learner: of_learner(config, learner) for learner in LEARNERS}
     rounds = {name: Rounds(config) for name, config in configs.items()}
@@ -117,7 +113,7 @@ def configuration(options: TrainOptions) -> TrainConfig:
     """The preset without warm-up, as every round is to be one of learning.
 
     Raises:
-        ValueError: see `run`.
+        ValueError: an unknown preset, or numbers that do not divide one another.
     """
     allowed = [name for name, (_, preset) in PRESETS.items() if not preset.fresh_samples]
     if options.preset not in allowed:
