@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,3 +38,44 @@ def images_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
         return counts
 
     return watch
+
+
+@pytest.fixture
+def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `digits`, for commands that train from presets: rounds of seconds, each evaluated."""
+    from agents.learners.config import PRESETS
+
+    small = replace(
+        PRESETS["digits"][1],
+        num_steps=2,
+        trajectories_per_round=64,
+        hidden_size=16,
+        batch_size=32,
+        warmup_rounds=1,
+        discriminator_updates=2,
+        eval_every=1,
+        eval_samples=50,
+    )
+    monkeypatch.setitem(PRESETS, "digits", ("", small))
+
+
+@pytest.fixture(scope="session")
+def assert_same() -> Callable[[Any, Any], None]:
+    """Equal to the bit through dicts, lists and tensors, and of equal types."""
+
+    def check(left: Any, right: Any) -> None:
+        assert type(left) is type(right)
+        if isinstance(left, dict):
+            assert left.keys() == right.keys()
+            for key in left:
+                check(left[key], right[key])
+        elif isinstance(left, list | tuple):
+            assert len(left) == len(right)
+            for a, b in zip(left, right, strict=True):
+                check(a, b)
+        elif isinstance(left, torch.Tensor):
+            assert torch.equal(left, right)
+        else:
+            assert left == right
+
+    return check

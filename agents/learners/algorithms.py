@@ -168,54 +168,43 @@ _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}
 _A2C_REFUSES = _ON_POLICY_REFUSES | {"batch_size"}
 _ARS_REFUSES = _A2C_REFUSES | {"hidden_size", "action_std"}
 
+
+def _stock(
+    about: str,
+    learner: type[BaseAlgorithm],
+    options: Callable[[TrainConfig], dict[str, Any]],
+    refuses: frozenset[str],
+    policy: str = "MlpPolicy",
+) -> Algorithm:
+    """A learner as its library has it."""
+    return Algorithm(about, waiting(learner), policy, options, refuses)
+
+
 ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
-        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat,
-        observation="features",
+        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, observation="features"
     ),
-    "stock-ppo": Algorithm(
-        "PPO as it comes",
-        waiting(stable_baselines3.PPO), "MlpPolicy", _with_batches,
-        refuses=_ON_POLICY_REFUSES,
+    "stock-ppo": _stock(
+        "PPO as it comes", stable_baselines3.PPO, _with_batches, _ON_POLICY_REFUSES
     ),
-    "a2c": Algorithm(
-        "A2C",
-        waiting(stable_baselines3.A2C), "MlpPolicy", _on_policy,
-        refuses=_A2C_REFUSES,
+    "a2c": _stock("A2C", stable_baselines3.A2C, _on_policy, _A2C_REFUSES),
+    "trpo": _stock(
+        "trust-region policy optimisation", sb3_contrib.TRPO, _with_batches, _ON_POLICY_REFUSES
     ),
-    "trpo": Algorithm(
-        "trust-region policy optimisation",
-        waiting(sb3_contrib.TRPO), "MlpPolicy", _with_batches,
-        refuses=_ON_POLICY_REFUSES,
+    "recurrent-ppo": _stock(
+        "PPO with an LSTM", sb3_contrib.RecurrentPPO, _recurrent, _ON_POLICY_REFUSES,
+        "MlpLstmPolicy",
     ),
-    "recurrent-ppo": Algorithm(
-        "PPO with an LSTM",
-        waiting(sb3_contrib.RecurrentPPO), "MlpLstmPolicy", _recurrent,
-        refuses=_ON_POLICY_REFUSES,
+    "sac": _stock("soft actor-critic", stable_baselines3.SAC, _off_policy, _PPO_ALONE),
+    "td3": _stock(
+        "twin delayed deterministic policy gradient", stable_baselines3.TD3, _td3, _PPO_ALONE
     ),
-    "sac": Algorithm(
-        "soft actor-critic",
-        waiting(stable_baselines3.SAC), "MlpPolicy", _off_policy,
-        refuses=_PPO_ALONE,
-    ),
-    "td3": Algorithm(
-        "twin delayed deterministic policy gradient",
-        waiting(stable_baselines3.TD3), "MlpPolicy", _td3,
-        refuses=_PPO_ALONE,
-    ),
-    "tqc": Algorithm(
-        "truncated quantile critics",
-        waiting(sb3_contrib.TQC), "MlpPolicy", _off_policy,
-        refuses=_PPO_ALONE,
-    ),
-    "crossq": Algorithm(
+    "tqc": _stock("truncated quantile critics", sb3_contrib.TQC, _off_policy, _PPO_ALONE),
+    "crossq": _stock(
         "CrossQ: batch normalisation, no target networks",
-        waiting(sb3_contrib.CrossQ), "MlpPolicy", _off_policy,
-        refuses=_PPO_ALONE,
+        sb3_contrib.CrossQ, _off_policy, _PPO_ALONE,
     ),
     "ars": Algorithm(
-        "augmented random search, a linear policy",
-        ARS, "LinearPolicy", _ars,
-        refuses=_ARS_REFUSES,
+        "augmented random search, a linear policy", ARS, "LinearPolicy", _ars, _ARS_REFUSES
     ),
 }  # fmt: skip

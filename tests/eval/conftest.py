@@ -1,13 +1,12 @@
 """A small bundle and a run folder on it, as nat-train would leave it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.config import TrainConfig
 from agents.learners.network import AdaNATNetwork
 from agents.learners.policy import LearnedPolicy
 from agents.runs.checkpoint import save_policy, save_run_config
@@ -29,23 +28,6 @@ def pixels() -> Judge:
         return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
 
     return Judge("pixels", network)
-
-
-@pytest.fixture
-def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of `digits`, for commands that train from presets: rounds of seconds, each evaluated."""
-    small = replace(
-        PRESETS["digits"][1],
-        num_steps=2,
-        trajectories_per_round=64,
-        hidden_size=16,
-        batch_size=32,
-        warmup_rounds=1,
-        discriminator_updates=2,
-        eval_every=1,
-        eval_samples=50,
-    )
-    monkeypatch.setitem(PRESETS, "digits", ("", small))
 
 
 @pytest.fixture

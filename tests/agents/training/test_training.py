@@ -52,21 +52,6 @@ def state_of(folder):
     return {k: state[k] for k in ("learner", "reward", "environment", "random")}
 
 
-def assert_same(left, right):
-    if isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert_same(left[key], right[key])
-    elif isinstance(left, list):
-        assert len(left) == len(right)
-        for a, b in zip(left, right, strict=True):
-            assert_same(a, b)
-    elif isinstance(left, torch.Tensor):
-        assert torch.equal(left, right)
-    else:
-        assert left == right
-
-
 class Stop(KeyboardInterrupt):
     pass
 
@@ -75,7 +60,9 @@ class Stop(KeyboardInterrupt):
     "changes",
     [{"fresh_samples": False}, {"fresh_samples": True}, {"reward": "judge"}, {"reward": "frechet"}],
 )
-def test_an_interrupted_run_resumes_as_if_never_stopped(tmp_path, monkeypatch, changes):
+def test_an_interrupted_run_resumes_as_if_never_stopped(
+    tmp_path, monkeypatch, changes, assert_same
+):
     _, whole = run(tmp_path / "whole", **changes)
 
     steps = []
@@ -259,7 +246,7 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         entry.train()
 
 
-def test_a_rollout_in_a_file_trains_the_same_policy(tmp_path):
+def test_a_rollout_in_a_file_trains_the_same_policy(tmp_path, assert_same):
     run(tmp_path / "a")
     run(tmp_path / "b", rollout_folder=tmp_path / "rollouts")
     assert_same(state_of(tmp_path / "a"), state_of(tmp_path / "b"))

@@ -155,17 +155,8 @@ def test_the_usual_options_lie_in_the_search_space(algo):
         assert with_options(config, usual).trajectories == config.trajectories
 
 
-def test_a_small_study_of_trainings(arguments, monkeypatch, capsys):
-    preset = replace(
-        PRESETS["digits"][1],
-        trajectories=512,
-        trajectories_per_round=64,
-        num_envs=32,
-        batch_size=64,
-        discriminator_updates=2,
-        warmup_rounds=1,
-        eval_samples=50,
-    )
+def test_a_small_study_of_trainings(arguments, small_preset, monkeypatch, capsys):
+    preset = replace(PRESETS["digits"][1], trajectories=512, hidden_size=128, batch_size=256)
     monkeypatch.setitem(PRESETS, "digits", ("", preset))
     words = ["digits", "--algo", "a2c", "--trials", "2", "--num-steps", "2", "--eval-every", "1"]
     words += ["--scored", "2", "--threads", "1", "--out", str(arguments.out)]

@@ -104,17 +104,11 @@ def test_rewards_are_per_sample(bundle, clip_folder, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rewards_are_deterministic_and_without_gradient(bundle, clip_folder, kind):
+def test_rewards_are_deterministic_and_without_gradient(
+    bundle, clip_folder, kind, assert_deterministic
+):
     reward = per_sample(kind, bundle, clip_folder)
-    images, labels = random_images(8), torch.arange(8)
-    kept, before = images.clone(), torch.get_rng_state()
-    first = reward(images.requires_grad_(), labels)
-    for _ in range(3):
-        again = reward(images, labels)
-        assert torch.equal(again, first)
-        assert not again.requires_grad
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(images, kept)
+    assert_deterministic(reward, random_images(8), torch.arange(8))
 
 
 # The Frechet distance

@@ -44,22 +44,6 @@ def make_env(bundle, num_envs=6, **kwargs):
     return NATDecodeVectorEnv(num_envs, bundle, NUM_STEPS, "tokens", **kwargs)
 
 
-def assert_same(left, right):
-    assert type(left) is type(right)
-    if isinstance(left, dict):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert_same(left[key], right[key])
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right)
-        for a, b in zip(left, right, strict=True):
-            assert_same(a, b)
-    elif isinstance(left, torch.Tensor):
-        assert torch.equal(left, right)
-    else:
-        assert left == right
-
-
 # Every reward
 
 
@@ -89,18 +73,9 @@ def test_rewards_are_per_sample(bundle, which):
 
 
 @pytest.mark.parametrize("which", range(4))
-def test_rewards_are_deterministic_and_without_gradient(bundle, which):
+def test_rewards_are_deterministic_and_without_gradient(bundle, which, assert_deterministic):
     reward = list(every_reward(bundle))[which]
-    images, labels = stub_images(8, False, 3)
-    kept = images.clone()
-    first = reward(images.requires_grad_(), labels)
-    before = torch.get_rng_state()
-    for _ in range(3):
-        again = reward(images, labels)
-        assert torch.equal(again, first)
-        assert not again.requires_grad
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(images, kept)
+    assert_deterministic(reward, *stub_images(8, False, 3))
 
 
 @pytest.mark.parametrize("which", range(4))
@@ -287,7 +262,7 @@ def test_discriminator_learns_the_class():
 
 
 @pytest.mark.parametrize("loss", ["bce", "hinge"])
-def test_state_round_trip_goes_on_exactly(tmp_path, loss):
+def test_state_round_trip_goes_on_exactly(tmp_path, loss, assert_same):
     config = DiscriminatorConfig(widths=(8, 16), batch_size=16, loss=loss)
 
     def learn(model, steps):
@@ -432,7 +407,7 @@ def test_an_update_changes_no_reward_that_was_given(bundle):
         assert (now == then).all() == (step % NUM_STEPS != NUM_STEPS - 1)
 
 
-def test_rewards_of_a_rollout_come_from_one_discriminator(bundle):
+def test_rewards_of_a_rollout_come_from_one_discriminator(bundle, assert_same):
     env = AdversarialReward(make_env(bundle), stub_model())
     state = copy.deepcopy(env.model.discriminator.state_dict())
     play(env, episodes=3)
@@ -552,7 +527,7 @@ def test_real_classes_are_drawn_alike_however_frequent(monkeypatch):
     assert torch.cat(drawn).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-def test_update_with_nothing_to_learn_from_is_refused(bundle):
+def test_update_with_nothing_to_learn_from_is_refused(bundle, assert_same):
     env = AdversarialReward(make_env(bundle), stub_model())
     with pytest.raises(ValueError, match=r"^images: "):
         env.update()
