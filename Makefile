@@ -26,7 +26,7 @@ install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	@echo "==> Training and evaluating a decoding policy; the report goes to runs/demo"
-	@$(RUN) -m eval.studies.demo $(ARGS)
+	@$(VENV)/bin/nat-study demo $(ARGS)
 
 test: $(VENV)/.installed-test
 	@echo "==> Running the tests"

@@ -1,4 +1,4 @@
-"""The options of nat-pretrain: light to import."""
+"""The options of nat-pretrain, and a mask ratio that is searched for: light to import."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,3 +65,22 @@ class Folder(MakingOptions):
         super().__post_init__()
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise ValueError(f"name: got {self.name!r}, allowed is a file's name")
+
+
+@dataclass(frozen=True)
+class MaskRatio:
+    """A Beta distribution of mask ratios in the coordinates of the search (A.2)."""
+
+    ratio: float
+    """alpha / beta."""
+    beta: float
+
+    @property
+    def name(self) -> str:
+        """As `TransformerTraining.mask_ratio` takes it.
+
+        Example:
+            >>> MaskRatio(ratio=4, beta=3).name
+            'beta(12, 3)'
+        """
+        return f"beta({self.ratio * self.beta:g}, {self.beta:g})"

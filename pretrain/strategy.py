@@ -6,7 +6,7 @@ The models are proxies: the bundle's architecture, trained briefly under each ca
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -19,26 +19,8 @@ from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import PROXIES
 from nat_env.storage.files import write_json, write_text
+from pretrain.arguments import MaskRatio
 from pretrain.transformer import TransformerTraining, train_transformer
-
-
-@dataclass(frozen=True)
-class MaskRatio:
-    """A Beta distribution of mask ratios in the coordinates of the search (A.2)."""
-
-    ratio: float
-    """alpha / beta."""
-    beta: float
-
-    @property
-    def name(self) -> str:
-        """As `TransformerTraining.mask_ratio` takes it.
-
-        Example:
-            >>> MaskRatio(ratio=4, beta=3).name
-            'beta(12, 3)'
-        """
-        return f"beta({self.ratio * self.beta:g}, {self.beta:g})"
 
 
 def greedy_search(

@@ -54,7 +54,7 @@ def small_preset(monkeypatch: pytest.MonkeyPatch) -> None:
         warmup_rounds=1,
         discriminator_updates=2,
         eval_every=1,
-        eval_samples=50,
+        num_samples=50,
     )
     monkeypatch.setitem(PRESETS, "digits", ("", small))
 

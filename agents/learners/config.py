@@ -41,8 +41,8 @@ class RunOptions:
 
     out: Path
     """Run folder: configuration, checkpoints, TensorBoard events, pictures."""
-    trajectories: int = field(default=15_360, kw_only=True)
-    """Episodes of the whole training, warm-up included."""
+    budget: Annotated[int, Ge(1)] = field(default=15_360, kw_only=True)
+    """Images, an episode each, of the whole training, warm-up included."""
     trajectories_per_round: Annotated[int, Ge(1)] = field(default=256, kw_only=True)
     """Episodes between two policy updates."""
     seed: Annotated[int, Ge(0), Lt(TRAINING.limit)] = field(default=0, kw_only=True)
@@ -125,9 +125,9 @@ class RewardOptions:
     reward: Literal["adversarial", "judge", "frechet", "clip"] | str = "adversarial"
     """`adversarial`: the discriminator below, trained beside the policy (option C of AdaNAT 4.3).
     Fixed ones: `judge`, the judge's log-likelihood of the class, or `clip` (option B); `frechet`,
-    how much a batch lowers the Frechet distance of the latest images (option A); or a JSON object
-    of name and options, as `named_reward` has them:
-    '{"name": "sum", "terms": [[1, "judge"], [0.5, "frechet"]]}'."""
+    how much a batch lowers the Frechet distance of the latest images (option A); `module:name`, a
+    function of your own, or a class that makes one; or a JSON object of name and options, as
+    `named_reward` has them: '{"name": "sum", "terms": [[1, "judge"], [0.5, "frechet"]]}'."""
     reward_path: str | None = None
     """Of `clip`: the model, a folder or a hub id."""
     discriminator_updates: Annotated[int, Ge(1)] = 30
@@ -150,9 +150,10 @@ class RewardOptions:
 class EvaluationOptions:
     """How a training is watched."""
 
-    eval_every: Annotated[int, Ge(1)] = 20
-    """Rounds between evaluations."""
-    eval_samples: Annotated[int, Ge(2)] = 1000
+    eval_every: Annotated[int, Ge(0)] = 20
+    """Rounds between evaluations. 0: none, which needs no judge; the run's policy is then its last
+    one."""
+    num_samples: Annotated[int, Ge(2)] = 1000
     """Images of an evaluation, more than the judge has features; their seeds are not nat-eval's."""
 
 
@@ -197,7 +198,7 @@ class TrainConfig(
                 f"'clip', got {self.reward!r}"
             )
         _ = self.fixed_reward
-        if "frechet" in self.reward and self.trajectories_per_round == self.environments:
+        if self.rewards_batches and self.trajectories_per_round == self.environments:
             raise ValueError(
                 f"num_envs: got {self.environments} = trajectories_per_round, allowed is less with "
                 "the reward 'frechet': it is one number a batch, and says nothing about one alone"
@@ -207,9 +208,9 @@ class TrainConfig(
                 f"num_envs: got {self.environments}, must divide trajectories_per_round = "
                 f"{self.trajectories_per_round}"
             )
-        if self.trajectories < self.trajectories_per_round + self.policy_rests_for:
+        if self.budget < self.trajectories_per_round + self.policy_rests_for:
             raise ValueError(
-                f"trajectories: got {self.trajectories}, allowed is at least one round after "
+                f"budget: got {self.budget}, allowed is at least one round after "
                 f"{self.warmup_rounds} warm-up rounds of {self.trajectories_per_round}"
             )
 
@@ -218,8 +219,15 @@ class TrainConfig(
         """`num_envs`, or what it is by default."""
         if self.num_envs is not None:
             return self.num_envs
-        in_batches = self.algo == "ars" or "frechet" in self.reward
+        in_batches = self.algo == "ars" or self.rewards_batches
         return BATCH_ENVS if in_batches else self.trajectories_per_round
+
+    @property
+    def rewards_batches(self) -> bool:
+        """Whether the reward is, or is made of, one number a batch."""
+        return self.reward == "frechet" or (
+            self.reward.startswith("{") and '"frechet"' in self.reward
+        )
 
     @property
     def fixed_reward(self) -> "RewardChoice":
@@ -250,7 +258,7 @@ class TrainConfig(
     @property
     def rounds(self) -> int:
         """Rollouts of the whole training, those of the warm-up included."""
-        return self.trajectories // self.trajectories_per_round
+        return self.budget // self.trajectories_per_round
 
     def as_json(self) -> dict[str, Any]:
         """What identifies the run: everything but where it is and how it was called."""
@@ -270,7 +278,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(
             tyro.MISSING,
             bundle="digits",
-            trajectories=20_480,
+            budget=20_480,
             hidden_size=64,
             discriminator=DiscriminatorConfig(trunk="features", widths=(32,)),
         ),
@@ -282,7 +290,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(
             tyro.MISSING,
             num_steps=8,
-            trajectories=4096 * 1000,
+            budget=4096 * 1000,
             trajectories_per_round=4096,
             num_envs=1024,
             residual=None,

@@ -29,44 +29,19 @@ def write_report(
         history: one entry per evaluation: round, trajectories, frechet_distance.
         seconds: of training so far.
     """
-    actions = load_about(config.out)["actions"]
     on = machine()
     # Into another folder: this one holds a run, which nat-train does not overwrite.
     again = training_command(replace(config, out=Path(f"{config.out}-again")))
-    shown = _named(history)
-    pictures = "\n\n".join(
-        f"{name[0].upper()}{name[1:]}, FD {row['frechet_distance']:.2f}:\n\n"
-        f"![{name}]({_picture(row)})"
-        for row, name in shown
-        if name
-    )
-    save_policy_card(config.out / PICTURE, actions, Path(config.bundle).name)
+    done = load_about(config.out, "last")["trajectories"]
     text = f"""# A decoding policy for `{config.bundle}`
 
 Learner `{config.algo}` ({algorithm_of(config).about}), reward `{config.reward}`, T = \
-{config.num_steps} decoding steps. {history[-1]["trajectories"]:.0f} of \
+{config.num_steps} decoding steps. {done:.0f} of \
 {config.rounds * config.trajectories_per_round} trajectories in {seconds:.0f} s, evaluations \
 included, on {on["cpu_count"]} {on["processor"]} processors (torch threads: \
 {on["torch_threads"]}, torch {on["torch"]}).
 
-## Evaluations
-
-{evaluations_table(history, judge, config.eval_samples)}
-
-## What the best policy does
-
-Mean ± standard deviation over the evaluation's samples. The last step reveals all: m and tau_2 \
-have no effect there.
-
-{quantities_table(actions)}
-
-![the same, beside the heuristic schedule]({PICTURE})
-
-## Pictures
-
-A row for each place, a column for each class, the same random numbers in each picture.
-
-{pictures}
+{_what_came_out(config, judge, history)}
 
 ## Commands
 
@@ -89,6 +64,38 @@ The course of rewards, discriminator and quantities:
 ```
 """
     write_text(config.out / REPORT, text)
+
+
+def _what_came_out(config: TrainConfig, judge: str, history: Sequence[Mapping[str, float]]) -> str:
+    """The evaluations in numbers and pictures; draws the policy card."""
+    if not history:
+        return "It was not evaluated."
+    actions = load_about(config.out)["actions"]
+    save_policy_card(config.out / PICTURE, actions, Path(config.bundle).name)
+    pictures = "\n\n".join(
+        f"{name[0].upper()}{name[1:]}, FD {row['frechet_distance']:.2f}:\n\n"
+        f"![{name}]({_picture(row)})"
+        for row, name in _named(history)
+        if name
+    )
+    return f"""## Evaluations
+
+{evaluations_table(history, judge, config.num_samples)}
+
+## What the best policy does
+
+Mean ± standard deviation over the evaluation's samples. The last step reveals all: m and tau_2 \
+have no effect there.
+
+{quantities_table(actions)}
+
+![the same, beside the heuristic schedule]({PICTURE})
+
+## Pictures
+
+A row for each place, a column for each class, the same random numbers in each picture.
+
+{pictures}"""
 
 
 def evaluations_table(history: Sequence[Mapping[str, float]], judge: str, num_samples: int) -> str:

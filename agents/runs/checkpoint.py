@@ -22,6 +22,9 @@ CONFIG = "config.json"
 STATE = "state.safetensors"
 RESIDUAL = "residual.json"
 
+_RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
+"""Options of older runs by what they are called now."""
+
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
@@ -105,7 +108,8 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     Args:
         folder: the run.
         bundle: the one it was trained on.
-        which: `best` (lowest FD in training's evaluations) or `last`.
+        which: `best` (lowest FD in training's evaluations; of a run without any its last) or
+            `last`.
 
     Raises:
         ValueError: no run there, one of another bundle, or not trained far enough to have it.
@@ -117,7 +121,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps)
     policy = untrained_policy(config, bundle, ActionMap(residual))
-    path = folder / f"{which}.safetensors"
+    path = _policy_file(folder, which)
     try:
         policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
@@ -137,7 +141,13 @@ def load_about(folder: Path, which: str = "best") -> dict[str, Any]:
     Raises:
         ValueError: the run has no such policy yet.
     """
-    return load_state(folder / f"{which}.safetensors")["about"]
+    return load_state(_policy_file(folder, which))["about"]
+
+
+def _policy_file(folder: Path, which: str) -> Path:
+    if which == "best" and not load_run_config(folder).eval_every:
+        which = "last"
+    return folder / f"{which}.safetensors"
 
 
 def random_states() -> dict[str, Any]:
@@ -168,7 +178,8 @@ def restore_random_states(states: dict[str, Any]) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return {"fingerprint": values["fingerprint"], "config": values["config"]}
+        config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
+        return {"fingerprint": values["fingerprint"], "config": config}
     except FileNotFoundError:
         raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one") from None
     except (OSError, json.JSONDecodeError, KeyError) as error:

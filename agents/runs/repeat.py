@@ -11,7 +11,7 @@ def training_command(config: TrainConfig) -> list[str]:
 
     Example:
         >>> from pathlib import Path
-        >>> digits = {"bundle": "digits", "trajectories": 20_480, "hidden_size": 64}
+        >>> digits = {"bundle": "digits", "budget": 20_480, "hidden_size": 64}
         >>> config = TrainConfig(Path("runs/a"), **digits)
         >>> training_command(config)[:4], len(training_command(config))
         (['nat-train', 'digits', '--out', 'runs/a'], 6)

@@ -1,38 +1,15 @@
 """CMA-ES (Hansen 2016) on the table of a schedule."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.search.arguments import CmaEsConfig
 from agents.search.finite_differences import allowed_table, free_entries, initial_schedule
 from agents.search.proposals import Proposal, Proposals
-
-
-@dataclass(frozen=True)
-class CmaEsConfig:
-    """How CMA-ES starts."""
-
-    initialisation: str = "heuristic"
-    """See `FiniteDifferencesConfig`."""
-    scales: tuple[float, float, float, float] = (0.1, 0.3, 0.3, 0.3)
-    """Standard deviation of the first population, for m, tau_1, tau_2, w."""
-    population: int | None = None
-    """By default 4 + 3 log(number of free entries)."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: one is not allowed.
-        """
-        if min(self.scales) <= 0:
-            raise ValueError(f"scales: got {self.scales}, allowed are numbers > 0")
-        if self.population is not None and self.population < 4:
-            raise ValueError(f"population: got {self.population}, allowed is >= 4 or None")
 
 
 def cma_points(

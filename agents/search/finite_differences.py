@@ -1,53 +1,17 @@
 """AutoNAT's search for a schedule: gradient descent on forward differences (4.2, A.2)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.search.arguments import FiniteDifferencesConfig
 from agents.search.objective import Objective
 from agents.search.proposals import Proposal, Proposals
 from nat_env.schedules import COLUMNS, Schedule, check_length, heuristic_schedule
 
 INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
-
-
-@dataclass(frozen=True)
-class FiniteDifferencesConfig:
-    """Numbers of A.2. The columns are m, tau_1, tau_2, w."""
-
-    initialisation: str = "heuristic"
-    """`heuristic`, the papers' with lambda = k = 1; `naive`, tau_1 = tau_2 = w = 1 and m linear
-    from 1 to 0; or a file, to go on from another search."""
-    learning_rates: tuple[float, float, float, float] = (0.001, 0.1, 0.1, 0.1)
-    steps: tuple[float, float, float, float] = (0.01, 0.1, 0.1, 0.1)
-    """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
-    clip_norm: float | None = None
-    """Of the gradient; A.2 takes 10 for ImageNet-512."""
-    momentum: float = 0.0
-    """The authors' code has 0.5, their paper none."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: one is not allowed.
-        """
-        if min(self.steps) <= 0 or min(self.learning_rates) < 0:
-            raise ValueError(
-                f"steps, learning_rates: got {self.steps}, {self.learning_rates}, allowed are "
-                "steps > 0 and rates >= 0; a rate of 0 leaves a quantity as it is"
-            )
-        if self.steps[0] > 0.5:
-            raise ValueError(
-                f"steps: got {self.steps[0]} for m, allowed is <= 0.5: m stays in [0, 1]"
-            )
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm: got {self.clip_norm}, allowed is > 0 or None")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum: got {self.momentum}, allowed is 0 <= momentum < 1")
 
 
 def initial_schedule(name: str, num_steps: int) -> Schedule:

@@ -48,6 +48,8 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
             written, or a hub that refuses.
     """
     config, about = load_run_config(run), load_about(run)
+    if not config.eval_every:
+        raise ValueError(f"run: {str(run)!r} was trained without the evaluations that a card tells")
     missing = {"judge", "actions"} - set(about)
     if missing:
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")

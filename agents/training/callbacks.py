@@ -104,9 +104,9 @@ class RoundCallback(BaseCallback):
             unit="round",
             disable=None if self.progress else True,
         )
-        if not self.history:
+        if not self.rounds:
             self.logger.record("hyperparameters", hyperparameters(self.config))
-            self._conclude(evaluate=True)
+            self._conclude(evaluate=self.config.eval_every > 0 and not self.history)
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
@@ -141,16 +141,19 @@ class RoundCallback(BaseCallback):
         if self.config.fresh_samples and self.adversary is not None:
             self._update_discriminator(*self._fresh_samples())
         self.rounds += 1
-        last = self.rounds == self.config.rounds
-        self._conclude(self.rounds % self.config.eval_every == 0 or last)
+        every, last = self.config.eval_every, self.rounds == self.config.rounds
+        self._conclude(every > 0 and (self.rounds % every == 0 or last))
         if self._bar is not None:
             self._bar.update()
 
     def _conclude(self, evaluate: bool) -> None:
         if evaluate:
             self._evaluate()
+        elif not self.config.eval_every:
+            learned = live_policy(self.config, self.model, self.decoder.action_map)
+            save_policy(self.config.out, "last", learned, self._progress())
         self._save()
-        if evaluate:  # after its seconds have been counted
+        if evaluate or not self.config.eval_every:  # after its seconds have been counted
             judge = self.decoder.bundle.judge_name
             write_report(self.config, judge, self.history, self.seconds)
         if self.rounds == 1:  # now all that is recorded has been
@@ -199,17 +202,13 @@ class RoundCallback(BaseCallback):
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        found = validate(bundle, learned, config.num_steps, config.eval_samples)
+        found = validate(bundle, learned, config.num_steps, config.num_samples)
         distance = found.frechet_distance
-        measured = {
-            "round": self.rounds,
-            "trajectories": self.rounds * self.config.trajectories_per_round,
-            "frechet_distance": distance,
-        }
+        measured = self._progress() | {"frechet_distance": distance}
         self.history.append(measured)
         about = measured | {
             "judge": bundle.judge_name,
-            "num_samples": config.eval_samples,
+            "num_samples": config.num_samples,
             "actions": found.actions,
         }
         columns = min(SHEET, bundle.num_classes)
@@ -229,6 +228,11 @@ class RoundCallback(BaseCallback):
             if self._bar.disable and self.progress:  # no terminal: a line now and then
                 print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
         self.on_evaluation(measured)
+
+    def _progress(self) -> dict[str, float]:
+        """How far the training has come."""
+        trajectories = self.rounds * self.config.trajectories_per_round
+        return {"round": self.rounds, "trajectories": trajectories}
 
     def _save(self) -> None:
         now = time.perf_counter()

@@ -45,13 +45,14 @@ class Training:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
 
         Raises:
-            ValueError: an unknown bundle, too few `eval_samples` for its judge, a folder that
+            ValueError: an unknown bundle, too few `num_samples` for its judge, a folder that
                 cannot be written, a folder that holds a run already (without `resume`), one of
                 another bundle or configuration (with), or `wandb` without its package.
         """
         wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
-        check_rank(bundle.judge_name, bundle.statistics, config.eval_samples, "eval_samples")
+        if config.eval_every:
+            check_rank(bundle.judge_name, bundle.statistics, config.num_samples)
         if config.resume:
             check_same_run(config.out, config, bundle)
             # Without a state the run was stopped before its first checkpoint: from the start.
@@ -106,8 +107,8 @@ class Training:
             "bundle": self.config.bundle,
             "num_steps": self.config.num_steps,
             "judge": self.decoder.bundle.judge_name,
-            "num_samples": self.config.eval_samples,
-            "best_frechet_distance": self.callback.best_distance,
+            "num_samples": self.config.num_samples,
+            "best_frechet_distance": self.callback.best_distance if self.callback.history else None,
             "history": self.callback.history,
         }
         write_json(self.config.out / "results.json", results)
@@ -155,6 +156,9 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
 def command(config: TrainConfig) -> None:
     """Train, and say what came out."""
     results = Training(config).run()
+    if not results["history"]:
+        print(f"trained without evaluations; run in {config.out}")
+        return
     first, best = results["history"][0], results["best_frechet_distance"]
     print(
         f"FD ({results['judge']}, {results['num_samples']} samples): "

@@ -4,22 +4,19 @@ import inspect
 import json
 import math
 import shlex
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import tyro
 
-from agents.learners.algorithms import ALGORITHMS, algorithm_of
-from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.algorithms import algorithm_of
+from agents.learners.config import TrainConfig
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
+from agents.tuning.arguments import Tune
 from agents.tuning.spaces import OF_LEARNER, SPACES, Span, arguments_of, with_options
 from agents.tuning.study import load_optuna, next_trial, open_study, suggested
 from nat_env.bundles.bundle import load_bundle
-from nat_env.commands.parsing import parse
 from nat_env.storage.files import require_writable_folder, write_json
 
 if TYPE_CHECKING:
@@ -28,89 +25,26 @@ if TYPE_CHECKING:
 BEST = "best.json"
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Find good options of a learner for nat-train, by short trainings.
+def check(arguments: Tune) -> None:
+    """Check that nothing in the search space will be refused later.
 
-    The first one has the usual options. A training whose best Frechet distance so far is above
-    the median of the others' at that point is given up early. Writes a run folder for each
-    training, Optuna's journal study.log, and best.json with the best options and the nat-train
-    command that takes them. The same command goes on where it stopped; with more --trials it goes
-    further. One at a time in a folder.
+    Raises:
+        ValueError: a number out of its range.
     """
-
-    preset: Annotated[str, tyro.conf.Positional]
-    """Of nat-train: fashion or digits."""
-    out: Path
-    """Folder of the study."""
-    bundle: str | None = None
-    """A shipped bundle's name or a folder; by default that of the preset."""
-    algo: str = "ppo"
-    """Learner, see `nat-train --algo`; what is varied is in agents/spaces.py."""
-    trials: int = 20
-    """Trainings of the whole study, with those given up."""
-    trajectories: int | None = None
-    """Episodes of a training; by default half of the preset's."""
-    num_steps: int = 4
-    """T, decoding steps."""
-    eval_every: int = 5
-    """Rounds between the evaluations of a training."""
-    scored: int = 3
-    """The mean FD of so many evaluations at the end is a training's score: the best of all would
-    be a lucky one."""
-    unpruned: int = 5
-    """Trainings that are not given up, with options drawn at random, before later ones are."""
-    seed: int = 0
-    """Of the options drawn, and of all trainings."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-    device: str = "cpu"
-    """A torch device."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers, and that nothing in the search space will be refused later.
-
-        Raises:
-            ValueError: an unknown preset or learner, or a number out of its range.
-        """
-        if self.preset not in PRESETS or self.preset == "paper":
-            allowed = sorted(PRESETS.keys() - {"paper"})
-            raise ValueError(f"preset: got {self.preset!r}, allowed are {allowed}")
-        if self.algo not in ALGORITHMS:
-            raise ValueError(f"algo: got {self.algo!r}, allowed are {list(ALGORITHMS)}")
-        for name in ("trials", "trajectories", "scored", "unpruned"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}: got {value}, allowed is >= 1")
-        config = self.training
-        counted = [r for r in range(1, config.rounds + 1) if _is_evaluated(config, r)]
-        if self.scored > len(counted):
-            raise ValueError(
-                f"scored: got {self.scored}, allowed are 1 .. {len(counted)}, the evaluations of a "
-                f"training of {config.trajectories} trajectories after its warm-up"
-            )
-        for name, values in SPACES[self.algo].items():
-            for value in (values.low, values.high) if isinstance(values, Span) else values:
-                changed = with_options(config, {name: value})
-                algorithm_of(changed).options(changed)
-
-    @property
-    def fixed(self) -> dict[str, Any]:
-        """Options of nat-train that no trial varies and that are not the preset's."""
-        bundle = self.bundle or PRESETS[self.preset][1].bundle
-        return {"algo": self.algo, "num_steps": self.num_steps, "bundle": bundle}
-
-    @property
-    def training(self) -> TrainConfig:
-        """What the trials vary."""
-        preset = PRESETS[self.preset][1]
-        trajectories = self.trajectories or preset.trajectories // 2
-        return replace(
-            preset, out=self.out, trajectories=trajectories, eval_every=self.eval_every,
-            seed=self.seed, threads=self.threads, device=self.device, **self.fixed,
-        )  # fmt: skip
+    config = arguments.training
+    counted = [r for r in range(1, config.rounds + 1) if _is_evaluated(config, r)]
+    if arguments.scored > len(counted):
+        raise ValueError(
+            f"scored: got {arguments.scored}, allowed are 1 .. {len(counted)}, the evaluations of "
+            f"a training of {config.budget} images after its warm-up"
+        )
+    for name, values in SPACES[arguments.algo].items():
+        for value in (values.low, values.high) if isinstance(values, Span) else values:
+            changed = with_options(config, {name: value})
+            algorithm_of(changed).options(changed)
 
 
-def tune(arguments: Arguments) -> dict[str, Any]:
+def tune(arguments: Tune) -> dict[str, Any]:
     """Make the trials that are missing.
 
     Returns:
@@ -121,6 +55,7 @@ def tune(arguments: Arguments) -> dict[str, Any]:
             no training that came to its end.
         ImportError: Optuna is not installed.
     """
+    check(arguments)
     optuna = load_optuna()
     bundle = load_bundle(arguments.training.bundle, device=arguments.device)
     require_writable_folder(arguments.out)
@@ -143,7 +78,7 @@ def tune(arguments: Arguments) -> dict[str, Any]:
         "trial": study.best_trial.number,
         "score": study.best_value,
         "judge": bundle.judge_name,
-        "num_samples": training.eval_samples,
+        "num_samples": training.num_samples,
         "options": options,
         "command": shlex.join([*command, *arguments_of(options)]),
     }
@@ -163,7 +98,7 @@ def _is_evaluated(config: TrainConfig, number: int) -> bool:
     return asked and number * config.trajectories_per_round > config.policy_rests_for
 
 
-def _run(arguments: Arguments, study: "optuna.Study", trial: "optuna.Trial") -> None:
+def _run(arguments: Tune, study: "optuna.Study", trial: "optuna.Trial") -> None:
     """One training, or what is left of it."""
     optuna = load_optuna()
     folder = arguments.out / f"{trial.number:03d}"
@@ -224,24 +159,12 @@ def _report(trial: "optuna.trial.FrozenTrial") -> str:
     return f"trial {trial.number}: {end}; {' '.join(arguments_of(shown))}"
 
 
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "nat-tune")
-        torch.set_num_threads(arguments.threads)
-        optuna = load_optuna()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        best = tune(arguments)
-    except (ValueError, ImportError) as error:
-        raise SystemExit(f"nat-tune: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("nat-tune: interrupted; the same command goes on") from None
+def command(arguments: Tune) -> None:
+    """Make the trials, and show the best."""
+    load_optuna().logging.set_verbosity(load_optuna().logging.WARNING)
+    best = tune(arguments)
     print(
         f"Best: trial {best['trial']}, FD {best['score']:.3f} ({best['judge']}, "
         f"N = {best['num_samples']}, mean of the last {arguments.scored} evaluations); "
         f"{arguments.out / BEST}\n{best['command']}"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,25 +1,20 @@
-"""AutoNAT's Tables 2 and 6 and its comparison of starts (A.2), on proxies of a shipped bundle.
-
-python -m eval.autonat.ablations --out runs/ablations
-"""
+"""AutoNAT's Tables 2 and 6 and its comparison of starts (A.2), on proxies of a shipped bundle."""
 
 import inspect
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from eval.autonat.laboratory import Laboratory, Setting
+from eval.autonat.arguments import Ablations
+from eval.autonat.laboratory import Laboratory
 from eval.autonat.studies import CLAIMS, STUDIES
 from eval.evaluation.floors import FLOORS, floors
 from eval.evaluation.rows import Row, find, stamp
 from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import verdict
 from eval.judges.references import CACHE
-from nat_env.commands.parsing import parse
 from nat_env.models.uvit import UViT
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 
@@ -27,30 +22,7 @@ RESULTS = "results.json"
 REPORT = "ablations.md"
 
 
-@dataclass(frozen=True)
-class Arguments(Setting):
-    """Measure what each part of AutoNAT is worth, on small models trained here.
-
-    Every proxy, search and distance is kept, and the same command goes on where it stopped. The
-    report, ablations.md, is of all studies and seeds that its folder has lines of, in results.json.
-    """
-
-    studies: tuple[str, ...] = ()
-    """Some of the studies by name; by default all."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: an unknown study, no seed, or a number out of its range.
-        """
-        super().__post_init__()
-        for name in self.studies:
-            if name not in STUDIES:
-                raise ValueError(f"studies: got {name!r}, allowed are {list(STUDIES)}")
-
-
-def report(arguments: Arguments) -> str:
+def report(arguments: Ablations) -> str:
     """Measure what is missing.
 
     Returns:
@@ -62,7 +34,7 @@ def report(arguments: Arguments) -> str:
         ImportError: scikit-learn, which has the digits, is not installed.
     """
     laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
-    setting = _setting(arguments) | {"fingerprint": laboratories[0].bundle.fingerprint}
+    setting = arguments.as_json() | {"fingerprint": laboratories[0].bundle.fingerprint}
     require_writable_folder(arguments.out)
     path = arguments.out / RESULTS
     rows = _measured(path, setting)
@@ -79,7 +51,7 @@ def report(arguments: Arguments) -> str:
     lab = laboratories[0]
     listed = "\n".join(f"- {key}: {value}" for key, value in (setting | _sizes(lab)).items())
     note = (
-        f"Frechet distances, N = {arguments.evaluation_samples}, lower is better; mean ± sample "
+        f"Frechet distances, N = {arguments.num_samples}, lower is better; mean ± sample "
         "standard deviation over seeds."
     )
     names = dict.fromkeys(row["study"] for row in rows)
@@ -151,7 +123,7 @@ def _values(rows: Sequence[Row], judge: str) -> dict[str, dict[int, float]]:
 def _floors(lab: Laboratory) -> str:
     """What no schedule can pass."""
     setting = lab.setting
-    found = floors(lab.bundle, lab.judges, setting.evaluation_samples, cache=setting.out / CACHE)
+    found = floors(lab.bundle, lab.judges, setting.num_samples, cache=setting.out / CACHE)
     lines = ["| floor | judge | images | FD |", "| --- | --- | ---: | ---: |"]
     for row in found:
         count = str(row["num_samples"] or "")
@@ -179,14 +151,6 @@ def _cost(rows: Sequence[Row]) -> str:
     return ", ".join(parts)
 
 
-def _setting(arguments: Arguments) -> dict[str, Any]:
-    """What the distances depend on besides the study and the seed."""
-    values = json.loads(json.dumps(asdict(arguments), default=str))
-    for name in ("out", "data", "studies", "seeds", "threads"):
-        del values[name]
-    return values
-
-
 def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
     """The lines that the folder has with this setting.
 
@@ -205,18 +169,7 @@ def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "python -m eval.autonat.ablations")
-        torch.set_num_threads(arguments.threads)
-        text = report(arguments)
-    except (ValueError, ImportError) as error:
-        raise SystemExit(f"eval.autonat.ablations: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("eval.autonat.ablations: interrupted; the same command goes on") from None
+def command(arguments: Ablations) -> None:
+    """Measure, and show the report."""
+    text = report(arguments)
     print("", text, "", arguments.out / REPORT, sep="\n")
-
-
-if __name__ == "__main__":
-    main()

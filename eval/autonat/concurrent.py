@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.search.cma_es import CmaEsConfig, cma_points, moved_table
+from agents.search.arguments import CmaEsConfig
+from agents.search.cma_es import cma_points, moved_table
 from agents.search.finite_differences import free_entries
 from eval.autonat.laboratory import Cost, Laboratory
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
-from pretrain.strategy import MaskRatio, ProxyObjective
+from pretrain.arguments import MaskRatio
+from pretrain.strategy import ProxyObjective
 
 
 @dataclass(frozen=True)

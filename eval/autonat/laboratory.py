@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from agents.search import search
-from agents.search.finite_differences import FiniteDifferencesConfig
+from agents.search.arguments import Arguments, FiniteDifferencesConfig
 from eval.autonat import alternation
+from eval.autonat.arguments import Ablations
 from eval.autonat.cost import row_passes
-from eval.evaluation.evaluate import check_numbers, evaluate
+from eval.evaluation.evaluate import evaluate
 from eval.judges.embedding import feature_count
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import CACHE, Reference, reference
@@ -26,70 +27,10 @@ Cost = Mapping[str, int]
 """Numbers by what they count: proxies, images, row-passes, updates."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Options of a command that trains small models and searches for their schedules."""
-
-    out: Path
-    """Folder for the report, and a sub-folder for each seed."""
-    bundle: Literal["digits", "fashion"] = "digits"
-    """Gives tokenizer, judge and the proxies' architecture; its data set trains them."""
-    data: Path | None = None
-    """Folder with Fashion-MNIST's four IDX files, if not where Debian puts them."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Of proxies, searches and evaluations alike."""
-    num_steps: int = 4
-    """T."""
-    epochs: float = 20.0
-    """Of a proxy's training."""
-    images: int = 123_392
-    """Budget of each search for a schedule: at T = 4 16 updates, the last one scored."""
-    num_samples: int = 512
-    """Images of a score in a search."""
-    proxy_samples: int = 1000
-    """Images by which proxies and turns are compared."""
-    turns: int = 3
-    """Of the alternation, at most."""
-    evaluation_samples: int = 5000
-    """N of the distances reported, on other random numbers than any search."""
-    second_judge: bool = True
-    """Also report distances under EfficientNet-Lite0 at 112 pixels, which no search saw."""
-    threads: int = 2
-    """Torch threads; one when another program is busy beside it."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: no seed, or a number out of its range.
-        """
-        if not self.seeds:
-            raise ValueError("seeds: got none, allowed is at least one")
-        for seed in self.seeds:
-            check_numbers(self.evaluation_samples, seed, batch_size=1)
-            _ = self.alternation(seed)
-
-    def alternation(self, seed: int) -> alternation.Arguments:
-        """Algorithm 1 with one seed."""
-        return alternation.Arguments(
-            out=self.out / f"seed{seed}" / "alternation",
-            bundle=self.bundle,
-            data=self.data,
-            epochs=self.epochs,
-            num_steps=self.num_steps,
-            images=self.images,
-            num_samples=self.num_samples,
-            evaluation_samples=self.proxy_samples,
-            turns=self.turns,
-            seed=seed,
-            threads=self.threads,
-        )
-
-
 class Laboratory:
     """Models, searches and distances with one seed."""
 
-    def __init__(self, setting: Setting, seed: int) -> None:
+    def __init__(self, setting: Ablations, seed: int) -> None:
         """Work in the sub-folder of `seed`.
 
         Raises:
@@ -99,14 +40,14 @@ class Laboratory:
         self.setting, self.seed = setting, seed
         self.folder = setting.out / f"seed{seed}"
         self.bundle = load_bundle(setting.bundle)
-        for name in ("num_samples", "proxy_samples", "evaluation_samples"):
+        for name in ("search_samples", "proxy_samples", "num_samples"):
             samples = getattr(setting, name)
             check_rank(self.bundle.judge_name, self.bundle.statistics, samples, name)
         judges = [bundle_judge(self.bundle)]
         if setting.second_judge:
             judges.append(second := efficientnet_lite0(112))
             size = feature_count(self.bundle, second)
-            check_samples(second.name, size, setting.evaluation_samples, "evaluation_samples")
+            check_samples(second.name, size, setting.num_samples, "num_samples")
         cache = setting.out / CACHE
         self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]
         self._path = self.folder / "distances.json"
@@ -149,7 +90,7 @@ class Laboratory:
         return {"proxies": proxies, "images": images, "row-passes": passes}
 
     def searched(
-        self, model: Bundle, name: str, num_steps: int, images: int | None = None, **changes: Any
+        self, model: Bundle, name: str, num_steps: int, budget: int | None = None, **changes: Any
     ) -> tuple[Schedule, Cost]:
         """A schedule for `model` from a search of its own, kept in the sub-folder `name`.
 
@@ -157,17 +98,17 @@ class Laboratory:
             model: whose schedule it is.
             name: of the search.
             num_steps: T.
-            images: budget; by default that of the setting.
+            budget: images; by default that of the setting.
             **changes: of `FiniteDifferencesConfig`.
         """
         setting = self.setting
-        asked = search.Arguments(
+        asked = Arguments(
             "autonat",
             out=self.folder / "searches" / name,
             bundle=setting.bundle,
             num_steps=num_steps,
-            images=images or setting.images,
-            num_samples=setting.num_samples,
+            budget=budget or setting.budget,
+            num_samples=setting.search_samples,
             seed=self.seed,
             threads=setting.threads,
             finite_differences=FiniteDifferencesConfig(**changes),
@@ -177,7 +118,7 @@ class Laboratory:
 
     def distances(self, model: Bundle, schedule: Schedule) -> dict[str, float]:
         """FD by judge, on random numbers that no search has seen."""
-        num_samples = self.setting.evaluation_samples
+        num_samples = self.setting.num_samples
         key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples}"
         names = {judged.judge.name for judged in self.judges}
         if not names <= self._distances.get(key, {}).keys():

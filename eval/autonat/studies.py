@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from agents.search.finite_differences import FiniteDifferencesConfig, free_entries
+from agents.search.arguments import FiniteDifferencesConfig
+from agents.search.finite_differences import free_entries
 from eval.autonat.concurrent import concurrent
 from eval.autonat.laboratory import Cost, Laboratory
 from eval.evaluation.verdicts import Order
@@ -127,7 +128,7 @@ def leave_one_out(lab: Laboratory) -> Iterator[Line]:
             model,
             f"without_{name}",
             num_steps,
-            images=scores * setting.num_samples,
+            budget=scores * setting.search_samples,
             learning_rates=tuple(rates),
         )
         distances = lab.distances(model, found)

@@ -2,50 +2,26 @@
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
 
 from agents.learners.config import PRESETS
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
+from eval.studies.arguments import Demo
 from nat_env.bundles.bundle import load_bundle
-from nat_env.commands.computation import Computation
-from nat_env.commands.parsing import parse
 from nat_env.storage.files import write_text
 
 
-@dataclass(frozen=True)
-class Arguments(Computation):
-    """Train an adaptive decoding policy, compare it with the papers' schedule, and show it.
-
-    Called again, it goes on where it stopped, and only reports what is finished.
-    """
-
-    out: Path = Path("runs/demo")
-    """Folder for the run, the results, the report and its pictures."""
-    bundle: Literal["fashion", "digits"] = "fashion"
-    """A shipped bundle, trained with its preset of nat-train."""
-    trajectories: int | None = None
-    """Episodes of training; by default two thirds of the preset's, for slow machines' sake."""
-    num_samples: int = 2500
-    """N, images of the evaluation."""
-    seed: int = 0
-
-
-def demo(arguments: Arguments) -> None:
+def demo(arguments: Demo) -> None:
     """Train, evaluate, report; prints what it does and how long each part took."""
     run_folder = arguments.out / "policy"
     preset = PRESETS[arguments.bundle][1]
-    budget = preset.trajectories * 2 // 3
     config = dataclasses.replace(
         preset,
         out=run_folder,
-        trajectories=budget if arguments.trajectories is None else arguments.trajectories,
+        budget=preset.budget * 2 // 3 if arguments.budget is None else arguments.budget,
         seed=arguments.seed,
         resume=(run_folder / CONFIG).is_file(),
         dtype=arguments.dtype,
@@ -87,26 +63,10 @@ def demo(arguments: Arguments) -> None:
     print(*pictures, report, sep="\n")
 
 
-def _report(arguments: Arguments, table: str, pictures: list[Path], seconds: float) -> str:
+def _report(arguments: Demo, table: str, pictures: list[Path], seconds: float) -> str:
     shown = "\n\n".join(f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures)
     return (
         f"# Decoding policy for `{arguments.bundle}`\n\n{table}\n\n"
         f"Trained in {seconds:.0f} s, {arguments.threads} torch threads, "
         f"seed {arguments.seed}.\n\n{shown}\n"
     )
-
-
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "demo")
-        torch.set_num_threads(arguments.threads)
-        demo(arguments)
-    except ValueError as error:
-        raise SystemExit(f"demo: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("demo: interrupted; the same command goes on") from None
-
-
-if __name__ == "__main__":
-    main()

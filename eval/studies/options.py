@@ -1,16 +1,11 @@
 """Options of nat-train's PPO compared: what each choice is worth, by changing it alone.
 
-    python -m eval.studies.options --bundle digits --out runs/options
-
 Where the paper (AdaNAT, A.3) or the authors' code has another value, the change is to that value.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from agents.learners.config import TrainConfig
-from eval.studies.learning import Changes, Trainings, chosen, run_command
-from nat_env.commands.parsing import parse
+from eval.studies.arguments import Options
+from eval.studies.learning import Changes, compare
 
 CHANGES: Changes = {
     "defaults": ("nat-train's preset", {}),
@@ -38,33 +33,7 @@ CHANGES: Changes = {
 }
 
 
-@dataclass(frozen=True)
-class Arguments(Trainings):
-    """Train with options of nat-train changed one at a time, and compare what the policies decode.
-
-    Writes options.md, results.json and the learning curves, curves.png. Called again, it goes on
-    where it stopped: by a seed or a change more, if asked for more.
-    """
-
-    changes: tuple[str, ...] = ()
-    """Some by name, as in the report; by default all."""
-
-    subject: ClassVar[str] = "options"
-
-    @property
-    def trainings(self) -> Changes:
-        """One for each change.
-
-        Raises:
-            ValueError: an unknown change.
-        """
-        return chosen("changes", self.changes, CHANGES)
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(parse, Arguments, "eval.studies.options")
-
-
-if __name__ == "__main__":
-    main()
+def command(arguments: Options) -> str:
+    """Train with the changes asked for, and compare; see `eval.studies.learning.compare`."""
+    names = arguments.changes or tuple(CHANGES)
+    return compare(arguments, "options", {name: CHANGES[name] for name in names})

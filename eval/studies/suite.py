@@ -2,63 +2,22 @@
 
 AdaNAT's Table 5 and appendices B and D and Figure 4, AutoNAT's generation strategy: every method on
 one bundle, with its own folder for each T and seed.
-
-    python -m eval.studies.suite --quick --out runs/suite
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
-import torch
 
 from agents.search import search
+from agents.search.arguments import Arguments
 from eval.commands import nat_eval
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import verdict
-from eval.studies.trials import Comparison, Group, Method, Trial, budgets, training
-from nat_env.commands.parsing import parse
+from eval.studies.arguments import Suite
+from eval.studies.trials import Group, Method, Trial, budgets, training
 from nat_env.storage.files import write_text
-
-
-@dataclass(frozen=True)
-class Arguments(Comparison):
-    """Train or search every method for every T and seed, and compare what they decode.
-
-    Called again, it goes on where it stopped: by a seed, a T or a method more, if asked for more.
-    The report is suite.md; --quick is for T = 4 alone.
-    """
-
-    methods: tuple[str, ...] = ()
-    """Some of the methods by name; by default all."""
-    num_steps: tuple[int, ...] = (4, 8)
-    """Values of T."""
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: a bundle without a preset, an unknown method, no T or no seed, or a number
-                out of its range.
-        """
-        super().__post_init__()
-        for name in self.methods:
-            if name not in METHODS:
-                raise ValueError(f"methods: got {name!r}, allowed are {list(METHODS)}")
-        if not self.num_steps:
-            raise ValueError("num_steps: got none, allowed is at least one")
-
-    def resolved(self) -> Self:
-        """With the numbers that `quick` and defaults stand for."""
-        return dataclasses.replace(
-            super().resolved(),
-            methods=self.methods or tuple(METHODS),
-            num_steps=(4,) if self.quick else self.num_steps,
-        )
 
 
 def schedule_search(about: str, name: str) -> Method:
@@ -66,12 +25,12 @@ def schedule_search(about: str, name: str) -> Method:
 
     def prepare(trial: Trial) -> None:
         search.search(
-            search.Arguments(
+            Arguments(
                 name,  # type: ignore[arg-type]
                 out=trial.folder,
                 bundle=trial.arguments.bundle,
                 num_steps=trial.num_steps,
-                images=trial.arguments.budget,
+                budget=trial.arguments.trial_budget,
                 seed=trial.seed,
                 **trial.arguments.computation(),
             )
@@ -108,7 +67,7 @@ NOT_ADAPTIVE = ("not-adaptive", "not-adaptive-frechet", "autonat", "cma")
 """Methods whose policies are the same for all samples."""
 
 
-def suite(arguments: Arguments) -> str:
+def suite(arguments: Suite) -> str:
     """Make what is missing, evaluate, compare.
 
     Returns:
@@ -119,7 +78,7 @@ def suite(arguments: Arguments) -> str:
         ImportError: the second judge's packages are not installed.
     """
     arguments = arguments.resolved()
-    methods = {name: METHODS[name] for name in arguments.methods}
+    methods = {name: METHODS[name] for name in arguments.methods or METHODS}
     groups = [
         Group(arguments, methods, num_steps, arguments.out / f"T{num_steps}", {"metrics": True})
         for num_steps in arguments.num_steps
@@ -212,18 +171,7 @@ def _means(
     return first, second
 
 
-def main() -> None:
-    """Entry point."""
-    try:
-        arguments = parse(Arguments, "python -m eval.studies.suite")
-        torch.set_num_threads(arguments.threads)
-        report = suite(arguments)
-    except (ValueError, ImportError) as error:
-        raise SystemExit(f"eval.studies.suite: {error}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("eval.studies.suite: interrupted; the same command goes on") from None
+def command(arguments: Suite) -> None:
+    """Compare, and show the report."""
+    report = suite(arguments)
     print("", report, arguments.out / "suite.md", sep="\n")
-
-
-if __name__ == "__main__":
-    main()

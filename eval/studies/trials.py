@@ -9,77 +9,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
-import tyro
-
-from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.config import TrainConfig
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
-from eval.evaluation.evaluate import check_numbers
-from nat_env.commands.computation import Computation
+from eval.studies.arguments import Comparison
 from nat_env.commands.machine import machine
 from nat_env.storage.files import require_writable_folder, write_json
 
 DONE = "done.json"
-
-
-@dataclass(frozen=True)
-class Comparison(Computation):
-    """Options of a command that trains or searches from scratch and compares what comes out."""
-
-    out: Path
-    """Folder for the report, and a sub-folder for each trial."""
-    quick: bool = False
-    """Seed 0, two thirds of the images, N = 2000: the seven methods of the suite take 25 minutes
-    on one core with AMX."""
-    bundle: str = "fashion"
-    """A shipped bundle's name."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    images: int | None = None
-    """Budget of each training or search; by default that of the bundle's preset of nat-train."""
-    num_samples: int = 10_000
-    """N, images of an evaluation."""
-    second_judge: bool = True
-    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
-    progress: Annotated[bool, tyro.conf.Suppress] = True
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: a bundle without a preset, no seed, or a number out of its range.
-        """
-        super().__post_init__()
-        if self.bundle not in PRESETS or self.bundle == "paper":
-            allowed = sorted(PRESETS.keys() - {"paper"})
-            raise ValueError(f"bundle: got {self.bundle!r}, allowed are {allowed}")
-        if not self.seeds:
-            raise ValueError("seeds: got none, allowed is at least one")
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"images: got {self.images}, allowed is >= 1")
-        for seed in self.seeds:
-            check_numbers(self.num_samples, seed, self.batch_size)
-
-    @property
-    def preset(self) -> TrainConfig:
-        """Of nat-train for the bundle."""
-        return PRESETS[self.bundle][1]
-
-    @property
-    def budget(self) -> int:
-        """Images of each trial, by `images`, `quick` and the preset."""
-        default = self.preset.trajectories
-        return self.images or (default * 2 // 3 if self.quick else default)
-
-    def resolved(self) -> Self:
-        """With the numbers that `quick` and defaults stand for."""
-        found = dataclasses.replace(self, images=self.budget)
-        if not self.quick:
-            return found
-        return dataclasses.replace(found, seeds=(0,), num_samples=min(self.num_samples, 2000))
 
 
 @dataclass(frozen=True)
@@ -120,7 +61,7 @@ def training_config(trial: Trial, **changes: Any) -> TrainConfig:
         trial.arguments.preset,
         out=trial.folder,
         num_steps=trial.num_steps,
-        trajectories=trial.arguments.budget,
+        budget=trial.arguments.trial_budget,
         seed=trial.seed,
         dtype=trial.arguments.dtype,
         device=trial.arguments.device,
@@ -215,8 +156,10 @@ class Group:
     def _identity(self) -> dict[str, Any]:
         arguments = self.arguments
         return {
-            "images": arguments.budget, "num_steps": self.num_steps, "bundle": arguments.bundle
-        }  # fmt: skip
+            "images": arguments.trial_budget,
+            "num_steps": self.num_steps,
+            "bundle": arguments.bundle,
+        }
 
     def _is_done(self, name: str, seed: int) -> bool:
         """Whether a trial is.
@@ -243,5 +186,5 @@ class Group:
 def budgets(arguments: Comparison, methods: Mapping[str, Method]) -> str:
     """What each method is and may spend, as a Markdown table."""
     lines = ["| method | how | images of a training or search |", "| --- | --- | ---: |"]
-    lines += [f"| {name} | {m.about} | {arguments.budget} |" for name, m in methods.items()]
+    lines += [f"| {name} | {m.about} | {arguments.trial_budget} |" for name, m in methods.items()]
     return "\n".join(lines)

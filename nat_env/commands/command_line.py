@@ -14,8 +14,8 @@ class Command:
     """Where a command's options and its work are, as `module:name`, imported when needed."""
 
     options: str
-    """A dataclass, or presets: a mapping of names to (about, dataclass or instance). Its module
-    imports nothing heavy, so that --help is quick."""
+    """A dataclass, or presets: a mapping of names to (about, dataclass or instance); of one in a
+    `Choice` such a pair, too. Its module imports nothing heavy, so that --help is quick."""
     run: str
     """A function of the options."""
     interrupted: str = "the same command goes on"
@@ -67,7 +67,11 @@ def _parsed(name: str, command: Command | Choice, args: list[str] | None) -> tup
     from nat_env.commands.parsing import parse, parse_one_of
 
     if isinstance(command, Choice):
-        choices = {word: ("", load(part.options)) for word, part in command.parts.items()}
+        loaded = {word: load(part.options) for word, part in command.parts.items()}
+        choices = {
+            word: found if isinstance(found, tuple) else ("", found)
+            for word, found in loaded.items()
+        }
         word, options = parse_one_of(choices, name, args, command.about)
         return command.parts[word], options
     asked = load(command.options)

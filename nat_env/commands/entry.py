@@ -17,6 +17,32 @@ COMMANDS: dict[str, Command | Choice] = {
     "nat-sample": Command("eval.commands.arguments:Sample", "eval.commands.nat_sample:command", ""),
     "nat-share": Command("agents.sharing.arguments:Share", "agents.sharing.hub:command", ""),
     "nat-bench": Command("eval.bench.options:Bench", "eval.bench.run:command", ""),
+    "nat-search": Choice(
+        "Search for a decoding schedule that all samples share.",
+        {
+            "autonat": Command("agents.search.arguments:AUTONAT", "agents.search.search:command"),
+            "cma": Command("agents.search.arguments:CMA", "agents.search.search:command"),
+            "grid": Command("agents.search.arguments:Grid", "agents.search.grid:command"),
+            "variance": Command("agents.search.arguments:VARIANCE", "agents.search.search:command"),
+        },
+    ),
+    "nat-tune": Command("agents.tuning.arguments:Tune", "agents.tuning.tune:command"),
+    "nat-study": Choice(
+        "Compare, from scratch, what the papers compare and what this library offers.",
+        {
+            "suite": Command("eval.studies.arguments:Suite", "eval.studies.suite:command"),
+            "ablations": Command(
+                "eval.autonat.arguments:Ablations", "eval.autonat.ablations:command"
+            ),
+            "learners": Command("eval.studies.arguments:Learners", "eval.studies.learners:command"),
+            "options": Command("eval.studies.arguments:Options", "eval.studies.options:command"),
+            "autonat": Command(
+                "eval.autonat.arguments:Alternation", "eval.autonat.alternation:command"
+            ),
+            "quality": Command("eval.studies.arguments:Quality", "eval.studies.quality:command"),
+            "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
+        },
+    ),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "
         "Every part resumes from --work where it stopped.",
@@ -28,7 +54,12 @@ COMMANDS: dict[str, Command | Choice] = {
     ),
 }
 
-train, evaluate, sample, share, bench, pretrain = (
-    partial(run_command, name, COMMANDS[name])
-    for name in ("nat-train", "nat-eval", "nat-sample", "nat-share", "nat-bench", "nat-pretrain")
-)
+train = partial(run_command, "nat-train", COMMANDS["nat-train"])
+evaluate = partial(run_command, "nat-eval", COMMANDS["nat-eval"])
+sample = partial(run_command, "nat-sample", COMMANDS["nat-sample"])
+share = partial(run_command, "nat-share", COMMANDS["nat-share"])
+search = partial(run_command, "nat-search", COMMANDS["nat-search"])
+tune = partial(run_command, "nat-tune", COMMANDS["nat-tune"])
+study = partial(run_command, "nat-study", COMMANDS["nat-study"])
+pretrain = partial(run_command, "nat-pretrain", COMMANDS["nat-pretrain"])
+bench = partial(run_command, "nat-bench", COMMANDS["nat-bench"])

@@ -2,7 +2,10 @@
 
 import inspect
 import math
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from numbers import Real
 from typing import Any
 
@@ -14,8 +17,9 @@ from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.protocol import Reward
 
 RewardChoice = str | Mapping[str, Any] | Reward
-"""A name; a name with options, such as `{"name": "frechet", "capacity": 512}`, which may be choices
-themselves: `{"name": "clipped", "reward": "judge", "low": -2.0}`; or a function."""
+"""A name, `module:name` for one's own; a name with options, such as `{"name": "frechet",
+"capacity": 512}`, which may be choices themselves: `{"name": "clipped", "reward": "judge", "low":
+-2.0}`; or a function."""
 
 
 def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
@@ -26,7 +30,8 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
             the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template,
             "a photo of a {}") and `scale`. Made of other rewards: `sum`, with `terms`, a list of
             [weight, reward]; `clipped`, with `reward`, `low` and `high`; `normalized`, with
-            `reward`, its running normalisation.
+            `reward`, its running normalisation. One's own: `module:name`, a function, or a class
+            that is made with the options; the working directory is looked through last.
         bundle: gives judge, statistics and class names.
         **options: of that reward.
 
@@ -48,6 +53,8 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
             f"reward name: got 'adversarial', which learns beside the policy and is a wrapper, "
             f"nat_env.AdversarialReward(env); allowed are {allowed}"
         )
+    if isinstance(name, str) and ":" in name:
+        return _imported(name, options)
     if not isinstance(name, str) or name not in _MAKERS:
         raise ValueError(f"reward name: got {name!r}, allowed are {allowed}")
     maker = _MAKERS[name]
@@ -74,10 +81,25 @@ def chosen_reward(choice: RewardChoice, bundle: Bundle) -> Reward:
         return named_reward(options.pop("name"), bundle, **options)
     if not callable(choice):
         raise ValueError(
-            f"reward_fn: got {choice!r}, allowed are {', '.join(map(repr, _MAKERS))}, a dict of "
-            "'name' and options, or a function of images and conditions"
+            f"reward_fn: got {choice!r}, allowed are {', '.join(map(repr, _MAKERS))}, "
+            "'module:name', a dict of 'name' and options, or a function of images and conditions"
         )
     return choice
+
+
+def _imported(name: str, options: Mapping[str, Any]) -> Reward:
+    """What `module:name` stands for, or makes with the options."""
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:  # where a command's user keeps a module
+        sys.path.append(os.getcwd())
+    try:
+        found: Any = getattr(import_module(module), attribute)
+        found = found(**options) if isinstance(found, type) or options else found
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"reward name: got {name!r}, which gives no reward ({error})") from error
+    if not callable(found):
+        raise ValueError(f"reward name: got {name!r}, allowed is a function or a class of them")
+    return found
 
 
 def _judge(bundle: Bundle) -> Reward:

@@ -9,9 +9,10 @@ import pretrain.strategy
 from nat_env.bundles.bundle import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
+from pretrain.arguments import MaskRatio
 from pretrain.loop import LoopConfig
 from pretrain.mask_ratio import sample_mask_ratio
-from pretrain.strategy import MaskRatio, Proxies, ProxyObjective, greedy_search
+from pretrain.strategy import Proxies, ProxyObjective, greedy_search
 from pretrain.transformer import TransformerTraining
 
 

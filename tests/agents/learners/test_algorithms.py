@@ -32,7 +32,7 @@ SMALL = TrainConfig(
     Path(),
     bundle="digits",
     num_steps=2,
-    trajectories=32 * 4,
+    budget=32 * 4,
     trajectories_per_round=32,
     num_envs=16,
     hidden_size=16,
@@ -42,7 +42,7 @@ SMALL = TrainConfig(
     discriminator_updates=2,
     warmup_rounds=1,
     eval_every=2,
-    eval_samples=100,
+    num_samples=100,
     threads=1,
 )
 OTHERS = [name for name in ALGORITHMS if name != "ppo"]
@@ -110,7 +110,7 @@ def test_a_learner_learns_stops_and_goes_on(algo, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("algo", OTHERS)
 def test_nothing_is_learned_during_the_warm_up(algo, tmp_path):
-    run = training(tmp_path, algo, trajectories=32 * 2, warmup_rounds=1)
+    run = training(tmp_path, algo, budget=32 * 2, warmup_rounds=1)
     seen = []
     original = run.callback._on_rollout_start
 

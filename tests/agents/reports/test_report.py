@@ -34,7 +34,7 @@ SMALL = TrainConfig(
     Path(),
     bundle="digits",
     num_steps=2,
-    trajectories=32 * 4,
+    budget=32 * 4,
     trajectories_per_round=32,
     num_envs=16,
     hidden_size=16,
@@ -44,7 +44,7 @@ SMALL = TrainConfig(
     discriminator_updates=1,
     warmup_rounds=1,
     eval_every=2,
-    eval_samples=150,  # more than one batch
+    num_samples=150,  # more than one batch
     threads=1,
 )
 
@@ -194,13 +194,13 @@ def test_weights_and_biases_follows_the_events(tmp_path, monkeypatch):
 
     stub = SimpleNamespace(init=init, __spec__=ModuleSpec("wandb", None))  # diffusers looks for it
     monkeypatch.setitem(sys.modules, "wandb", stub)
-    config = dataclasses.replace(SMALL, out=tmp_path / "run", trajectories=64, wandb="mine")
+    config = dataclasses.replace(SMALL, out=tmp_path / "run", budget=64, wandb="mine")
     Training(config, progress=False).run()
     (options, finish) = calls
     assert finish == "finish"
     assert (options["project"], options["sync_tensorboard"]) == ("mine", True)
     assert (options["dir"], options["name"]) == (str(tmp_path / "run"), "run")
-    assert options["config"]["trajectories"] == 64 and "wandb" not in options["config"]
+    assert options["config"]["budget"] == 64 and "wandb" not in options["config"]
     # It is no part of what identifies the run.
     Training(dataclasses.replace(config, wandb=None, resume=True), progress=False).run()
     assert len(calls) == 2

@@ -10,17 +10,18 @@ import torch
 
 import agents.search.objective
 import agents.search.search
-from agents.search.cma_es import CmaEsConfig, cma_es
+from agents.search.arguments import Arguments, CmaEsConfig, FiniteDifferencesConfig
+from agents.search.cma_es import cma_es
 from agents.search.finite_differences import (
-    FiniteDifferencesConfig,
     allowed_table,
     finite_differences,
     gradient_variance,
     initial_schedule,
 )
 from agents.search.objective import Objective
-from agents.search.search import Arguments, main, search, variance
+from agents.search.search import search, variance
 from nat_env.bundles.bundle import load_bundle
+from nat_env.commands import entry
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 TARGET = torch.tensor([[0.8, 1.5, 0.7, 0.3], [0.4, 0.9, 0.5, 0.6], [0.0, 0.6, 0.0, 1.2]])
@@ -232,7 +233,7 @@ SMALL = Arguments(
     Path(),
     bundle="digits",
     num_steps=2,
-    images=400,
+    budget=400,
     num_samples=20,
     objective="judge",
     finite_differences=FiniteDifferencesConfig(learning_rates=(0.0005, 0.05, 0.05, 0.05)),
@@ -260,7 +261,7 @@ def test_a_search_counts_its_images_keeps_the_best_and_resumes(
 
     generated.clear()
     broken = dataclasses.replace(arguments, out=tmp_path / "broken")
-    search(dataclasses.replace(broken, images=170))  # 8 scores
+    search(dataclasses.replace(broken, budget=170))  # 8 scores
     assert search(broken).trials == whole.trials
     assert sum(count for _, count in generated) == 400
 
@@ -276,7 +277,7 @@ def test_the_best_is_kept_although_later_ones_are_worse(tmp_path, monkeypatch):
 
 
 def test_a_folder_belongs_to_one_search(tmp_path):
-    short = dataclasses.replace(SMALL, out=tmp_path, images=40)
+    short = dataclasses.replace(SMALL, out=tmp_path, budget=40)
     search(short)
     search(short)  # nothing is left to do
     for change in ({"num_samples": 10}, {"seed": 1}, {"method": "cma"}, {"num_steps": 3}):
@@ -312,16 +313,16 @@ def test_a_smaller_budget_loses_nothing(tmp_path):
     found = search(dataclasses.replace(SMALL, method="cma", out=tmp_path))
     assert found.value < found.trials[0]["value"]
     stored = {p.name: p.read_text() for p in tmp_path.iterdir()}
-    again = search(dataclasses.replace(SMALL, method="cma", out=tmp_path, images=20))
+    again = search(dataclasses.replace(SMALL, method="cma", out=tmp_path, budget=20))
     assert (again.value, again.images) == (found.value, found.images)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == stored
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    options = ["cma", "--bundle", "digits", "--num-steps", "2", "--images", "105"]
+    options = ["cma", "--bundle", "digits", "--num-steps", "2", "--budget", "105"]
     options += ["--num-samples", "35", "--threads", "1", "--dtype", "float32"]
     monkeypatch.setattr("sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a")])
-    main()
+    entry.search()
     trials = json.loads((tmp_path / "a" / "trials.json").read_text())
     assert [t["images"] for t in trials] == [35, 70, 105]
     lowest = min(t["value"] for t in trials)
@@ -330,7 +331,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         "sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a"), "--seed", "1"]
     )
     with pytest.raises(SystemExit, match=r"nat-search: out: .* holds another search"):
-        main()
+        entry.search()
 
 
 def test_the_variance_command(tmp_path, monkeypatch, capsys):
@@ -338,7 +339,7 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
     options += ["--repeats", "2", "--threads", "1", "--dtype", "float32", "--out", str(tmp_path)]
     options += ["--objective", "judge"]
     monkeypatch.setattr("sys.argv", ["nat-search", *options])
-    main()
+    entry.search()
     stored = json.loads((tmp_path / "variance.json").read_text())
     printed = capsys.readouterr().out
     assert list(stored["variance"]["common"]) == ["sampling_temperature", "guidance_scale"]  # T = 1
@@ -358,7 +359,7 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
     ("make", "name"),
     [
         (lambda: dataclasses.replace(SMALL, num_steps=0), "num_steps"),
-        (lambda: dataclasses.replace(SMALL, images=10), "images"),
+        (lambda: dataclasses.replace(SMALL, budget=10), "budget"),
         (lambda: dataclasses.replace(SMALL, threads=0), "threads"),
         (lambda: initial_schedule("x", 2), "initialisation"),
         (lambda: FiniteDifferencesConfig(steps=(0.0, 1.0, 1.0, 1.0)), "steps"),

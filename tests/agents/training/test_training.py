@@ -24,7 +24,7 @@ SMALL = TrainConfig(
     Path(),
     bundle="digits",
     num_steps=2,
-    trajectories=32 * 6,
+    budget=32 * 6,
     trajectories_per_round=32,
     num_envs=16,
     hidden_size=16,
@@ -34,7 +34,7 @@ SMALL = TrainConfig(
     discriminator_updates=2,
     warmup_rounds=2,
     eval_every=3,
-    eval_samples=100,
+    num_samples=100,
     threads=1,
 )
 
@@ -116,7 +116,7 @@ def test_run_folder_holds_what_it_says(tmp_path):
     best = min(results["history"], key=lambda h: h["frechet_distance"])
     about = load_state(tmp_path / "best.safetensors")["about"]
     assert best.items() <= about.items()
-    assert (about["judge"], about["num_samples"]) == ("digits-judge", SMALL.eval_samples)
+    assert (about["judge"], about["num_samples"]) == ("digits-judge", SMALL.num_samples)
     assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.pkl"))
 
 
@@ -124,16 +124,16 @@ def test_fixed_rewards_are_those_of_their_names_and_nothing_is_warmed_up(tmp_pat
     def final_rewards(training):  # of the last round: a row for each batch of num_envs images
         return training.model.rollout_buffer.rewards[SMALL.num_steps - 1 :: SMALL.num_steps]
 
-    training, _ = run(tmp_path / "judge", reward="judge", trajectories=32)
+    training, _ = run(tmp_path / "judge", reward="judge", budget=32)
     rewards = final_rewards(training)
     assert (rewards < 0).all() and len(np.unique(rewards)) > 16  # log-likelihoods
     assert training.model.policy.actor.head.weight.any()
     # The first 1024 images fill the buffer, and are worth nothing.
-    training, _ = run(tmp_path / "frechet", reward="frechet", trajectories=1056, eval_every=33)
+    training, _ = run(tmp_path / "frechet", reward="frechet", budget=1056, eval_every=33)
     first, second = final_rewards(training)
     assert len(np.unique(first)) == len(np.unique(second)) == 1
     assert first[0] != second[0]
-    training, _ = run(tmp_path / "sum", reward=json.dumps(HALF_THE_JUDGE), trajectories=32)
+    training, _ = run(tmp_path / "sum", reward=json.dumps(HALF_THE_JUDGE), budget=32)
     np.testing.assert_allclose(final_rewards(training), rewards / 2, rtol=1e-6)
     with pytest.raises(ValueError, match=r"^reward: got '{judge', allowed is a name or a JSON"):
         run(tmp_path / "a", reward="{judge")
@@ -160,7 +160,7 @@ def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
     given = tmp_path / "given.json"
     schedule = heuristic_schedule(2, remask_slope=0.5, guidance_slope=2.0)
     schedule.save(given)
-    shorter = {"trajectories": 32 * 3, "residual": str(given)}
+    shorter = {"budget": 32 * 3, "residual": str(given)}
     run(tmp_path / "whole", **shorter)
     given.unlink()
     bundle = load_bundle("digits")
@@ -176,7 +176,7 @@ def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
 
 @pytest.mark.parametrize("key", ["discriminator", "hidden_size"])
 def test_a_damaged_run_is_named(tmp_path, key):
-    run(tmp_path, trajectories=32 * 3)
+    run(tmp_path, budget=32 * 3)
     stored = json.loads((tmp_path / "config.json").read_text())
     if key == "discriminator":
         del stored["config"][key]
@@ -221,11 +221,11 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="bundle"):
         run(tmp_path / "a", bundle="nonesuch")
     assert not (tmp_path / "a").exists()
-    run(tmp_path / "run", trajectories=32 * 3)
+    run(tmp_path / "run", budget=32 * 3)
     with pytest.raises(ValueError, match="holds a run"):
         run(tmp_path / "run")
     with pytest.raises(ValueError, match="another learning_rate"):
-        run(tmp_path / "run", trajectories=32 * 3, learning_rate=1.0, resume=True)
+        run(tmp_path / "run", budget=32 * 3, learning_rate=1.0, resume=True)
     with pytest.raises(ValueError, match="holds no run; nat-train starts one"):
         run(tmp_path / "empty", resume=True)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -234,7 +234,7 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
         json.dumps(config | {"fingerprint": "of another bundle"})
     )
     with pytest.raises(ValueError, match="another bundle"):
-        run(tmp_path / "foreign", trajectories=32 * 3, resume=True)
+        run(tmp_path / "foreign", budget=32 * 3, resume=True)
     with pytest.raises(ValueError, match="another bundle"):
         load_policy(tmp_path / "foreign", load_bundle("digits"))
     file = tmp_path / "file"
@@ -257,13 +257,13 @@ def test_a_refused_option_leaves_no_run_behind(tmp_path):
         with pytest.raises(ValueError, match=next(iter(change)).removeprefix("real_")):
             run(tmp_path, **change)
         assert not (tmp_path / "config.json").exists()
-    run(tmp_path, trajectories=32 * 3)
+    run(tmp_path, budget=32 * 3)
 
 
 def test_an_evaluation_has_more_samples_than_the_judge_features(tmp_path):
     message = r"got 32, allowed is > 32, the number of features of the judge digits-judge"
-    with pytest.raises(ValueError, match=f"^eval_samples: {message}"):
-        run(tmp_path / "run", eval_samples=32)
+    with pytest.raises(ValueError, match=f"^num_samples: {message}"):
+        run(tmp_path / "run", num_samples=32)
     assert not (tmp_path / "run").exists()
     policy = ScheduledPolicy(heuristic_schedule(2))
     with pytest.raises(ValueError, match=f"^num_samples: {message}"):
@@ -290,8 +290,8 @@ def test_trainings_share_no_random_numbers_with_each_other_or_with_evaluations(t
         {"num_steps": 0},
         {"num_envs": 0},
         {"num_envs": 3},
-        {"trajectories": 32},
-        {"eval_samples": 1},
+        {"budget": 32},
+        {"num_samples": 1},
         {"hidden_size": 6},
         {"warmup_rounds": -1},
         {"action_std": float("nan")},

@@ -16,16 +16,18 @@ from optuna.trial import TrialState
 import agents.tuning.tune
 from agents.learners.algorithms import ALGORITHMS
 from agents.learners.config import PRESETS
+from agents.tuning.arguments import Tune
 from agents.tuning.spaces import SPACES, Span, with_options
 from agents.tuning.study import STUDY
-from agents.tuning.tune import Arguments, score, tune, usual_options
+from agents.tuning.tune import check, score, tune, usual_options
+from nat_env.commands import entry
 
 ROUNDS = (10, 15, 20, 25, 30, 35, 40)  # after 5 of warm-up, every 5 of the half of 80
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Arguments:
-    return Arguments("digits", tmp_path / "out", algo="a2c", trials=12, unpruned=3, threads=1)
+def arguments(tmp_path) -> Tune:
+    return Tune("digits", tmp_path / "out", algo="a2c", trials=12, unpruned=3, threads=1)
 
 
 class Stub:
@@ -92,7 +94,7 @@ def test_the_median_rule_the_best_and_its_command(arguments, stub):
     asked = tyro.extras.overridable_config_cli(PRESETS, args=words)
     tried = replace(stub.configs[best["trial"]], out=arguments.out / "best")
     preset = PRESETS["digits"][1]
-    full = {"trajectories": preset.trajectories, "eval_every": preset.eval_every}
+    full = {"budget": preset.budget, "eval_every": preset.eval_every}
     assert asked == replace(tried, threads=preset.threads, **full)
 
 
@@ -113,7 +115,7 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_been(arguments, stub, monkeypa
     assert (found["trial"], found["options"]) == (expected["trial"], expected["options"])
     count = len(stub.configs)
     assert tune(broken) == found and len(stub.configs) == count
-    for change in ({"seed": 1}, {"scored": 2}, {"algo": "sac"}, {"trajectories": 5120}):
+    for change in ({"seed": 1}, {"scored": 2}, {"algo": "sac"}, {"budget": 5120}):
         with pytest.raises(ValueError, match=r"^out: .* holds another study"):
             tune(replace(broken, **change))
 
@@ -144,7 +146,7 @@ def test_the_score_is_the_mean_of_the_last_and_leaves_the_warm_up_out(arguments)
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_the_usual_options_lie_in_the_search_space(algo):
     for preset in ("fashion", "digits"):
-        config = Arguments(preset, Path("out"), algo=algo).training
+        config = Tune(preset, Path("out"), algo=algo).training
         usual, space = usual_options(config), SPACES[algo]
         for name, values in space.items():
             if isinstance(values, Span):
@@ -152,16 +154,16 @@ def test_the_usual_options_lie_in_the_search_space(algo):
                 assert isinstance(usual[name], type(values.low)), name
             else:
                 assert usual[name] in values, name
-        assert with_options(config, usual).trajectories == config.trajectories
+        assert with_options(config, usual).budget == config.budget
 
 
 def test_a_small_study_of_trainings(arguments, small_preset, monkeypatch, capsys):
-    preset = replace(PRESETS["digits"][1], trajectories=512, hidden_size=128, batch_size=256)
+    preset = replace(PRESETS["digits"][1], budget=512, hidden_size=128, batch_size=256)
     monkeypatch.setitem(PRESETS, "digits", ("", preset))
     words = ["digits", "--algo", "a2c", "--trials", "2", "--num-steps", "2", "--eval-every", "1"]
     words += ["--scored", "2", "--threads", "1", "--out", str(arguments.out)]
     monkeypatch.setattr("sys.argv", ["nat-tune", *words])
-    agents.tuning.tune.main()
+    entry.tune()
     best = json.loads((arguments.out / "best.json").read_text())
     scores = []
     for trial in stored(arguments):
@@ -183,7 +185,7 @@ def test_a_small_study_of_trainings(arguments, small_preset, monkeypatch, capsys
         ("preset", "paper"),
         ("algo", "dqn"),
         ("trials", 0),
-        ("trajectories", 100),
+        ("budget", 100),
         ("num_steps", 0),
         ("scored", 8),
         ("unpruned", 0),
@@ -192,5 +194,5 @@ def test_a_small_study_of_trainings(arguments, small_preset, monkeypatch, capsys
 )
 def test_bad_input_is_refused_before_any_work(arguments, name, value):
     with pytest.raises(ValueError, match=f"^{name}: got"):
-        replace(arguments, **{name: value})
+        check(replace(arguments, **{name: value}))
     assert not arguments.out.exists()

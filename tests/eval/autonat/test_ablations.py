@@ -12,7 +12,8 @@ import eval.autonat.ablations
 import eval.autonat.concurrent
 import eval.autonat.laboratory
 import pretrain.strategy
-from eval.autonat.ablations import Arguments, report
+from eval.autonat.ablations import report
+from eval.autonat.arguments import Ablations
 from eval.autonat.concurrent import concurrent
 from eval.autonat.laboratory import Laboratory
 from eval.autonat.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
@@ -30,16 +31,16 @@ from nat_env.seeds import PROXIES
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Arguments:
-    return Arguments(
+def arguments(tmp_path) -> Ablations:
+    return Ablations(
         tmp_path,
         seeds=(0,),
         num_steps=2,
         epochs=0.1,  # two steps
-        images=272,  # eight scores: a base, the six probes of its gradient, and an update
-        num_samples=34,
+        budget=272,  # eight scores: a base, the six probes of its gradient, and an update
+        search_samples=34,
         proxy_samples=34,
-        evaluation_samples=66,
+        num_samples=66,
         turns=1,
         second_judge=False,
         threads=1,
@@ -252,19 +253,19 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     assert report(replace(arguments, studies=("table-2",))) == text
     assert rows_of(tmp_path) == before  # the command that measured it, not this one
     with pytest.raises(ValueError, match="another setting"):
-        report(replace(arguments, evaluation_samples=67))
+        report(replace(arguments, num_samples=67))
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
         report(arguments)
 
 
 def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_real_images(arguments):
-    with pytest.raises(ValueError, match=r"^evaluation_samples: got 66, allowed is > 1280"):
+    with pytest.raises(ValueError, match=r"^num_samples: got 66, allowed is > 1280"):
         report(replace(arguments, second_judge=True))
     assert not list(arguments.out.iterdir())
 
 
-@pytest.mark.parametrize("name", ["num_samples", "proxy_samples", "evaluation_samples"])
+@pytest.mark.parametrize("name", ["search_samples", "proxy_samples", "num_samples"])
 def test_too_few_samples_are_refused_before_any_training(arguments, name):
     with pytest.raises(ValueError, match=rf"^{name}: got 32, allowed is > 32, .* digits-judge"):
         report(replace(arguments, **{name: 32}))
@@ -273,8 +274,8 @@ def test_too_few_samples_are_refused_before_any_training(arguments, name):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("images", 1), ("proxy_samples", 1)],
+    [("studies", ("table-7",)), ("seeds", ()), ("turns", 0), ("budget", 1), ("proxy_samples", 1)],
 )
 def test_bad_arguments_are_refused(arguments, name, value):
-    with pytest.raises(ValueError, match="num_samples" if name == "proxy_samples" else name):
+    with pytest.raises(ValueError, match=name):
         replace(arguments, **{name: value})

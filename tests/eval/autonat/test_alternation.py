@@ -7,20 +7,21 @@ import pytest
 
 import agents.search.objective
 import pretrain.strategy
-from eval.autonat.alternation import Arguments, alternate
+from eval.autonat.alternation import alternate
+from eval.autonat.arguments import Alternation
 from nat_env.schedules import Schedule
-from pretrain.strategy import MaskRatio
+from pretrain.arguments import MaskRatio
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Arguments:
-    return Arguments(
+def arguments(tmp_path) -> Alternation:
+    return Alternation(
         tmp_path / "alternation",
         epochs=0.2,
         num_steps=1,
-        images=136,  # four scores: a base, its two probes, and an update
-        num_samples=34,
-        evaluation_samples=34,
+        budget=136,  # four scores: a base, its two probes, and an update
+        search_samples=34,
+        proxy_samples=34,
         turns=2,
         tolerance=0.0,
         threads=1,
@@ -73,7 +74,7 @@ def test_a_folder_belongs_to_one_alternation(arguments):
         alternate(replace(arguments, start=MaskRatio(1.0, 1.0)))
 
 
-@pytest.mark.parametrize("name", ["num_samples", "evaluation_samples"])
+@pytest.mark.parametrize("name", ["search_samples", "proxy_samples"])
 def test_too_few_samples_are_refused_before_any_training(arguments, name):
     with pytest.raises(ValueError, match=rf"^{name}: got 32, allowed is > 32, .* digits-judge"):
         alternate(replace(arguments, **{name: 32}))

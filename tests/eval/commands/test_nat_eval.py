@@ -1,4 +1,4 @@
-"""nat-eval: rows, table, resumption and errors; and the grid of heuristic schedules."""
+"""nat-eval: rows, table, resumption and errors."""
 
 import json
 import subprocess
@@ -13,7 +13,6 @@ from PIL import Image
 
 import eval.commands.nat_eval
 import eval.evaluation.cells
-import eval.studies.grid
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
 from eval.evaluation.evaluate import evaluate
@@ -24,7 +23,7 @@ from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import reference
 from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import heuristic_schedule
 
 NEEDED = {"bundle", "policy", "num_steps", "seed", "judge", "num_samples", "frechet_distance"}
 NEEDED |= {"images_per_second", "seconds", "date", "machine", "command", "reference"}
@@ -56,7 +55,6 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
         return evaluate(bundle, policy, num_steps, num_samples, seed, judges, *rest)
 
     monkeypatch.setattr(eval.evaluation.cells, "evaluate", spy)
-    monkeypatch.setattr(eval.studies.grid, "evaluate", spy)
     return calls
 
 
@@ -246,28 +244,6 @@ def test_a_folder_that_cannot_be_written(arguments, tmp_path):
         run(replace(arguments, out=tmp_path / "file" / "out"))
 
 
-def test_the_grid_saves_its_best_schedule(tmp_path, evaluations, capsys, monkeypatch):
-    options = ["--bundle", "digits", "--num-steps", "2", "--num-samples", "40", "--threads", "1"]
-    options += ["--dtype", "float32", "--out", str(tmp_path), "--remask-slopes", "1"]
-    options += ["--guidance-slopes", "0", "2", "--sampling-temperatures", "0.8", "1.0"]
-    monkeypatch.setattr(sys, "argv", ["grid", *options])
-    eval.studies.grid.main()
-    assert len(evaluations) == 4
-    trials = json.loads((tmp_path / "trials_T2.json").read_text())
-    best = min(trials, key=lambda trial: trial["frechet_distance"])
-    schedule = Schedule.load(tmp_path / "best_T2.json")
-    assert schedule.name == f"best {best['schedule']}"
-    printed = capsys.readouterr().out.splitlines()
-    assert best["schedule"] in printed[1] and len(printed) == 6
-    expected = {heuristic_schedule(2, 1, k, t).name for k in (0, 2) for t in (0.8, 1.0)}
-    assert {trial["schedule"] for trial in trials} == expected
-
-    monkeypatch.setattr(sys, "argv", ["grid", *options, "--remask-slopes", "1", "2"])
-    eval.studies.grid.main()
-    assert len(evaluations) == 8
-    assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8
-
-
 def test_metrics_are_added_to_rows_that_lack_them_and_then_kept(arguments, evaluations):
     one = replace(arguments, policies=("heuristic",), bundle="digits", seeds=(0,))
     plain, _ = run(one)
@@ -400,14 +376,10 @@ def test_rows_of_another_dtype_are_kept_where_that_is_asked_for(arguments, evalu
     assert [seed for seed, _ in evaluations] == [0, 1]
 
 
-def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations, monkeypatch):
+def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations):
     with pytest.raises(ValueError, match=r"^num_samples: got 32, allowed is > 32, .* digits-judge"):
         run(replace(arguments, num_samples=32))
     assert not evaluations and not (arguments.out / "results.json").exists()
-    with pytest.raises(SystemExit, match="num_samples: got 20"):
-        options = ["--bundle", "digits", "--num-samples", "20", "--threads", "1"]
-        monkeypatch.setattr(sys, "argv", ["grid", *options, "--out", str(arguments.out)])
-        eval.studies.grid.main()
 
 
 def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_all_real_images(

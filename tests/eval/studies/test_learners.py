@@ -11,19 +11,19 @@ import eval.studies.learning
 import eval.studies.trials
 from agents.runs.checkpoint import load_policy, load_run_config
 from eval.evaluation.policies import policy_fingerprint
-from eval.studies.learners import Arguments
-from eval.studies.learning import compare
+from eval.studies.arguments import Learners
+from eval.studies.learners import command
 
 
 @pytest.fixture
-def arguments(tmp_path, small_preset) -> Arguments:
-    return Arguments(
+def arguments(tmp_path, small_preset) -> Learners:
+    return Learners(
         tmp_path / "out",
         bundle="digits",
         algos=("ppo", "ars"),
         num_steps=2,
         seeds=(0, 1),
-        images=192,
+        budget=192,
         num_samples=80,
         second_judge=False,
         threads=1,
@@ -36,7 +36,7 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
     monkeypatch.setattr(
         eval.studies.learning, "save_learning_curves", lambda *args: drawn.append(args)
     )
-    report = compare(arguments)
+    report = command(arguments)
     out = arguments.out
     rows = json.loads((out / "results.json").read_text())["rows"]
     assert (out / "algorithms.md").read_text() == report + "\n"
@@ -65,21 +65,21 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
         raise AssertionError("made again")
 
     monkeypatch.setattr(eval.studies.trials, "Training", refuse)
-    assert compare(arguments) == report
+    assert command(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
-        compare(replace(arguments, algos=("ppo", "ars", "a2c")))
+        command(replace(arguments, algos=("ppo", "ars", "a2c")))
     for change, message in (
-        ({"images": 256}, "images = 192, now 256"),
+        ({"budget": 256}, "images = 192, now 256"),
         ({"num_steps": 3}, "num_steps = 2, now 3"),
     ):
         with pytest.raises(ValueError, match=f"^out: .* was made with {message} is asked for"):
-            compare(replace(arguments, **change))
+            command(replace(arguments, **change))
 
 
 def test_what_the_evaluation_would_refuse_is_refused_before_the_trainings(arguments, monkeypatch):
     monkeypatch.delattr(eval.studies.trials, "Training")
     with pytest.raises(ValueError, match=r"^num_samples: got 10, allowed is > "):
-        compare(replace(arguments, num_samples=10))
+        command(replace(arguments, num_samples=10))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_what_the_evaluation_would_refuse_is_refused_before_the_trainings(argume
         ("bundle", "paper"),
         ("num_steps", 0),
         ("seeds", ()),
-        ("images", 100),
-        ("images", 0),
+        ("budget", 100),
+        ("budget", 0),
         ("threads", 0),
     ],
 )
 def test_bad_input_is_refused_before_any_work(arguments, name, value):
     with pytest.raises(ValueError, match=f"^{name}: got"):
-        replace(arguments, **{name: value})
+        command(replace(arguments, **{name: value}))
     assert not arguments.out.exists()

@@ -6,7 +6,9 @@ import pytest
 
 import eval.studies.trials
 from agents.learners.config import PRESETS
-from eval.studies.options import CHANGES, Arguments
+from eval.studies.arguments import Options
+from eval.studies.learning import trials_of
+from eval.studies.options import CHANGES, command
 
 
 @pytest.fixture
@@ -22,10 +24,10 @@ def configs(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(eval.studies.trials, "Training", Recorder)
-    arguments = Arguments(
+    arguments = Options(
         tmp_path, bundle="digits", seeds=(3,), eval_every=7, threads=1, progress=False
     )
-    arguments.group().make()
+    trials_of(arguments, CHANGES).make()
     return made
 
 
@@ -54,9 +56,9 @@ def test_the_paper_s_values_are_those_of_its_preset():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("changes", ("learning-rate",)), ("eval_every", 0), ("images", 100)]
+    ("name", "value"), [("changes", ("learning-rate",)), ("eval_every", 0), ("budget", 100)]
 )
 def test_bad_input_is_refused_before_any_work(tmp_path, name, value):
     with pytest.raises(ValueError, match=f"^{name}: got"):
-        Arguments(tmp_path / "out", bundle="digits", **{name: value})
+        command(Options(tmp_path / "out", bundle="digits", **{name: value}))
     assert not (tmp_path / "out").exists()

@@ -4,17 +4,19 @@ import json
 
 import pytest
 
+import agents.search.grid
 import eval.evaluation.evaluate
 from eval.evaluation.rows import Results
-from eval.studies.quality import Arguments, report
+from eval.studies.arguments import Quality
+from eval.studies.quality import report
 from nat_env.generation import generate_batches
 from nat_env.schedules import Schedule
 from nat_env.seeds import GRID, NAT_EVAL
 
 
 @pytest.fixture
-def arguments(tmp_path) -> Arguments:
-    return Arguments(
+def arguments(tmp_path) -> Quality:
+    return Quality(
         out=tmp_path,
         bundle="digits",
         num_steps=(1, 2),
@@ -38,7 +40,8 @@ def test_the_best_of_each_grid_is_evaluated_on_other_samples(
         drawn.append(seed)
         return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
 
-    monkeypatch.setattr(eval.evaluation.evaluate, "generate_batches", spy)
+    for module in (eval.evaluation.evaluate, agents.search.grid):
+        monkeypatch.setattr(module, "generate_batches", spy)
     text, pictures = report(arguments)
     rows = Results(tmp_path / "results.json").rows
     best = {t: tmp_path / f"best_T{t}.json" for t in (1, 2)}
@@ -65,14 +68,14 @@ def test_what_is_there_is_not_computed_again(arguments, tmp_path, monkeypatch):
         raise AssertionError("evaluated again")
 
     monkeypatch.setattr("eval.evaluation.cells.evaluate", refuse)
-    monkeypatch.setattr("eval.studies.grid.evaluate", refuse)
+    monkeypatch.setattr("agents.search.grid.generate_batches", refuse)
     assert report(arguments)[0] == first
 
 
 def test_bad_numbers_are_refused_before_work(tmp_path):
     with pytest.raises(ValueError, match="num_steps: got none"):
-        Arguments(out=tmp_path, num_steps=())
+        Quality(out=tmp_path, num_steps=())
     with pytest.raises(ValueError, match="num_steps: got 0"):
-        Arguments(out=tmp_path, num_steps=(4, 0))
+        Quality(out=tmp_path, num_steps=(4, 0))
     with pytest.raises(ValueError, match="guidance_slopes: got none"):
-        Arguments(out=tmp_path, guidance_slopes=())
+        Quality(out=tmp_path, guidance_slopes=())

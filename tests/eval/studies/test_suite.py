@@ -7,18 +7,19 @@ import pytest
 
 import eval.studies.suite
 import eval.studies.trials
-from eval.studies.suite import CLAIMS, METHODS, NOT_ADAPTIVE, Arguments, gains, orderings, suite
+from eval.studies.arguments import Suite
+from eval.studies.suite import CLAIMS, METHODS, NOT_ADAPTIVE, gains, orderings, suite
 
 
 @pytest.fixture
-def arguments(tmp_path, small_preset) -> Arguments:
-    return Arguments(
+def arguments(tmp_path, small_preset) -> Suite:
+    return Suite(
         tmp_path,
         bundle="digits",
         methods=("adaptive", "not-adaptive-frechet", "cma"),
         num_steps=(2,),
         seeds=(0, 1),
-        images=256,
+        budget=256,
         num_samples=40,
         second_judge=False,
         threads=1,
@@ -58,7 +59,7 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     with pytest.raises(AssertionError, match="made again"):
         suite(replace(arguments, seeds=(0, 1, 2)))
     with pytest.raises(ValueError, match="was made with images = 256, now 288 is asked for"):
-        suite(replace(arguments, images=288))
+        suite(replace(arguments, budget=288))
 
     # What is committed of a trial: that it was done, and its rows.
     (folder / "adaptive" / "1" / "last.safetensors").unlink()
@@ -123,11 +124,11 @@ def test_claims_are_about_methods_there_are():
 
 
 def test_the_quick_form(tmp_path):
-    quick = Arguments(tmp_path, quick=True).resolved()
+    quick = Suite(tmp_path, quick=True).resolved()
     assert (quick.num_steps, quick.seeds, quick.num_samples) == ((4,), (0,), 2000)
-    assert quick.images == 10_240
-    full = Arguments(tmp_path).resolved()
-    assert full.images == 15_360 and full.methods == tuple(METHODS)
+    assert quick.budget == 10_240
+    full = Suite(tmp_path).resolved()
+    assert full.budget == 15_360 and full.num_steps == (4, 8)
 
 
 @pytest.mark.parametrize(

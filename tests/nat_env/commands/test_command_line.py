@@ -5,7 +5,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -122,9 +122,17 @@ def test_no_color_takes_the_colours_away(variable, coloured):
 
 def test_choices_are_the_names_in_the_tables():
     from agents.learners.algorithms import ALGORITHMS
-    from agents.learners.config import Algo, TrainConfig
-    from nat_env.bundles.reals import REALS
+    from agents.learners.config import Algo
+    from agents.search.arguments import Arguments
+    from agents.search.objective import OBJECTIVES
+    from eval.autonat.arguments import StudyName
+    from eval.autonat.studies import STUDIES
+    from eval.studies.arguments import ChangeName, MethodName
+    from eval.studies.options import CHANGES
+    from eval.studies.suite import METHODS
 
-    hints = TrainConfig.__dataclass_fields__
-    assert list(get_args(Algo)) == list(ALGORITHMS)
-    assert get_args(hints["reals"].type) == REALS
+    assert get_args(Algo) == tuple(ALGORITHMS)
+    assert get_args(StudyName) == tuple(STUDIES)
+    assert get_args(ChangeName) == tuple(CHANGES)
+    assert get_args(MethodName) == tuple(METHODS)
+    assert get_args(get_type_hints(Arguments)["objective"]) == OBJECTIVES

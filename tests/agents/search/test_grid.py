@@ -1,0 +1,72 @@
+"""nat-search grid: every schedule is tried once, on samples of its own, and the best is kept."""
+
+import json
+
+import pytest
+
+import agents.search.grid
+from nat_env.bundles.bundle import balanced_conditions, load_bundle
+from nat_env.bundles.judging import frechet_of
+from nat_env.commands import entry
+from nat_env.generation import generate, generate_batches
+from nat_env.policies import ScheduledPolicy
+from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.seeds import GRID
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """The seeds that schedules were tried with."""
+    seeds = []
+
+    def spy(bundle, policy, conditions, num_steps, seed, *rest):
+        seeds.append(seed)
+        return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
+
+    monkeypatch.setattr(agents.search.grid, "generate_batches", spy)
+    return seeds
+
+
+def grid(monkeypatch, folder, *options):
+    words = ["grid", "--bundle", "digits", "--num-steps", "2", "--threads", "1"]
+    words += ["--dtype", "float32", "--out", str(folder), *options]
+    monkeypatch.setattr("sys.argv", ["nat-search", *words])
+    entry.search()
+
+
+def test_the_best_schedule_is_saved_and_none_is_tried_twice(tmp_path, tried, capsys, monkeypatch):
+    options = ["--num-samples", "40", "--batch-size", "16", "--guidance-slopes", "0", "2"]
+    options += ["--sampling-temperatures", "0.8", "1.0"]
+    grid(monkeypatch, tmp_path, *options, "--remask-slopes", "1")
+    assert tried == [GRID.seed_of(0)] * 4
+    trials = json.loads((tmp_path / "trials_T2.json").read_text())
+    best = min(trials, key=lambda trial: trial["frechet_distance"])
+    assert Schedule.load(tmp_path / "best_T2.json").name == f"best {best['schedule']}"
+    printed = capsys.readouterr().out.splitlines()
+    assert best["schedule"] in printed[1] and len(printed) == 6
+    expected = {heuristic_schedule(2, 1, k, t).name: (k, t) for k in (0, 2) for t in (0.8, 1.0)}
+    assert {trial["schedule"] for trial in trials} == expected.keys()
+    bundle = load_bundle("digits", "float32")
+    policy = ScheduledPolicy(heuristic_schedule(2, 1, *expected[best["schedule"]]))
+    conditions = balanced_conditions(40, bundle.num_classes)
+    images = generate(bundle, policy, conditions, 2, GRID.seed_of(0))
+    assert best["frechet_distance"] == pytest.approx(frechet_of(bundle, [images]), rel=1e-6)
+
+    grid(monkeypatch, tmp_path, *options, "--remask-slopes", "1", "2")
+    assert len(tried) == 8
+    assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num-samples", "20"], "num_samples: got 20, allowed is > 32"),
+        (["--num-samples", "1"], "num_samples: got 1, allowed is >= 2"),
+        (["--guidance-slopes"], "guidance_slopes: got none, allowed is at least one"),
+        (["--seed", "-1"], "seed: got -1"),
+    ],
+)
+def test_bad_input_is_refused_before_any_work(tmp_path, tried, monkeypatch, options, message):
+    with pytest.raises(SystemExit, match=f"nat-search: {message}"):
+        grid(monkeypatch, tmp_path / "out", *options)
+    assert not tried and not (tmp_path / "out").exists()
