@@ -10,6 +10,9 @@ from pretrain.loop import LoopConfig
 from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
+Sizes = tuple[TokenizerConfig, UViTConfig, ClassifierConfig, ClassifierConfig]
+"""Of tokenizer, transformer, judge and features."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -35,9 +38,7 @@ class PretrainConfig:
     """Real training images kept for a discriminator, or all if there are fewer."""
     seed: int = 0
 
-    def sizes(
-        self, channels: int, image_size: tuple[int, int], num_classes: int
-    ) -> tuple[TokenizerConfig, UViTConfig, ClassifierConfig, ClassifierConfig]:
+    def sizes(self, channels: int, image_size: tuple[int, int], num_classes: int) -> Sizes:
         """Of tokenizer, transformer, judge and features, for such images.
 
         Raises:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.bundles.writer import save_bundle
 from nat_env.models.classifier import features_of
 from nat_env.models.pixels import to_float
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.claims import claimed
+from nat_env.storage.files import require_writable_folder
 from pretrain.classifier import accuracy, train_classifier
-from pretrain.config import PretrainConfig
+from pretrain.config import PretrainConfig, Sizes
 from pretrain.data import LabelledImages
 from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
@@ -36,22 +38,28 @@ def make_bundle(
 
     Raises:
         ValueError: a folder that cannot be written, sizes that do not go together, fewer images
-            than a judge needs, or `work` holds the parts of another configuration or data set.
+            than a judge needs, or `work` is in use or holds the parts of another configuration or
+            data set.
     """
     count, channels, height, width = data.train_images.shape
-    tokenizer_size, transformer_size, judge_size, features_size = config.sizes(
-        channels, (height, width), len(data.class_names)
-    )
-    if count <= judge_size.widths[-1]:
+    sizes = config.sizes(channels, (height, width), len(data.class_names))
+    judge_features = sizes[2].widths[-1]
+    if count <= judge_features:
         raise ValueError(
-            f"train_images: got {count}, allowed are more than the judge's {judge_size.widths[-1]} "
+            f"train_images: got {count}, allowed are more than the judge's {judge_features} "
             "features, whose covariance they have to give"
         )
     if out.resolve() == work.resolve():
         raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")
     require_writable_folder(out)
-    require_writable_folder(work)
-    _claim(work, config, data)
+    with claimed(work, "config.json", _identity(config, data), "work"):
+        _make(data, config, sizes, work, out, device)
+
+
+def _make(
+    data: LabelledImages, config: PretrainConfig, sizes: Sizes, work: Path, out: Path, device: str
+) -> None:
+    tokenizer_size, transformer_size, judge_size, features_size = sizes
     print(
         "training tokenizer, judge, features and transformer, one after the other; checkpoints and "
         f"TensorBoard events are in {work}",
@@ -153,26 +161,12 @@ def balanced_statistics(features: Tensor, labels: Tensor) -> GaussianStatistics:
     return GaussianStatistics(mean, (covariance + covariance.T) / 2, count=len(values))
 
 
-def _claim(work: Path, config: PretrainConfig, data: LabelledImages) -> None:
-    """Write what the checkpoints are of beside them; refuse those of something else."""
+def _identity(config: PretrainConfig, data: LabelledImages) -> dict[str, Any]:
+    """What the parts are of."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     for part in (data.train_images, data.train_labels):
         digest.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
-    path = work / "config.json"
-    try:
-        found = (
-            json.loads(path.read_text(encoding="utf-8"))["digest"]
-            if path.is_file()
-            else digest.hexdigest()
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"work: {path} is of something else, or damaged ({error!r})") from error
-    if found != digest.hexdigest():
-        raise ValueError(
-            f"work: {str(work)!r} holds parts of another configuration or of other images; choose "
-            "another folder or delete it"
-        )
-    write_json(path, {"digest": digest.hexdigest(), "config": asdict(config)})
+    return {"digest": digest.hexdigest(), "config": asdict(config)}
 
 
 def _balanced_subset(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:

@@ -4,9 +4,8 @@ The models are proxies: the bundle's architecture, trained briefly under each ca
 """
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -18,7 +17,8 @@ from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import PROXIES
-from nat_env.storage.files import write_json, write_text
+from nat_env.storage.claims import claimed
+from nat_env.storage.files import read_json, write_json
 from pretrain.arguments import MaskRatio
 from pretrain.transformer import TransformerTraining, train_transformer
 
@@ -111,26 +111,19 @@ class Proxies:
         made_of = (mask_ratio, self.training, self.architecture, self.seed)
         fingerprint = f"{self.bundle.fingerprint}, {made_of}"
         fingerprint = hashlib.sha256(fingerprint.encode()).hexdigest()
+        training = replace(self.training, mask_ratio=mask_ratio)
         folder = self.folder / mask_ratio.replace(", ", "_").replace("(", "_").rstrip(")")
-        self._claim(folder, fingerprint)
-        transformer = train_transformer(
-            self.ids,
-            self.labels,
-            self.architecture,
-            replace(self.training, mask_ratio=mask_ratio),
-            folder,
-            self.seed,
-        )
+        identity = {
+            "bundle": self.bundle.fingerprint, "architecture": asdict(self.architecture),
+            "training": asdict(training), "seed": self.seed,
+        }  # fmt: skip
+        foreign = ("transformer.safetensors",)  # of an unknown training
+        with claimed(folder, "proxy.json", identity, "folder", foreign):
+            transformer = train_transformer(
+                self.ids, self.labels, self.architecture, training, folder, self.seed
+            )
         frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
         return replace(self.bundle, nat=frozen, fingerprint=fingerprint)
-
-    def _claim(self, folder: Path, fingerprint: str) -> None:
-        """Write beside a model what it is; refuse another one's folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "fingerprint"
-        if path.is_file() and path.read_text(encoding="utf-8") != fingerprint:
-            raise ValueError(f"folder: {str(folder)!r} holds another model; choose another folder")
-        write_text(path, fingerprint)
 
 
 class ProxyObjective:
@@ -166,13 +159,9 @@ class ProxyObjective:
         self.trials: dict[str, float] = {}
         path = folder / "trials.json"
         if path.is_file():
-            try:
-                self.trials = {
-                    name: float(value)
-                    for name, value in json.loads(path.read_text(encoding="utf-8"))
-                }
-            except (json.JSONDecodeError, TypeError, ValueError) as error:
-                raise ValueError(f"folder: {path} is damaged ({error!r}); move it away") from error
+            self.trials = read_json(
+                path, "folder", lambda rows: {name: float(value) for name, value in rows}
+            )
 
     def __call__(self, mask_ratio: MaskRatio) -> float:
         """The FD under the bundle's judge, of a proxy trained now or before."""

@@ -1,6 +1,5 @@
 """The run folder: what a training writes, and how it is read again."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle, bundle_spec
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import residual_schedule
-from nat_env.storage.files import write_json
+from nat_env.storage.claims import check_same
+from nat_env.storage.files import read_json, write_json
 from nat_env.storage.state import load_state, save_state
 
 CONFIG = "config.json"
@@ -92,14 +92,9 @@ def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     stored = _read_config(folder)
     if stored["fingerprint"] != bundle.fingerprint:
         raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    now = json.loads(json.dumps(_settled(config, bundle).as_json()))
+    now = _settled(config, bundle).as_json()
     del now["bundle"]  # that is what the fingerprint tells
-    changed = [key for key, value in now.items() if stored["config"].get(key) != value]
-    if changed:
-        raise ValueError(
-            f"resume: {str(folder)!r} was started with another {', '.join(changed)}: "
-            + ", ".join(f"{key}={stored['config'].get(key)!r}" for key in changed)
-        )
+    check_same(stored["config"], now, f"resume: {str(folder)!r}")
 
 
 def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPolicy:
@@ -176,11 +171,11 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if not (folder / CONFIG).is_file():
+        raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one")
+
+    def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
         return {"fingerprint": values["fingerprint"], "config": config}
-    except FileNotFoundError:
-        raise ValueError(f"run: {str(folder)!r} holds no run; nat-train starts one") from None
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"run: {str(folder)!r} is not a run folder ({error!r})") from error
+
+    return read_json(folder / CONFIG, "run", form)

@@ -4,7 +4,6 @@ The best schedule that a patient person would find, which a learned policy has t
 """
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.files import read_json, require_writable_folder, write_json
 
 Trial = dict[str, Any]
 
@@ -99,10 +98,7 @@ def _trial(arguments: Grid, bundle: Bundle, schedule: Schedule) -> Trial:
 def _stored(path: Path) -> list[Trial]:
     if not path.is_file():
         return []
-    try:
-        return [dict(trial) for trial in json.loads(path.read_text(encoding="utf-8"))]
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
+    return read_json(path, "out", lambda trials: [dict(trial) for trial in trials])
 
 
 def command(arguments: Grid) -> None:

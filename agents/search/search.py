@@ -1,13 +1,11 @@
 """Command nat-search: a schedule for all samples, by AutoNAT's finite differences or CMA-ES."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from agents.runs.checkpoint import CONFIG as TRAINING_CONFIG
 from agents.search.arguments import Arguments
 from agents.search.cma_es import cma_es
 from agents.search.finite_differences import (
@@ -16,10 +14,11 @@ from agents.search.finite_differences import (
     initial_schedule,
 )
 from agents.search.objective import Objective
-from agents.search.proposals import Proposals
+from agents.search.proposals import Proposal, Proposals
 from nat_env.bundles.bundle import Bundle, load_bundle
 from nat_env.schedules import Schedule
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.claims import claimed
+from nat_env.storage.files import read_json, require_writable_folder, write_json
 
 CONFIG = "search.json"
 TRIALS = "trials.json"
@@ -56,14 +55,22 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
 
     Raises:
         ValueError: an unknown bundle, a number out of its range, or a folder that cannot be
-            written, is damaged or holds another search.
+            written, is in use, is damaged or holds another search.
     """
     bundle = bundle or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     objective = _objective(arguments, bundle)
     proposals = _proposals(arguments, bundle.nat.num_tokens)
-    proposal = next(proposals)
-    require_writable_folder(arguments.out)
-    stored = _claim(arguments, bundle)
+    first = next(proposals)  # only now have all the options been accepted
+    identity = _identity(arguments, bundle)
+    with claimed(arguments.out, CONFIG, identity, foreign=(TRIALS, SCHEDULE)):
+        return _search(arguments, objective, first, proposals)
+
+
+def _search(
+    arguments: Arguments, objective: Objective, proposal: Proposal, proposals: Proposals
+) -> Result:
+    path = arguments.out / TRIALS
+    stored = read_json(path, "out", _trials) if path.is_file() else []
     trials: list[dict[str, Any]] = []
     best, lowest = None, float("inf")
     # A smaller budget than was spent loses nothing of what was found.
@@ -77,9 +84,9 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
         row = {"images": objective.images, "value": value, "candidate": proposal.candidate}
         trials.append(row | {"table": proposal.table.tolist()})
         if index < len(stored) and trials[-1] != stored[index]:
-            raise ValueError(f"out: {arguments.out / TRIALS} is of another search; move it away")
+            raise ValueError(f"out: {path} is of another search; move it away")
         if index >= len(stored):
-            write_json(arguments.out / TRIALS, trials)
+            write_json(path, trials)
         if proposal.candidate and value < lowest:
             best, lowest = Schedule(proposal.table, f"{arguments.method} schedule"), value
             best.save(arguments.out / SCHEDULE)
@@ -141,31 +148,11 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     if Path(start).is_file():  # what it holds counts, not where it lies
         options["initialisation"] = initial_schedule(start, arguments.num_steps).table.tolist()
     values["dtype"] = bundle.dtype
-    return json.loads(json.dumps(values | {"fingerprint": bundle.fingerprint}))
+    return values | {"fingerprint": bundle.fingerprint}
 
 
-def _claim(arguments: Arguments, bundle: Bundle) -> list[dict[str, Any]]:
-    """The trials that the folder holds of this search."""
-    identity, path = _identity(arguments, bundle), arguments.out / CONFIG
-    if not path.is_file():
-        for name in (TRIALS, SCHEDULE, TRAINING_CONFIG):
-            if (arguments.out / name).exists():
-                raise ValueError(
-                    f"out: {str(arguments.out)!r} has a {name} of something else; "
-                    "choose another folder"
-                )
-        write_json(path, identity)
-        return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        trials = arguments.out / TRIALS
-        rows = json.loads(trials.read_text(encoding="utf-8")) if trials.is_file() else []
-        stored = [row | {"value": float(row["value"])} for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"out: {str(arguments.out)!r} is damaged ({error!r})") from error
-    if found != identity:
-        raise ValueError(f"out: {str(arguments.out)!r} holds another search; choose another folder")
-    return stored
+def _trials(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row | {"value": float(row["value"])} for row in rows]
 
 
 def _proposals(arguments: Arguments, num_tokens: int) -> Proposals:

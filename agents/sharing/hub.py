@@ -22,6 +22,7 @@ from agents.runs.paths import with_paths
 from agents.sharing.arguments import Share
 from agents.sharing.card import model_card
 from nat_env.bundles.bundle import Bundle
+from nat_env.storage.claims import is_empty
 from nat_env.storage.files import require_writable_folder, write_text
 
 HUB = "hub:"
@@ -53,7 +54,7 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
     missing = {"judge", "actions"} - set(about)
     if missing:
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
-    if not target.startswith(HUB) and Path(target).is_dir() and any(Path(target).iterdir()):
+    if not target.startswith(HUB) and Path(target).is_dir() and not is_empty(Path(target)):
         raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
     config = _without_paths(config)
     card = model_card(config, run_fingerprint(run), about, target, license)

@@ -1,5 +1,6 @@
 """Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,18 @@ from nat_env.bundles.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.trunks import load_trunk
 from nat_env.seeds import TRAINING
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.claims import check_unclaimed, locked
+from nat_env.storage.files import write_json
 from nat_env.storage.state import load_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
 
 
 class Training:
-    """A training run: environment, reward model, learner, and their state on disk."""
+    """A training run: environment, reward model, learner, and their state on disk.
+
+    It holds its folder, so that no other one writes there, until `run` or `close` ends.
+    """
 
     def __init__(
         self,
@@ -46,21 +51,33 @@ class Training:
 
         Raises:
             ValueError: an unknown bundle, too few `num_samples` for its judge, a folder that
-                cannot be written, a folder that holds a run already (without `resume`), one of
-                another bundle or configuration (with), or `wandb` without its package.
+                cannot be written or that another training holds, one that holds a run already or
+                something else (without `resume`), one of another bundle or configuration (with),
+                or `wandb` without its package.
         """
+        with ExitStack() as held:
+            self._set_up(config, progress, on_evaluation, held)
+            self._held = held.pop_all()
+
+    def _set_up(
+        self,
+        config: TrainConfig,
+        progress: bool,
+        on_evaluation: OnEvaluation,
+        held: ExitStack,
+    ) -> None:
         wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.eval_every:
             check_rank(bundle.judge_name, bundle.statistics, config.num_samples)
         if config.resume:
             check_same_run(config.out, config, bundle)
+            held.enter_context(locked(config.out))
             # Without a state the run was stopped before its first checkpoint: from the start.
             state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
         else:
             state = None
-            if (config.out / CONFIG).exists():
-                raise ValueError(f"out: {str(config.out)!r} holds a run; --resume goes on with it")
+            _check_new(config.out)
         self.config = config
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
@@ -77,7 +94,8 @@ class Training:
         self.model = make_learner(config, adapter, bundle)
         adapter.seed(TRAINING.seed_of(config.seed))
         if not config.resume:  # only now have all the options been accepted
-            require_writable_folder(config.out)
+            held.enter_context(locked(config.out))
+            _check_new(config.out)  # another may have come first
             save_run_config(config.out, config, bundle)
         self.tracker = start_tracking(wandb, config) if wandb else None
         self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
@@ -95,24 +113,30 @@ class Training:
         """Train to the end; gives and writes the results (`results.json`)."""
         left = self.total_timesteps - self.model.num_timesteps
         model: Any = self.model
-        try:
-            if left > 0:
-                # log_interval: what belongs to a round is written by the callback, at its end
-                model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)
-        finally:
-            model.logger.close()
-            if self.tracker is not None:
-                self.tracker.finish()
-        results = {
-            "bundle": self.config.bundle,
-            "num_steps": self.config.num_steps,
-            "judge": self.decoder.bundle.judge_name,
-            "num_samples": self.config.num_samples,
-            "best_frechet_distance": self.callback.best_distance if self.callback.history else None,
-            "history": self.callback.history,
-        }
-        write_json(self.config.out / "results.json", results)
+        with self._held:
+            try:
+                if left > 0:
+                    # log_interval: what belongs to a round is written by the callback, at its end
+                    model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)
+            finally:
+                model.logger.close()
+                if self.tracker is not None:
+                    self.tracker.finish()
+            evaluated = bool(self.callback.history)
+            results = {
+                "bundle": self.config.bundle,
+                "num_steps": self.config.num_steps,
+                "judge": self.decoder.bundle.judge_name,
+                "num_samples": self.config.num_samples,
+                "best_frechet_distance": self.callback.best_distance if evaluated else None,
+                "history": self.callback.history,
+            }
+            write_json(self.config.out / "results.json", results)
         return results
+
+    def close(self) -> None:
+        """Give the folder free; for a training that is not run."""
+        self._held.close()
 
     def _restore(self, state: dict[str, Any]) -> None:
         model = self.model
@@ -126,6 +150,12 @@ class Training:
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])
+
+
+def _check_new(folder: Path) -> None:
+    if (folder / CONFIG).exists():
+        raise ValueError(f"out: {str(folder)!r} holds a run; --resume goes on with it")
+    check_unclaimed(folder)
 
 
 def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> AdversarialReward:

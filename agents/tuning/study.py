@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.tuning.spaces import Space, Span
+from nat_env.storage.claims import check_same
 
 if TYPE_CHECKING:
     import optuna
@@ -55,8 +56,7 @@ def open_study(
         if not study.trials:  # else it was stopped between these two lines
             study.enqueue_trial(first)
         study.set_user_attr("identity", identity)
-    elif study.user_attrs["identity"] != identity:
-        raise ValueError(f"out: {str(folder)!r} holds another study; choose another folder")
+    check_same(study.user_attrs["identity"], identity, f"out: {str(folder)!r}")
     return study
 
 

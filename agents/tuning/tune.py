@@ -1,7 +1,6 @@
 """Command nat-tune: the options of a learner, tuned on the Frechet distance by Optuna."""
 
 import inspect
-import json
 import math
 import shlex
 from dataclasses import replace
@@ -15,9 +14,10 @@ from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from agents.tuning.arguments import Tune
 from agents.tuning.spaces import OF_LEARNER, SPACES, Span, arguments_of, with_options
-from agents.tuning.study import load_optuna, next_trial, open_study, suggested
-from nat_env.bundles.bundle import load_bundle
-from nat_env.storage.files import require_writable_folder, write_json
+from agents.tuning.study import STUDY, load_optuna, next_trial, open_study, suggested
+from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.storage.claims import check_unclaimed, locked
+from nat_env.storage.files import write_json
 
 if TYPE_CHECKING:
     import optuna
@@ -51,21 +51,27 @@ def tune(arguments: Tune) -> dict[str, Any]:
         The best one, as in best.json: trial, score, options, command, and what the score is.
 
     Raises:
-        ValueError: an unknown bundle, a folder that cannot be written or holds another study, or
-            no training that came to its end.
+        ValueError: an unknown bundle, a folder that cannot be written, is in use or holds another
+            study, or no training that came to its end.
         ImportError: Optuna is not installed.
     """
     check(arguments)
-    optuna = load_optuna()
+    load_optuna()
     bundle = load_bundle(arguments.training.bundle, device=arguments.device)
-    require_writable_folder(arguments.out)
+    if not (arguments.out / STUDY).is_file():
+        check_unclaimed(arguments.out)
+    with locked(arguments.out):
+        return _tune(arguments, bundle)
+
+
+def _tune(arguments: Tune, bundle: Bundle) -> dict[str, Any]:
+    optuna = load_optuna()
     training = arguments.training
     space = {name: repr(values) for name, values in SPACES[arguments.algo].items()}
     identity = {
         "fingerprint": bundle.fingerprint, "config": training.as_json(), "space": space,
         "scored": arguments.scored, "unpruned": arguments.unpruned,
     }  # fmt: skip
-    identity = json.loads(json.dumps(identity))
     study = open_study(arguments.out, identity, usual_options(training), arguments.unpruned)
     while sum(t.state.is_finished() for t in study.trials) < arguments.trials:
         _run(arguments, study, next_trial(study, arguments.seed, arguments.unpruned))

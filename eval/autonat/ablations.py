@@ -1,7 +1,6 @@
 """AutoNAT's Tables 2 and 6 and its comparison of starts (A.2), on proxies of a shipped bundle."""
 
 import inspect
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,8 @@ from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import verdict
 from eval.judges.references import CACHE
 from nat_env.models.uvit import UViT
-from nat_env.storage.files import require_writable_folder, write_json, write_text
+from nat_env.storage.claims import check_same, locked
+from nat_env.storage.files import read_json, write_json, write_text
 
 RESULTS = "results.json"
 REPORT = "ablations.md"
@@ -29,13 +29,17 @@ def report(arguments: Ablations) -> str:
         The tables in Markdown, also written to ablations.md; their lines are in results.json.
 
     Raises:
-        ValueError: an argument that is not allowed, or a folder that cannot be written or holds
-            other ablations.
+        ValueError: an argument that is not allowed, or a folder that cannot be written, is in use
+            or holds other ablations.
         ImportError: scikit-learn, which has the digits, is not installed.
     """
+    with locked(arguments.out):
+        return _report(arguments)
+
+
+def _report(arguments: Ablations) -> str:
     laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
     setting = arguments.as_json() | {"fingerprint": laboratories[0].bundle.fingerprint}
-    require_writable_folder(arguments.out)
     path = arguments.out / RESULTS
     rows = _measured(path, setting)
     for name in arguments.studies or STUDIES:
@@ -159,13 +163,8 @@ def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
     """
     if not path.is_file():
         return []
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        found, rows = stored["setting"], list(stored["rows"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
-    if found != setting:
-        raise ValueError(f"out: {path} is of another setting, {found}; move it away")
+    found, rows = read_json(path, "out", lambda v: (dict(v["setting"]), list(v["rows"])))
+    check_same(found, setting, f"out: {path}")
     return rows
 
 

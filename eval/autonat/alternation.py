@@ -1,6 +1,5 @@
 """AutoNAT's Algorithm 1: schedule and training by turns, on proxies of a shipped bundle."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from eval.autonat.arguments import Alternation
 from nat_env.bundles.bundle import Bundle, load_bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.policies import ScheduledPolicy
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.claims import claimed
+from nat_env.storage.files import write_json
 from pretrain.config import PRESETS
 from pretrain.data import digits, fashion_mnist
 from pretrain.strategy import Proxies, ProxyObjective, greedy_search
@@ -37,8 +37,11 @@ def alternate(arguments: Alternation) -> list[dict[str, Any]]:
     for name in ("search_samples", "proxy_samples"):
         check_rank(bundle.judge_name, bundle.statistics, getattr(arguments, name), name)
     models = proxies(arguments, bundle)
-    require_writable_folder(arguments.out)
-    _claim(arguments, bundle)
+    with claimed(arguments.out, CONFIG, _identity(arguments, bundle)):
+        return _alternate(arguments, models)
+
+
+def _alternate(arguments: Alternation, models: Proxies) -> list[dict[str, Any]]:
     mask_ratio, initialisation = arguments.start, "heuristic"
     rows: list[dict[str, Any]] = []
     images, num_updates, trained = 0, 0, set[str]()
@@ -107,15 +110,8 @@ def _search(arguments: Alternation, folder: Path, initialisation: str) -> Argume
     return replace(found, cma=replace(found.cma, initialisation=initialisation))
 
 
-def _claim(arguments: Alternation, bundle: Bundle) -> None:
-    identity = arguments.as_json() | {"fingerprint": bundle.fingerprint}
-    path = arguments.out / CONFIG
-    try:
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != identity:
-            raise ValueError(f"out: {str(arguments.out)!r} holds another alternation")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error
-    write_json(path, identity)
+def _identity(arguments: Alternation, bundle: Bundle) -> dict[str, Any]:
+    return arguments.as_json() | {"fingerprint": bundle.fingerprint}
 
 
 def command(arguments: Alternation) -> None:

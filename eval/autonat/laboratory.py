@@ -1,10 +1,8 @@
 """Small models, searches and distances with one seed, each made once: what ablations stand on."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from agents.search import search
@@ -20,7 +18,7 @@ from nat_env.bundles.bundle import Bundle, load_bundle
 from nat_env.bundles.judging import check_rank, check_samples
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule
-from nat_env.storage.files import write_json
+from nat_env.storage.files import read_json, write_json
 from pretrain.strategy import Proxies
 
 Cost = Mapping[str, int]
@@ -51,7 +49,9 @@ class Laboratory:
         cache = setting.out / CACHE
         self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]
         self._path = self.folder / "distances.json"
-        self._distances: dict[str, dict[str, float]] = _read(self._path)
+        self._distances: dict[str, dict[str, float]] = (
+            read_json(self._path, "out", dict) if self._path.is_file() else {}
+        )
 
     @cached_property
     def alternation(self) -> list[dict[str, Any]]:
@@ -133,10 +133,3 @@ class Laboratory:
             self._distances[key] = dict(found.frechet_distances)
             write_json(self._path, self._distances)
         return self._distances[key]
-
-
-def _read(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"out: {path} is damaged ({error!r}); move it away") from error

@@ -1,6 +1,5 @@
 """Evaluations as rows: results.json, which a stopped command goes on from."""
 
-import json
 import shlex
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from eval.evaluation.evaluate import Evaluation
 from eval.judges.references import Reference
 from nat_env.commands.machine import machine
 from nat_env.schedules import COLUMNS
-from nat_env.storage.files import write_json
+from nat_env.storage.claims import edited
+from nat_env.storage.files import read_json, write_json
 
 Row = dict[str, Any]
 """What was evaluated of a policy with one seed under one judge, and what came out."""
@@ -53,29 +53,28 @@ class Results:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, in the place of those that they supersede, and write the file."""
-        self._read()
-        for row in rows:
-            same = {key: row[key] for key in _ONE_OF_EACH}
-            self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
-        self._write()
+        with edited(self.path):
+            self._read()
+            for row in rows:
+                same = {key: row[key] for key in _ONE_OF_EACH}
+                self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
+            self._write()
 
     def add_floors(self, floors: Sequence[Row]) -> None:
         """Add floors in the place of those that they supersede, and write the file."""
-        self._read()
         new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
-        kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
-        self.floors = [*kept, *floors]
-        self._write()
+        with edited(self.path):
+            self._read()
+            kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
+            self.floors = [*kept, *floors]
+            self._write()
 
     def _read(self) -> None:
         """Take up what the file holds: another process may have added to it for hours."""
-        if not self.path.is_file():
-            return
-        try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-            self.rows, self.floors = list(stored["rows"]), list(stored["floors"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"out: {self.path} is damaged ({error!r}); move it away") from error
+        if self.path.is_file():
+            self.rows, self.floors = read_json(
+                self.path, "out", lambda stored: (list(stored["rows"]), list(stored["floors"]))
+            )
 
     def _write(self) -> None:
         write_json(self.path, {"rows": self.rows, "floors": self.floors})

@@ -1,6 +1,5 @@
 """The pictures of an evaluation: which are drawn, and what their files are called."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from eval.judges.judge import bundle_judge
 from eval.pictures import curves, samples
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy
+from nat_env.storage.files import read_json
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def draw_trainings(album: Album, specs: Mapping[str, str]) -> list[Path]:
     for name, spec in specs.items():
         run = run_of(for_seed(spec, album.seed))
         if run and (run[0] / "results.json").is_file():  # the training has ended
-            training = json.loads((run[0] / "results.json").read_text(encoding="utf-8"))
+            training = read_json(run[0] / "results.json", "policies")
             about = (
                 f"{name}, seed {album.seed} ({training['judge']}, N = {training['num_samples']})"
             )

@@ -4,7 +4,6 @@ What the comparisons of decoding policies (`suite`, `learners`) are made of.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,8 @@ from eval.commands import nat_eval
 from eval.commands.arguments import Eval
 from eval.studies.arguments import Comparison
 from nat_env.commands.machine import machine
-from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.storage.claims import check_same, locked
+from nat_env.storage.files import read_json, require_writable_folder, write_json
 
 DONE = "done.json"
 
@@ -101,19 +101,21 @@ class Group:
 
     def make(self) -> None:
         """Make the trials that are not done."""
-        arguments = self.arguments
-        for seed in arguments.seeds:
-            for name, method in self.methods.items():
-                if self._is_done(name, seed):
-                    continue
-                if arguments.progress:
-                    print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
-                folder = self.folder(name, seed)
-                started = time.perf_counter()
-                method.prepare(Trial(arguments, self.num_steps, seed, folder))
-                seconds = time.perf_counter() - started
-                done = {"seconds_since_last_start": seconds, "machine": machine()}
-                write_json(folder / DONE, self._identity | done)
+        with locked(self.out):
+            for seed in self.arguments.seeds:
+                for name, method in self.methods.items():
+                    if not self._is_done(name, seed):
+                        self._make(name, seed, method)
+
+    def _make(self, name: str, seed: int, method: Method) -> None:
+        if self.arguments.progress:
+            print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
+        folder = self.folder(name, seed)
+        started = time.perf_counter()
+        method.prepare(Trial(self.arguments, self.num_steps, seed, folder))
+        seconds = time.perf_counter() - started
+        done = {"seconds_since_last_start": seconds, "machine": machine()}
+        write_json(folder / DONE, self._identity | done)
 
     def folder(self, name: str, seed: int | str) -> Path:
         """Of a trial."""
@@ -123,7 +125,7 @@ class Group:
         """Evaluations in the course of the trainings that the folder has, by method and seed."""
         found = {
             name: [
-                json.loads(path.read_text(encoding="utf-8"))["history"]
+                read_json(path, "out", lambda results: list(results["history"]))
                 for seed in self.arguments.seeds
                 if (path := self.folder(name, seed) / nat_eval.RESULTS).is_file()
             ]
@@ -170,16 +172,7 @@ class Group:
         path = self.folder(name, seed) / DONE
         if not path.is_file():
             return False
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"out: {path} is damaged ({error!r}); remove it") from error
-        for key, asked in self._identity.items():
-            if found.get(key) != asked:
-                raise ValueError(
-                    f"out: {path.parent} was made with {key} = {found.get(key)}, now {asked} is "
-                    "asked for; choose another folder"
-                )
+        check_same(read_json(path, "out", dict), self._identity, f"out: {str(path.parent)!r}")
         return True
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, argument: str, form: Callable[[Any], Any] = lambda value: value) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        argument: what the user calls it or its folder, for the message.
+        form: gives what is wanted of the value; a value it fails on is a damaged one.
+
+    Raises:
+        ValueError: the file is missing, cannot be read or is damaged.
+    """
+    try:
+        return form(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ValueError(f"{argument}: {path} is not there") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{argument}: {path} is damaged ({error!r}); move it away") from error
 
 
 def sha256(path: Path) -> str:

@@ -116,7 +116,7 @@ def test_the_model_of_another_training_is_refused(proxies):
     kept = proxies.trained("arccos")
     assert proxies.trained("arccos").fingerprint == kept.fingerprint
     proxies.seed += 1
-    with pytest.raises(ValueError, match=r"^folder: .*arccos.* holds another model"):
+    with pytest.raises(ValueError, match=r"^folder: .*arccos.* with seed = 0, now 1 is asked for"):
         proxies.trained("arccos")
 
 

@@ -280,9 +280,10 @@ def test_a_folder_belongs_to_one_search(tmp_path):
     short = dataclasses.replace(SMALL, out=tmp_path, budget=40)
     search(short)
     search(short)  # nothing is left to do
-    for change in ({"num_samples": 10}, {"seed": 1}, {"method": "cma"}, {"num_steps": 3}):
-        with pytest.raises(ValueError, match="holds another search"):
-            search(dataclasses.replace(short, **change))
+    for name, value in {"num_samples": 10, "seed": 1, "method": "cma", "num_steps": 3}.items():
+        differs = f"{name} = {getattr(short, name)!r}, now {value!r}"
+        with pytest.raises(ValueError, match=f"^out: .* was made with .*{differs}"):
+            search(dataclasses.replace(short, **{name: value}))
     for text in ("[", '{"a": 1}', "[1]", '[{"images": 20}]', '[{"value": null}]'):
         (tmp_path / "trials.json").write_text(text)
         with pytest.raises(ValueError, match=r"^out: .* is damaged"):

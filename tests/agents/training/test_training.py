@@ -224,7 +224,7 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     run(tmp_path / "run", budget=32 * 3)
     with pytest.raises(ValueError, match="holds a run"):
         run(tmp_path / "run")
-    with pytest.raises(ValueError, match="another learning_rate"):
+    with pytest.raises(ValueError, match=r"learning_rate = 0\.\d+, now 1\.0 is asked for"):
         run(tmp_path / "run", budget=32 * 3, learning_rate=1.0, resume=True)
     with pytest.raises(ValueError, match="holds no run; nat-train starts one"):
         run(tmp_path / "empty", resume=True)

@@ -116,7 +116,7 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_been(arguments, stub, monkeypa
     count = len(stub.configs)
     assert tune(broken) == found and len(stub.configs) == count
     for change in ({"seed": 1}, {"scored": 2}, {"algo": "sac"}, {"budget": 5120}):
-        with pytest.raises(ValueError, match=r"^out: .* holds another study"):
+        with pytest.raises(ValueError, match=r"^out: .* was made with .* is asked for"):
             tune(replace(broken, **change))
 
 

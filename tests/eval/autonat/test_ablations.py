@@ -252,7 +252,7 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     monkeypatch.setattr("sys.argv", ["again"])
     assert report(replace(arguments, studies=("table-2",))) == text
     assert rows_of(tmp_path) == before  # the command that measured it, not this one
-    with pytest.raises(ValueError, match="another setting"):
+    with pytest.raises(ValueError, match="evaluation_samples = 66, now 67 is asked for"):
         report(replace(arguments, num_samples=67))
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
