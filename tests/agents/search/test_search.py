@@ -331,7 +331,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         "sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a"), "--seed", "1"]
     )
-    with pytest.raises(SystemExit, match=r"nat-search: out: .* holds another search"):
+    with pytest.raises(SystemExit, match=r"nat-search: out: .* with seed = 0, now 1 is asked for"):
         entry.search()
 
 

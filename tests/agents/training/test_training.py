@@ -1,6 +1,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +246,52 @@ def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["nat-train", "digits", "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit, match="--resume goes on"):
         entry.train()
+
+
+RESUME = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from agents.runs.checkpoint import load_run_config
+from agents.training.train import Training
+
+def wait(about):
+    if about["round"] == 3:
+        print("training", flush=True)
+        sys.stdin.readline()
+
+torch.set_num_threads(1)
+config = replace(load_run_config(Path(sys.argv[1])), resume=True)
+Training(config, progress=False, on_evaluation=wait).run()
+"""
+
+
+def test_a_second_training_in_a_folder_is_refused_and_the_first_ends_unharmed(tmp_path):
+    folder = tmp_path / "shared"
+    config = dataclasses.replace(SMALL, out=folder)
+    Training(config, progress=False).close()  # from here on the folder is free
+    first = subprocess.Popen(
+        [sys.executable, "-c", RESUME, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None and first.stdout.readline() == "training\n"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=rf"^out: .* is in use by process {first.pid} on "):
+        run(folder, resume=True)
+    with pytest.raises(ValueError, match="holds a run"):
+        run(folder)
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path for path in folder.rglob("*") if path.is_file()} == before.keys()
+    first.communicate("go on\n")
+    assert first.returncode == 0
+    _, alone = run(tmp_path / "alone")
+    history = json.loads((folder / "results.json").read_text())["history"]
+    for found, expected in zip(history, alone["history"], strict=True):
+        assert found == pytest.approx(expected, rel=1e-3)
+    run(folder, resume=True)  # it is free again
 
 
 def test_a_rollout_in_a_file_trains_the_same_policy(tmp_path, assert_same):

@@ -1,0 +1,47 @@
+"""results.json: several processes add to one file."""
+
+import subprocess
+import sys
+
+from eval.evaluation.rows import Results
+
+ADD = """
+import sys
+from pathlib import Path
+from eval.evaluation.rows import Results
+results = Results(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in range(30):
+    row = {"bundle": "b", "policy": sys.argv[2], "num_steps": 4, "num_samples": 40, "judge": "j"}
+    results.add([row | {"seed": seed}])
+    floor = {"bundle": "b", "judge": sys.argv[2], "evaluation_samples": seed}
+    results.add_floors([floor])
+"""
+
+
+def test_two_processes_that_add_rows_lose_none(tmp_path):
+    path = tmp_path / "results.json"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADD, str(path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:  # now, at once
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    results = Results(path)
+    expected = [(name, seed) for name in ("one", "other") for seed in range(30)]
+    assert sorted((row["policy"], row["seed"]) for row in results.rows) == expected
+    assert sorted((f["judge"], f["evaluation_samples"]) for f in results.floors) == expected
+    assert [found.name for found in tmp_path.iterdir()] == ["results.json"]
