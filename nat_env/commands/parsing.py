@@ -45,7 +45,7 @@ def parse_one_of(
             instance that has the defaults.
         prog: what the command is called.
         args: the words; by default those of the program.
-        about: what the command does.
+        about: what the command does; by default the first one's docstring.
 
     Returns:
         The name and the options.
@@ -64,7 +64,7 @@ def parse_one_of(
     found = tyro.cli(
         Union[tuple(members)],  # type: ignore[arg-type]  # noqa: UP007
         prog=prog,
-        description=about,
+        description=about or _reflowed(_kind(next(iter(choices.values()))[1]).__doc__ or ""),
         args=args,
         config=(tyro.conf.AvoidSubcommands,),
     )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.clip import ClipScore
@@ -99,7 +99,7 @@ def _imported(name: str, options: Mapping[str, Any]) -> Reward:
         raise ValueError(f"reward name: got {name!r}, which gives no reward ({error})") from error
     if not callable(found):
         raise ValueError(f"reward name: got {name!r}, allowed is a function or a class of them")
-    return found
+    return cast(Reward, found)
 
 
 def _judge(bundle: Bundle) -> Reward:
