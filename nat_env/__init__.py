@@ -11,7 +11,8 @@ from gymnasium.envs.registration import register
 
 if TYPE_CHECKING:
     from nat_env.actions import ActionMap
-    from nat_env.bundles.bundle import Bundle, load_bundle, shipped_bundles
+    from nat_env.bundles.bundle import Bundle
+    from nat_env.bundles.loading import load_bundle, shipped_bundles
     from nat_env.env import NATDecodeEnv
     from nat_env.generation import generate
     from nat_env.policies import DecodingPolicy, ScheduledPolicy
@@ -53,9 +54,9 @@ _MODULES = {
     "StepCost": "nat_env.wrappers.shaping",
     "generate": "nat_env.generation",
     "heuristic_schedule": "nat_env.schedules",
-    "load_bundle": "nat_env.bundles.bundle",
+    "load_bundle": "nat_env.bundles.loading",
     "named_reward": "nat_env.rewards.names",
-    "shipped_bundles": "nat_env.bundles.bundle",
+    "shipped_bundles": "nat_env.bundles.loading",
 }
 
 

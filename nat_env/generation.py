@@ -98,7 +98,7 @@ def generate_batches(
             than the policy's, a negative seed, or no batch. While decoding: a policy that gives
             numbers that are not finite.
     """
-    bundle.check_conditions(conditions)
+    bundle.conditions.check(conditions)
     if num_steps < 1:
         raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
     own = getattr(policy, "num_steps", None)

@@ -1,5 +1,6 @@
 """What the agent sees of the decoding state."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from nat_env.bundles.bundle import Bundle
 class ObservationForm:
     """A Gymnasium space and the function that fills it.
 
-    `observe(features [B, N, D], ids [B, N], conditions [B], timesteps [B])` gives numpy arrays;
+    `observe(features [B, M, D], ids [B, N], conditions [B], timesteps [B])` gives numpy arrays;
     features of finished rows (timestep T) are zeros.
     """
 
@@ -40,11 +41,11 @@ class ObservationForm:
 def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
     """The paper's state: the NAT's features and the timestep (Eq. 4 and section 5, Setups).
 
-    The features are flat, [N * D] row-major, because stable-baselines3 takes vectors and images
+    The features are flat, [M * D] row-major, because stable-baselines3 takes vectors and images
     only; `AdaNATPolicy` folds them back.
     """
-    bound = _layer_norm_bound(bundle)
-    size = bundle.num_tokens * bundle.feature_size
+    bound = bundle.nat.feature_bound
+    size = math.prod(bundle.nat.feature_grid) * bundle.nat.feature_size
     space = spaces.Dict(
         {
             "features": spaces.Box(-bound, bound, (size,), np.float32),
@@ -64,8 +65,8 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
 
 def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
     """One flat vector [D + 1], see `pooled`."""
-    bound = _layer_norm_bound(bundle)
-    space = spaces.Box(-bound, bound, (bundle.feature_size + 1,), np.float32)
+    bound = bundle.nat.feature_bound
+    space = spaces.Box(-bound, bound, (bundle.nat.feature_size + 1,), np.float32)
 
     def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
         return pooled(features, timesteps, num_steps).cpu().numpy()
@@ -74,7 +75,7 @@ def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
 
 
 def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:
-    """Features [B, N, D] and timesteps [B] -> their mean over the tokens and t / T: [B, D + 1].
+    """Features [B, M, D] and timesteps [B] -> their mean over the places and t / T: [B, D + 1].
 
     Of finished rows the mean is 0.
     """
@@ -88,7 +89,7 @@ def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:
     space = spaces.Dict(
         {
             "ids": spaces.Box(0, bundle.nat.mask_id, (bundle.num_tokens,), np.int64),
-            "condition": spaces.Box(0, bundle.num_classes - 1, (1,), np.int64),
+            "condition": spaces.Box(0, len(bundle.conditions) - 1, (1,), np.int64),
             "timestep": spaces.Box(0, num_steps, (1,), np.int64),
         }
     )
@@ -105,14 +106,3 @@ def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:
 
 def _column(values: Tensor) -> np.ndarray:
     return values[:, None].cpu().numpy().copy()
-
-
-def _layer_norm_bound(bundle: Bundle) -> float:
-    """No output of an affine LayerNorm over D numbers exceeds sqrt(D) |gamma| + |beta|.
-
-    The bound is doubled: in bfloat16 an output may round past it.
-    """
-    norm = bundle.nat.transformer.norm
-    gamma = norm.weight.float().abs().max()  # type: ignore[union-attr, operator]
-    beta = norm.bias.float().abs().max()  # type: ignore[union-attr, operator]
-    return max(1.0, float(2 * (bundle.feature_size**0.5 * gamma + beta)))

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import Tensor
 
 from nat_env.models.pixels import to_uint8
-from nat_env.models.vq import VQTokenizer
+from nat_env.models.protocol import Tokenizer
 
 MASK_COLOUR = (88, 101, 132)
 """A masked token on the canvas: slate blue, which no grey image contains."""
@@ -16,7 +16,7 @@ LEAST_CONFIDENT, MOST_CONFIDENT = (68, 1, 84), (253, 231, 37)
 
 
 def canvas(
-    tokenizer: VQTokenizer, ids: Tensor, guess: Tensor, mask_id: int, scale: int = 8
+    tokenizer: Tokenizer, ids: Tensor, guess: Tensor, mask_id: int, scale: int = 8
 ) -> np.ndarray:
     """The image so far, masked tokens covered by a flat colour.
 
@@ -32,10 +32,10 @@ def canvas(
     """
     masked = ids == mask_id
     frames = to_rgb(tokenizer.decode(torch.where(masked, guess, ids)))  # [B, H, W, 3]
-    height, width = tokenizer.config.grid
-    factor = tokenizer.config.factor
+    height, width = tokenizer.grid
+    rows, columns = tokenizer.image_size[0] // height, tokenizer.image_size[1] // width
     cells = masked.view(-1, height, width).cpu().numpy()
-    covered = cells.repeat(factor, axis=1).repeat(factor, axis=2)  # [B, H, W]
+    covered = cells.repeat(rows, axis=1).repeat(columns, axis=2)  # [B, H, W]
     frames[covered] = MASK_COLOUR
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 

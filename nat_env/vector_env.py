@@ -13,7 +13,8 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from nat_env.actions import ActionMap
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.decoding import decode_step
 from nat_env.generation import draw_uniforms
 from nat_env.models.frozen import Passes
@@ -236,7 +237,7 @@ class NATDecodeVectorEnv(VectorEnv):
         assert self.generators is not None
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]
-            labels = torch.tensor([int(g.integers(self.bundle.num_classes)) for g in chosen])
+            labels = torch.tensor([int(g.integers(len(self.bundle.conditions))) for g in chosen])
         rows = rows.to(self.bundle.device)
         labels = labels.to(self.bundle.device)
         self.conditions = self.conditions.index_copy(0, rows, labels)

@@ -93,7 +93,7 @@ def chosen_conditions(options: dict[str, Any], num_envs: int, bundle: Bundle) ->
             f"{num_envs} of them"
         )
     labels = torch.from_numpy(given.astype(np.int64)).expand(num_envs)
-    bundle.check_conditions(labels)
+    bundle.conditions.check(labels)
     return labels
 
 

@@ -1,4 +1,4 @@
-"""Training of a classifier of the data set's classes: a bundle's judge, or its features."""
+"""Training of a classifier of the data set's classes: a bundle's judge, or its trunk."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

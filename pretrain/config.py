@@ -11,7 +11,7 @@ from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
 Sizes = tuple[TokenizerConfig, UViTConfig, ClassifierConfig, ClassifierConfig]
-"""Of tokenizer, transformer, judge and features."""
+"""Of tokenizer, transformer, judge and trunk."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class PretrainConfig:
     transformer: TransformerTraining = field(default_factory=TransformerTraining)
     judge_widths: tuple[int, ...] = (32, 64, 64)
     judge: ClassifierTraining = field(default_factory=ClassifierTraining)
-    features_widths: tuple[int, ...] = (32, 64, 128)
-    features: ClassifierTraining = field(default_factory=ClassifierTraining)
+    trunk_widths: tuple[int, ...] = (32, 64, 128)
+    trunk: ClassifierTraining = field(default_factory=ClassifierTraining)
     """A classifier of its own seed, for a discriminator to stand on."""
     num_real: int = 10_000
     """Real training images kept for a discriminator, or all if there are fewer."""
     seed: int = 0
 
     def sizes(self, channels: int, image_size: tuple[int, int], num_classes: int) -> Sizes:
-        """Of tokenizer, transformer, judge and features, for such images.
+        """Of tokenizer, transformer, judge and trunk, for such images.
 
         Raises:
             ValueError: sizes that do not go together.
@@ -54,7 +54,7 @@ class PretrainConfig:
         )
         transformer = UViTConfig(
             self.codebook_size,
-            tokenizer.grid[0] * tokenizer.grid[1],
+            tokenizer.grid,
             num_classes,
             self.hidden_size,
             self.depth,
@@ -62,7 +62,7 @@ class PretrainConfig:
             self.dropout,
         )
         judge = ClassifierConfig(channels, num_classes, self.judge_widths)
-        return tokenizer, transformer, judge, replace(judge, widths=self.features_widths)
+        return tokenizer, transformer, judge, replace(judge, widths=self.trunk_widths)
 
     def longer(self, factor: float) -> "PretrainConfig":
         """With `factor` times the epochs of every training."""
@@ -75,7 +75,7 @@ class PretrainConfig:
             tokenizer=replace(self.tokenizer, loop=stretched(self.tokenizer.loop)),
             transformer=replace(self.transformer, loop=stretched(self.transformer.loop)),
             judge=replace(self.judge, loop=stretched(self.judge.loop)),
-            features=replace(self.features, loop=stretched(self.features.loop)),
+            trunk=replace(self.trunk, loop=stretched(self.trunk.loop)),
         )
 
 
@@ -89,7 +89,7 @@ PRESETS: dict[str, PretrainConfig] = {
             loop=LoopConfig(epochs=11, batch_size=128, learning_rate=2.5e-3, warmup_steps=300)
         ),
         judge=ClassifierTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),
-        features=ClassifierTraining(loop=LoopConfig(epochs=3, learning_rate=2e-3)),
+        trunk=ClassifierTraining(loop=LoopConfig(epochs=3, learning_rate=2e-3)),
     ),
     "digits": PretrainConfig(
         codebook_size=64,
@@ -107,8 +107,8 @@ PRESETS: dict[str, PretrainConfig] = {
         ),
         judge_widths=(32, 32),
         judge=ClassifierTraining(loop=LoopConfig(epochs=20, batch_size=64, learning_rate=2e-3)),
-        features_widths=(32, 64),
-        features=ClassifierTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
+        trunk_widths=(32, 64),
+        trunk=ClassifierTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
     ),
     # For 20,000 images; `pretrain.folder.folder_config` adapts it to those there are.
     "folder": PretrainConfig(
@@ -122,7 +122,7 @@ PRESETS: dict[str, PretrainConfig] = {
         judge=ClassifierTraining(
             loop=LoopConfig(epochs=3, batch_size=32, learning_rate=1e-3, warmup_steps=50)
         ),
-        features=ClassifierTraining(
+        trunk=ClassifierTraining(
             loop=LoopConfig(epochs=2, batch_size=32, learning_rate=1e-3, warmup_steps=50)
         ),
     ),

@@ -107,6 +107,6 @@ def folder_config(num_images: int, image_size: int, epochs_factor: float = 1.0) 
             config,
             tokenizer_widths=(*config.tokenizer_widths, 64),
             judge_widths=(*config.judge_widths, config.judge_widths[-1]),
-            features_widths=(*config.features_widths, config.features_widths[-1]),
+            trunk_widths=(*config.trunk_widths, config.trunk_widths[-1]),
         )
     return config.longer(epochs_factor * min(PRESET_IMAGES / num_images, MAX_REPEATS))

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.bundles.bundle import balanced_conditions
+from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.bundles.writer import save_bundle
+from nat_env.bundles.yardstick import Yardstick
 from nat_env.models.classifier import features_of
+from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import require_writable_folder
@@ -59,16 +61,16 @@ def make_bundle(
 def _make(
     data: LabelledImages, config: PretrainConfig, sizes: Sizes, work: Path, out: Path, device: str
 ) -> None:
-    tokenizer_size, transformer_size, judge_size, features_size = sizes
+    tokenizer_size, transformer_size, judge_size, trunk_size = sizes
     print(
-        "training tokenizer, judge, features and transformer, one after the other; checkpoints and "
+        "training tokenizer, judge, trunk and transformer, one after the other; checkpoints and "
         f"TensorBoard events are in {work}",
         flush=True,
     )
     tokenizer = train_tokenizer(
         data.train_images, tokenizer_size, config.tokenizer, work, config.seed, device
     )
-    ids = encode_all(tokenizer, data.train_images)
+    ids = encode_all(tokenizer, data.train_images, device)
     judge = train_classifier(
         data.train_images,
         data.train_labels,
@@ -79,14 +81,14 @@ def _make(
         "judge",
         device,
     )
-    features = train_classifier(
+    trunk = train_classifier(
         data.train_images,
         data.train_labels,
-        features_size,
-        config.features,
+        trunk_size,
+        config.trunk,
         work,
         config.seed + 1,
-        "features",
+        "trunk",
         device,
     )
     transformer = train_transformer(
@@ -114,15 +116,12 @@ def _make(
     save_bundle(
         out,
         name=data.name,
-        class_names=data.class_names,
-        tokenizer=tokenizer.cpu(),
+        conditions=Conditions(data.class_names),
         transformer=transformer.cpu(),
-        judge=judge.cpu(),
-        features=features.cpu(),
-        statistics=statistics,
-        real_images=data.train_images[chosen],
-        real_labels=data.train_labels[chosen],
-        real_ids=ids[chosen],
+        tokenizer=tokenizer.to("cpu"),
+        yardstick=Yardstick(f"{data.name}-judge", judge.cpu(), statistics),
+        trunk=trunk.cpu(),
+        reals=TensorReals(data.train_images[chosen], data.train_labels[chosen], ids[chosen]),
         training=asdict(config),
         quality=quality,
     )

@@ -3,8 +3,8 @@
 import shlex
 from dataclasses import replace
 
-from nat_env.bundles.bundle import check_device
 from nat_env.bundles.image_folder import find_images
+from nat_env.bundles.loading import check_device
 from pretrain.arguments import Digits, Fashion, Folder
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.generation import generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.models.frozen import FrozenNAT
-from nat_env.models.uvit import UViTConfig
+from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import PROXIES
 from nat_env.storage.claims import claimed
@@ -94,10 +95,19 @@ class Proxies:
             folder: of the models, a sub-folder that resumes for each.
             seed: of all trainings.
             architecture: of the proxies; by default the bundle's.
+
+        Raises:
+            ValueError: no architecture, and a bundle of another transformer than U-ViT.
         """
         self.bundle, self.ids, self.labels = bundle, ids, labels
-        own: UViTConfig = bundle.nat.transformer.config  # type: ignore[assignment]
-        self.architecture = architecture or own
+        if architecture is None:
+            own = bundle.nat.transformer
+            if not isinstance(own, UViT):
+                raise ValueError(
+                    f"bundle: got a {type(own).__name__}, allowed is a UViT: proxies are trained"
+                )
+            architecture = own.config
+        self.architecture = architecture
         self.training, self.folder, self.seed = training, folder, seed
 
     def trained(self, mask_ratio: str) -> Bundle:
@@ -122,7 +132,7 @@ class Proxies:
             transformer = train_transformer(
                 self.ids, self.labels, self.architecture, training, folder, self.seed
             )
-        frozen = FrozenNAT(transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
+        frozen = FrozenNAT(transformer, nat.null_condition, nat.device)
         return replace(self.bundle, nat=frozen, fingerprint=fingerprint)
 
 
@@ -152,7 +162,7 @@ class ProxyObjective:
         Raises:
             ValueError: too few samples, or a damaged `trials.json`.
         """
-        check_rank(proxies.bundle.judge_name, proxies.bundle.statistics, num_samples)
+        check_bundle_rank(proxies.bundle, num_samples)
         self.proxies, self.policy = proxies, policy
         self.num_steps, self.num_samples = num_steps, num_samples
         self.folder = folder
@@ -171,7 +181,7 @@ class ProxyObjective:
             batches = generate_batches(
                 bundle,
                 self.policy,
-                balanced_conditions(self.num_samples, bundle.num_classes),
+                balanced_conditions(self.num_samples, len(bundle.conditions)),
                 self.num_steps,
                 PROXIES.seed_of(0, self.proxies.seed * self.num_samples),
             )

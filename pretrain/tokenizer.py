@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nat_env.models.batches import in_batches
 from nat_env.models.pixels import to_float
+from nat_env.models.protocol import Tokenizer
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
 
@@ -67,9 +68,10 @@ def train_tokenizer(
     """Train on images [n, C, H, W] uint8, resuming from `folder`."""
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config).to(device)
+    network = tokenizer.vq
     discriminator = PatchDiscriminator(config.channels).to(device)
     rate = training.loop.learning_rate
-    optimizer = torch.optim.Adam(tokenizer.parameters(), rate, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(network.parameters(), rate, betas=(0.9, 0.99))
     d_optimizer = torch.optim.Adam(discriminator.parameters(), rate, betas=(0.5, 0.99))
     uses = _Counter(config.codebook_size).to(device)
 
@@ -107,23 +109,29 @@ def train_tokenizer(
         return scalars
 
     parts = {
-        "tokenizer": tokenizer,
+        "tokenizer": network,
         "discriminator": discriminator,
         "optimizer": optimizer,
         "d_optimizer": d_optimizer,
         "uses": uses,
     }
     fit("tokenizer", folder, training.loop, len(images), seed, parts, update)
-    return tokenizer.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    return tokenizer
 
 
-def encode_all(tokenizer: VQTokenizer, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Images [n, C, H, W] uint8 -> ids [n, N] int64, where the images are."""
+def encode_all(tokenizer: Tokenizer, images: Tensor, device: str | torch.device) -> Tensor:
+    """Images [n, C, H, W] uint8 -> ids [n, N] int64, where the images are.
+
+    Args:
+        tokenizer: on `device`.
+        images: of any number.
+        device: where a batch at a time is brought.
+    """
     return in_batches(
         lambda batch: tokenizer.encode(to_float(batch)),
         images,
-        batch_size=batch_size,
-        device=tokenizer.codebook.device,
+        device=device,
     )
 
 

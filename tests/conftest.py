@@ -20,7 +20,7 @@ def images_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
 
     def watch(bundle: Any) -> list[int]:
         counts: list[int] = []
-        shape, decode = bundle.real_images.shape[1:], bundle.tokenizer.decode
+        shape, decode = bundle.reals.images.shape[1:], bundle.tokenizer.decode
 
         def spy(ids: torch.Tensor) -> torch.Tensor:
             storages = (

@@ -170,7 +170,7 @@ class TrainConfig(
     """Learn an adaptive decoding policy for a frozen NAT by PPO and an adversarial reward."""
 
     discriminator: DiscriminatorConfig = field(
-        default_factory=lambda: DiscriminatorConfig(trunk="features", widths=(64,)), kw_only=True
+        default_factory=lambda: DiscriminatorConfig(trunk="bundle", widths=(64,)), kw_only=True
     )
     """Used by the reward `adversarial` alone."""
 
@@ -280,7 +280,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             bundle="digits",
             budget=20_480,
             hidden_size=64,
-            discriminator=DiscriminatorConfig(trunk="features", widths=(32,)),
+            discriminator=DiscriminatorConfig(trunk="bundle", widths=(32,)),
         ),
     ),
     "paper": (
@@ -304,7 +304,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             max_grad_norm=1e9,
             reals="raw",
             discriminator=DiscriminatorConfig(
-                trunk="features", widths=(64,), learning_rate=1e-4, batch_size=1024
+                trunk="bundle", widths=(64,), learning_rate=1e-4, batch_size=1024
             ),
             discriminator_updates=5,
             fresh_samples=True,

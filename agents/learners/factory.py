@@ -33,7 +33,7 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     algorithm = algorithm_of(config)
     options = algorithm.options(config)
     if algorithm.policy is AdaNATPolicy:
-        options["policy_kwargs"]["grid"] = bundle.grid
+        options["policy_kwargs"]["grid"] = bundle.nat.feature_grid
     _check_algo_options(config)
     options |= config.algo_options
     learner: Any = algorithm.learner
@@ -67,7 +67,7 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     algorithm = algorithm_of(config)
     if algorithm.policy is AdaNATPolicy:
         actor = AdaNATNetwork(
-            bundle.feature_size, bundle.grid, 4, config.hidden_size, config.adaptive
+            bundle.nat.feature_size, bundle.nat.feature_grid, 4, config.hidden_size, config.adaptive
         )
         actor = actor.to(bundle.device)
         return LearnedPolicy(actor, action_map, config.action_std, config.num_steps)

@@ -11,7 +11,8 @@ from agents.learners.config import TrainConfig
 from agents.learners.factory import TrainedPolicy, untrained_policy
 from agents.runs.paths import with_paths
 from nat_env.actions import ActionMap
-from nat_env.bundles.bundle import Bundle, bundle_spec
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import bundle_spec
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import residual_schedule
 from nat_env.storage.claims import check_same
@@ -69,6 +70,8 @@ def load_run_config(folder: Path) -> TrainConfig:
         values = dict(_read_config(folder)["config"])
         discriminator = dict(values.pop("discriminator"))
         discriminator["widths"] = tuple(discriminator["widths"])
+        if discriminator["trunk"] == "features":  # what runs before format 2 of bundles call it
+            discriminator["trunk"] = "bundle"
         return TrainConfig(out=folder, discriminator=DiscriminatorConfig(**discriminator), **values)
     except (TypeError, KeyError) as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.generation import generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
@@ -47,12 +48,12 @@ def validate(
     Raises:
         ValueError: fewer, or see `generate`.
     """
-    check_rank(bundle.judge_name, bundle.statistics, num_samples)
+    check_bundle_rank(bundle, num_samples)
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
     batches = generate_batches(
         bundle,
         policy,
-        balanced_conditions(num_samples, bundle.num_classes),
+        balanced_conditions(num_samples, len(bundle.conditions)),
         num_steps,
         TRAINING_EVALUATION.seed_of(0),
         on_step=lambda record: chosen[record.timestep].append(record.actions),

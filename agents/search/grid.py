@@ -11,9 +11,11 @@ from typing import Any
 from tqdm import tqdm
 
 from agents.search.arguments import Grid
-from nat_env.bundles.bundle import Bundle, balanced_conditions, load_bundle
-from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank, frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.generation import generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
@@ -42,7 +44,10 @@ def run(arguments: Grid) -> list[Trial]:
     """
     schedules = {schedule.name: schedule for schedule in schedules_of(arguments)}
     bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
-    check_rank(bundle.judge_name, bundle.statistics, arguments.num_samples)
+    check_bundle_rank(
+        bundle,
+        arguments.num_samples,
+    )
     require_writable_folder(arguments.out)
     path = arguments.out / f"trials_T{arguments.num_steps}.json"
     about = _about(arguments, bundle)
@@ -74,7 +79,7 @@ def _about(arguments: Grid, bundle: Bundle) -> Trial:
     return {
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
-        "judge": bundle.judge_name,
+        "judge": bundle.require("yardstick").name,
         "num_steps": arguments.num_steps,
         "num_samples": arguments.num_samples,
         "seed": arguments.seed,
@@ -86,7 +91,7 @@ def _trial(arguments: Grid, bundle: Bundle, schedule: Schedule) -> Trial:
     batches = generate_batches(
         bundle,
         ScheduledPolicy(schedule),
-        balanced_conditions(arguments.num_samples, bundle.num_classes),
+        balanced_conditions(arguments.num_samples, len(bundle.conditions)),
         arguments.num_steps,
         GRID.seed_of(arguments.seed),
         arguments.batch_size,

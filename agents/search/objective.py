@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from nat_env.bundles.bundle import Bundle, balanced_conditions
-from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.generation import generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.schedules import Schedule
@@ -56,7 +57,7 @@ class Objective:
         if num_samples < 2:
             raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
         if score == "frechet":
-            check_rank(bundle.judge_name, bundle.statistics, num_samples)
+            check_bundle_rank(bundle, num_samples)
         SEARCH.seed_of(seed)
         self.bundle = bundle
         self.num_samples = num_samples
@@ -66,7 +67,7 @@ class Objective:
         self._offset = 0
         self._score = score if callable(score) else self._named(score)
         self._seed = seed
-        self._conditions = balanced_conditions(num_samples, bundle.num_classes)
+        self._conditions = balanced_conditions(num_samples, len(bundle.conditions))
 
     @property
     def images(self) -> int:
@@ -99,5 +100,5 @@ class Objective:
     def _named(self, name: str) -> Score:
         if name == "frechet":
             return lambda batches: frechet_of(self.bundle, (images for images, _ in batches))
-        likelihood = JudgeLogLikelihood(self.bundle.judge)
+        likelihood = JudgeLogLikelihood(self.bundle.require("yardstick").judge)
         return lambda batches: -float(torch.cat([likelihood(*batch) for batch in batches]).mean())

@@ -15,7 +15,8 @@ from agents.search.finite_differences import (
 )
 from agents.search.objective import Objective
 from agents.search.proposals import Proposal, Proposals
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.schedules import Schedule
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import read_json, require_writable_folder, write_json

@@ -12,7 +12,7 @@ from agents.learners.config import TrainConfig
 from agents.reports.quantities import PICTURE, quantities_table
 from agents.reports.report import evaluation_command
 from agents.runs.repeat import training_command
-from nat_env.bundles.bundle import shipped_bundles
+from nat_env.bundles.loading import shipped_bundles
 
 
 def model_card(
@@ -73,12 +73,14 @@ Mean ± standard deviation over samples; the last step reveals all.
 ## Use
 
 ```python
+import torch
 from agents.sharing.hub import load_shared_policy
 from nat_env import generate, load_bundle
 
 bundle = load_bundle({config.bundle!r})
 policy = load_shared_policy({spec!r}, bundle)
-images = generate(bundle, policy, bundle.real_labels[:8], num_steps={config.num_steps}, seed=0)
+conditions = torch.arange(8) % len(bundle.conditions)
+images = generate(bundle, policy, conditions, num_steps={config.num_steps}, seed=0)
 ```
 
     nat-sample --policy {shlex.quote(spec)} --out grid.png

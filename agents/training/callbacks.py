@@ -19,8 +19,8 @@ from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, random_states, save_policy
 from agents.runs.validation import SHEET, validate
-from nat_env.bundles.bundle import balanced_conditions
 from nat_env.generation import generate
+from nat_env.models.conditions import balanced_conditions
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.schedules import COLUMNS
@@ -154,7 +154,7 @@ class RoundCallback(BaseCallback):
             save_policy(self.config.out, "last", learned, self._progress())
         self._save()
         if evaluate or not self.config.eval_every:  # after its seconds have been counted
-            judge = self.decoder.bundle.judge_name
+            judge = self.decoder.bundle.require("yardstick").name
             write_report(self.config, judge, self.history, self.seconds)
         if self.rounds == 1:  # now all that is recorded has been
             write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
@@ -173,7 +173,7 @@ class RoundCallback(BaseCallback):
         bundle = self.decoder.bundle
         needed = self.config.discriminator.batch_size * self.config.discriminator_updates
         count = min(needed, self.config.trajectories_per_round)
-        conditions = balanced_conditions(count, bundle.num_classes)
+        conditions = balanced_conditions(count, len(bundle.conditions))
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map)
         seed = FRESH_SAMPLES.seed_of(self.config.seed, self.rounds * count)
@@ -207,11 +207,11 @@ class RoundCallback(BaseCallback):
         measured = self._progress() | {"frechet_distance": distance}
         self.history.append(measured)
         about = measured | {
-            "judge": bundle.judge_name,
+            "judge": bundle.require("yardstick").name,
             "num_samples": config.num_samples,
             "actions": found.actions,
         }
-        columns = min(SHEET, bundle.num_classes)
+        columns = min(SHEET, len(bundle.conditions))
         grid = image_grid(found.shown, columns, thumbnail_scale(found.shown.shape[-1]))
         self.logger.record("eval/frechet_distance", distance)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))

@@ -22,8 +22,8 @@ from agents.runs.checkpoint import (
 )
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.tracking import start_tracking, wandb_module
-from nat_env.bundles.bundle import load_bundle
-from nat_env.bundles.judging import check_rank
+from nat_env.bundles.judging import check_bundle_rank
+from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.trunks import load_trunk
@@ -69,7 +69,10 @@ class Training:
         wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.eval_every:
-            check_rank(bundle.judge_name, bundle.statistics, config.num_samples)
+            check_bundle_rank(
+                bundle,
+                config.num_samples,
+            )
         if config.resume:
             check_same_run(config.out, config, bundle)
             held.enter_context(locked(config.out))
@@ -126,7 +129,7 @@ class Training:
             results = {
                 "bundle": self.config.bundle,
                 "num_steps": self.config.num_steps,
-                "judge": self.decoder.bundle.judge_name,
+                "judge": self.decoder.bundle.require("yardstick").name,
                 "num_samples": self.config.num_samples,
                 "best_frechet_distance": self.callback.best_distance if evaluated else None,
                 "history": self.callback.history,
@@ -162,16 +165,15 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
     bundle = decoder.bundle
     real_folder = Path(config.real_folder) if config.real_folder else None
     model = AdversarialRewardModel(
-        *discriminator_reals(bundle, config.reals, real_folder),
-        bundle.num_classes,
+        discriminator_reals(bundle, config.reals, real_folder),
+        len(bundle.conditions),
         config.discriminator,
         config.seed,
         load_trunk(
             config.discriminator.trunk,
-            bundle.features,
+            bundle,
             config.discriminator.trunk_path,
             config.discriminator.trunk_resolution,
-            bundle.device,
         ),
         bundle.device,
     )

@@ -15,7 +15,8 @@ from agents.training.train import Training
 from agents.tuning.arguments import Tune
 from agents.tuning.spaces import OF_LEARNER, SPACES, Span, arguments_of, with_options
 from agents.tuning.study import STUDY, load_optuna, next_trial, open_study, suggested
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.storage.claims import check_unclaimed, locked
 from nat_env.storage.files import write_json
 
@@ -83,7 +84,7 @@ def _tune(arguments: Tune, bundle: Bundle) -> dict[str, Any]:
     best = {
         "trial": study.best_trial.number,
         "score": study.best_value,
-        "judge": bundle.judge_name,
+        "judge": bundle.require("yardstick").name,
         "num_samples": training.num_samples,
         "options": options,
         "command": shlex.join([*command, *arguments_of(options)]),

@@ -7,8 +7,9 @@ from typing import Any
 from agents.search import search
 from agents.search.arguments import Arguments, FiniteDifferencesConfig
 from eval.autonat.arguments import Alternation
-from nat_env.bundles.bundle import Bundle, load_bundle
-from nat_env.bundles.judging import check_rank
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank
+from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import write_json
@@ -35,7 +36,11 @@ def alternate(arguments: Alternation) -> list[dict[str, Any]]:
     """
     bundle = load_bundle(arguments.bundle)
     for name in ("search_samples", "proxy_samples"):
-        check_rank(bundle.judge_name, bundle.statistics, getattr(arguments, name), name)
+        check_bundle_rank(
+            bundle,
+            getattr(arguments, name),
+            name,
+        )
     models = proxies(arguments, bundle)
     with claimed(arguments.out, CONFIG, _identity(arguments, bundle)):
         return _alternate(arguments, models)
@@ -88,7 +93,7 @@ def proxies(arguments: Alternation, bundle: Bundle) -> Proxies:
         ImportError: scikit-learn, which has the digits, is not installed.
     """
     data = digits() if arguments.bundle == "digits" else fashion_mnist(arguments.data)
-    ids = encode_all(bundle.tokenizer, data.train_images)
+    ids = encode_all(bundle.tokenizer, data.train_images, bundle.device)
     preset = PRESETS[arguments.bundle].transformer
     training = replace(preset, loop=replace(preset.loop, epochs=arguments.epochs))
     folder = arguments.out / "proxies"

@@ -14,8 +14,9 @@ from eval.evaluation.evaluate import evaluate
 from eval.judges.embedding import feature_count
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import CACHE, Reference, reference
-from nat_env.bundles.bundle import Bundle, load_bundle
-from nat_env.bundles.judging import check_rank, check_samples
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_bundle_rank, check_samples
+from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule
 from nat_env.storage.files import read_json, write_json
@@ -40,7 +41,11 @@ class Laboratory:
         self.bundle = load_bundle(setting.bundle)
         for name in ("search_samples", "proxy_samples", "num_samples"):
             samples = getattr(setting, name)
-            check_rank(self.bundle.judge_name, self.bundle.statistics, samples, name)
+            check_bundle_rank(
+                self.bundle,
+                samples,
+                name,
+            )
         judges = [bundle_judge(self.bundle)]
         if setting.second_judge:
             judges.append(second := efficientnet_lite0(112))

@@ -1,6 +1,5 @@
 """Images per second of decoding, where the time goes, and the authors' loop beside it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,17 +18,18 @@ from eval.bench.options import DecodeOptions
 from eval.bench.report import Row, Section, target
 from eval.evaluation.policies import named_policy
 from nat_env.actions import ActionMap
-from nat_env.bundles.bundle import balanced_conditions, load_bundle, resolve_dtype
+from nat_env.bundles.loading import load_bundle, resolve_dtype
+from nat_env.models.conditions import balanced_conditions
 from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import heuristic_schedule
 
-# Codes, tokens, classes, width, depth, heads.
+# Codes, grid, classes, width, depth, heads.
 UVITS = {
-    "papers": UViTConfig(1024, 256, 1000, 512, 13, 8),
-    "small": UViTConfig(256, 49, 10, 128, 7, 4),
-    "tiny": UViTConfig(16, 16, 10, 32, 3, 2),
+    "papers": UViTConfig(1024, (16, 16), 1000, 512, 13, 8),
+    "small": UViTConfig(256, (7, 7), 10, 128, 7, 4),
+    "tiny": UViTConfig(16, (4, 4), 10, 32, 3, 2),
 }
 """U-ViTs with random weights: NAT-S of AdaNAT and AutoNAT on ImageNet at 256 pixels (45.6 M
 parameters), one near to what the fashion bundle has, and one to try things with."""
@@ -199,16 +199,13 @@ def _models(contestant: Contestant) -> tuple[FrozenNAT, Callable[..., Any], Deco
     if isinstance(config, UViTConfig):
         nat, num_classes = random_nat(config, contestant.dtype), config.num_classes
         decode = torch.clone  # there is no tokenizer
-        side = math.isqrt(config.num_tokens)
-        of_network = config.hidden_size, (side, side)
     else:
         bundle = load_bundle(config, contestant.dtype)
-        nat, decode, num_classes = bundle.nat, bundle.tokenizer.decode, bundle.num_classes
-        of_network = bundle.feature_size, bundle.grid
+        nat, decode, num_classes = bundle.nat, bundle.tokenizer.decode, len(bundle.conditions)
         if contestant.policy != "untrained":
             policy = named_policy(contestant.policy, bundle, num_steps)[1]
             return nat, decode, policy, num_classes
-    policy = untrained_network(*of_network, num_steps, contestant.hidden_size)
+    policy = untrained_network(nat, num_steps, contestant.hidden_size)
     return nat, decode, policy, num_classes
 
 
@@ -216,15 +213,13 @@ def random_nat(config: UViTConfig, dtype: str) -> FrozenNAT:
     """Without training; the same one for the same sizes."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        uvit = UViT(config).to(resolve_dtype(dtype))
-    return FrozenNAT(uvit, config.num_tokens, uvit.mask_id, config.num_classes)
+        uvit = UViT(config)
+    return FrozenNAT(uvit, config.num_classes, dtype=resolve_dtype(dtype))
 
 
-def untrained_network(
-    feature_size: int, grid: tuple[int, int], num_steps: int, hidden_size: int
-) -> LearnedPolicy:
+def untrained_network(nat: FrozenNAT, num_steps: int, hidden_size: int) -> LearnedPolicy:
     """A policy network before training: does what the papers' schedule does, at its own price."""
-    actor = AdaNATNetwork(feature_size, grid, 4, hidden_size)
+    actor = AdaNATNetwork(nat.feature_size, nat.feature_grid, 4, hidden_size)
     return LearnedPolicy(actor.eval(), ActionMap(heuristic_schedule(num_steps)), 0.0, num_steps)
 
 

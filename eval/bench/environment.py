@@ -12,7 +12,7 @@ from agents.learners.vec_env import GymnasiumVecEnv
 from eval.bench.measure import by_turns
 from eval.bench.options import EnvOptions
 from eval.bench.report import Row, Section, target
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.vector_env import NATDecodeVectorEnv
 
 OURS = "NATDecodeVectorEnv"

@@ -24,7 +24,7 @@ def works(options: ScaleOptions) -> dict[str, dict[int, Work]]:
     environments = EnvOptions(options.bundle, num_steps=4, dtype=options.dtype)
     batch = Contestant(options.bundle, 4, options.batch_size, options.dtype, hidden_size=128)
     uvit = UVITS[options.nat]
-    tokens = {side**2: replace(uvit, num_tokens=side**2) for side in options.token_grid}
+    tokens = {side**2: replace(uvit, grid=(side, side)) for side in options.token_grid}
     rounds = {
         count: training.configuration(TrainOptions(options.preset, count, options.round_num_envs))
         for count in options.trajectories

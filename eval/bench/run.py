@@ -12,7 +12,7 @@ from eval.bench.measure import most_per_second
 from eval.bench.options import QUICK, Bench, Part
 from eval.bench.report import Row, Section
 from eval.evaluation.rows import stamp
-from nat_env.bundles.bundle import resolve_dtype
+from nat_env.bundles.loading import resolve_dtype
 from nat_env.storage.files import require_writable_folder, write_json, write_text
 
 RESULTS = "bench.json"

@@ -13,7 +13,7 @@ import torch
 from eval.bench.measure import by_turns
 from eval.bench.options import StartOptions
 from eval.bench.report import Row, Section, target
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 
 HEAVY = ("diffusers", "transformers", "matplotlib", "stable_baselines3")
 """Slow to import, so to be left to what needs them."""

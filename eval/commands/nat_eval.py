@@ -21,8 +21,9 @@ from eval.judges.inception import inception_v3
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import CACHE, Reference, reference, reference_from_file
 from eval.pictures.album import Album, draw_policies, draw_precision_recall, draw_trainings
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
+from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import require_writable_folder, write_text
 
 RESULTS = "results.json"

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from eval.commands.arguments import Sample
 from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_policy
-from nat_env.bundles.bundle import Bundle, balanced_conditions, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.generation import StepRecord, generate
+from nat_env.models.conditions import balanced_conditions
 from nat_env.render import canvas, confidence_map, frame_grid, image_grid, to_rgb
 from nat_env.storage.files import require_writable_folder, written_aside
 
@@ -56,7 +58,7 @@ def run(arguments: Sample) -> list[Path]:
         return [arguments.out, *paths]
     digits = max(4, len(str(len(labels) - 1)))
     for index, (frame, label) in enumerate(zip(to_rgb(images), labels.tolist(), strict=True)):
-        name = "".join(c if c.isalnum() else "-" for c in bundle.class_names[label])
+        name = "".join(c if c.isalnum() else "-" for c in bundle.conditions.names[label])
         paths.append(arguments.out / f"{index:0{digits}}_{name}.png")
         _save(Image.fromarray(frame), paths[-1])
     return paths
@@ -68,12 +70,7 @@ def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:
     Raises:
         ValueError: a class that the bundle does not have.
     """
-    known = bundle.labels_by_name
-    unknown = [c for c in classes if c.casefold() not in known]
-    if unknown:
-        allowed = ", ".join(f"{label} ({name})" for label, name in enumerate(bundle.class_names))
-        raise ValueError(f"classes: got {', '.join(map(repr, unknown))}, allowed are {allowed}")
-    labels = [known[c.casefold()] for c in classes] or list(range(bundle.num_classes))
+    labels = bundle.conditions.numbers(classes, "classes") or list(range(len(bundle.conditions)))
     return torch.tensor(labels)[balanced_conditions(count, len(labels)).sort().values]
 
 
@@ -91,7 +88,8 @@ def _save_animation(
     mask_id = bundle.nat.mask_id
     before = torch.full_like(ids[0], mask_id)
     known = torch.full(before.shape, torch.inf)
-    grid, cell = bundle.tokenizer.config.grid, bundle.tokenizer.config.factor * scale
+    grid = bundle.tokenizer.grid
+    cell = bundle.tokenizer.image_size[0] // grid[0] * scale
     sheets = []
     for shown, confidence in zip([before, *ids], [known, *confidences], strict=True):
         left = canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale)

@@ -13,10 +13,11 @@ from eval.judges.embedding import image_bar
 from eval.judges.references import Reference
 from eval.metrics.sample_metrics import SampleMetrics, sample_metrics
 from eval.metrics.score import Score, ScoreAccumulator
-from nat_env.bundles.bundle import Bundle, balanced_conditions
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import FeatureAccumulator, frechet_distance
 from nat_env.generation import StepRecord, generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
 
@@ -87,7 +88,7 @@ def evaluate(
         check_rank(judged.judge.name, judged.statistics, num_samples)
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
-    conditions = balanced_conditions(num_samples, bundle.num_classes)
+    conditions = balanced_conditions(num_samples, len(bundle.conditions))
     features = [FeatureAccumulator() for _ in judges]
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
     classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
@@ -103,6 +104,7 @@ def evaluate(
     batches = generate_batches(
         bundle, policy, conditions, num_steps, first_seed, batch_size, record
     )
+    judge = bundle.require("yardstick").judge
     _warm_up(bundle)
     with image_bar(num_samples, progress) as bar:
         started = _now(bundle)
@@ -116,7 +118,7 @@ def evaluate(
                 if judged.judge.name in scores:
                     chances = judged.judge.probabilities(vectors)
                     scores[judged.judge.name].update(chances.cpu().numpy())
-            correct += int((bundle.judge(images).argmax(dim=1) == labels).sum())
+            correct += int((judge(images).argmax(dim=1) == labels).sum())
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
             bar.update(len(labels))
@@ -168,9 +170,10 @@ def _within_classes(actions: NDArray[np.float64], labels: NDArray[np.int64]) -> 
 
 def _warm_up(bundle: Bundle) -> None:
     """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
-    labels = torch.arange(bundle.num_classes, device=bundle.device)
+    labels = torch.arange(len(bundle.conditions), device=bundle.device)
     bundle.nat.first_passes(labels)
-    bundle.tokenizer.decode(bundle.real_ids[:1].to(bundle.device))
+    ids = torch.zeros(1, bundle.num_tokens, dtype=torch.int64, device=bundle.device)
+    bundle.tokenizer.decode(ids)
 
 
 def _now(bundle: Bundle) -> float:

@@ -14,7 +14,8 @@ from torch import Tensor
 from agents.learners.factory import TrainedPolicy
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.sharing.hub import HUB, shared_folder
-from nat_env.bundles.bundle import Bundle, bundle_folder
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, check_length, heuristic_schedule
 

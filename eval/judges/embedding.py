@@ -22,7 +22,7 @@ def feature_count(bundle: Bundle, judge: Judge) -> int:
     Raises:
         ValueError: what the judge gives are no features, or its classes no logits.
     """
-    real = to_float(bundle.real_images[:4].to(bundle.device))
+    real = to_float(bundle.require("reals").images[:4].to(bundle.device))
     features = judge.features(real)
     if features.ndim != 2 or len(features) != len(real):
         raise ValueError(
@@ -50,7 +50,8 @@ def real_features(
         ValueError: a file in `cache` is damaged or another judge's, or the judge gives features
             that are not finite.
     """
-    return _kept(bundle, judge, bundle.real_images, to_float, "features", cache, progress)
+    images = bundle.require("reals").images
+    return _kept(bundle, judge, images, to_float, "features", cache, progress)
 
 
 def reconstructed_features(
@@ -58,7 +59,12 @@ def reconstructed_features(
 ) -> NDArray[np.float32]:
     """Of the bundle's real images after the tokenizer [n, D]; as `real_features`."""
     decode = bundle.tokenizer.decode
-    return _kept(bundle, judge, bundle.real_ids, decode, "reconstructed", cache, progress)
+    reals = bundle.require("reals")
+    ids = reals.ids
+    if ids is None:
+        encode = bundle.tokenizer.encode
+        ids = in_batches(lambda batch: encode(to_float(batch)), reals.images, device=bundle.device)
+    return _kept(bundle, judge, ids, decode, "reconstructed", cache, progress)
 
 
 def image_bar(total: int, label: str | None) -> tqdm:
@@ -99,7 +105,7 @@ def _read(bundle: Bundle, judge: Judge, path: Path) -> Tensor:
         features = load_state(path)["features"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{advice}, which is damaged ({error})") from error
-    allowed = (len(bundle.real_images), feature_count(bundle, judge))
+    allowed = (len(bundle.require("reals").images), feature_count(bundle, judge))
     if not torch.is_tensor(features) or features.shape != allowed:
         got = tuple(features.shape) if torch.is_tensor(features) else type(features).__name__
         raise ValueError(f"{advice}: got {got}, allowed is {list(allowed)}")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from nat_env.bundles.bundle import Bundle
 from nat_env.models.batches import in_batches
 from nat_env.models.efficientnet import load_efficientnet_lite0
 
@@ -115,23 +115,14 @@ def efficientnet_lite0(
     return Judge(name, network, batch_size, network.logits)
 
 
-class JudgedBundle(Protocol):
-    """What `bundle_judge` needs of a bundle."""
-
-    @property
-    def judge_name(self) -> str:
-        """Printed beside every number that it gives."""
-        ...
-
-    @property
-    def judge(self) -> Any:
-        """With ``features(images [B, C, H, W] in [0, 1]) -> [B, D]``, and their ``classifier``."""
-        ...
-
-
-def bundle_judge(bundle: JudgedBundle) -> Judge:
+def bundle_judge(bundle: Bundle) -> Judge:
     """Wrap the judge that a bundle carries, under the name that the bundle gives it.
 
     It sees images as they are, so they belong on the device of the bundle's judge.
+
+    Raises:
+        ValueError: the bundle has none.
     """
-    return Judge(bundle.judge_name, bundle.judge.features, classifier=bundle.judge.classifier)
+    yardstick = bundle.require("yardstick")
+    network = yardstick.judge
+    return Judge(yardstick.name, network.features, classifier=network.classifier)

@@ -56,12 +56,13 @@ def reference(
     """
     own = judge.name == bundle_judge(bundle).name
     if own:
-        _check_dimension(bundle, judge, bundle.statistics, f"the bundle {bundle.name}")
+        statistics = bundle.require("yardstick").statistics
+        _check_dimension(bundle, judge, statistics, f"the bundle {bundle.name}")
     else:
         feature_count(bundle, judge)
     features = real_features(bundle, judge, cache, progress) if metrics or not own else None
     if own or features is None:
-        statistics = bundle.statistics
+        statistics = bundle.require("yardstick").statistics
         description = f"all {statistics.count} training images"
     else:
         statistics = GaussianStatistics.from_features(features)

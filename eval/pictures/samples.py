@@ -16,8 +16,9 @@ from agents.reports.figure import (
     shortened,
     write,
 )
-from nat_env.bundles.bundle import Bundle, balanced_conditions
+from nat_env.bundles.bundle import Bundle
 from nat_env.generation import StepRecord, generate, generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid, thumbnail_scale
 from nat_env.seeds import NAT_EVAL
@@ -47,12 +48,12 @@ def save_sample_grids(
         per_class: columns of a grid.
         max_classes: rows at most.
     """
-    shown = min(bundle.num_classes, max_classes)
-    count = per_class * bundle.num_classes
-    conditions = balanced_conditions(count, bundle.num_classes)
+    shown = min(len(bundle.conditions), max_classes)
+    count = per_class * len(bundle.conditions)
+    conditions = balanced_conditions(count, len(bundle.conditions))
     # Classes come in turn, of those shown as of all: down the columns of a table of a row each.
     order = torch.arange(per_class * shown).view(per_class, -1).T.flatten()
-    scale = thumbnail_scale(bundle.real_images.shape[-1])
+    scale = thumbnail_scale(bundle.tokenizer.image_size[1])
     sheets = []
     for policy in policies.values():
         batches = generate_batches(bundle, policy, conditions, num_steps, NAT_EVAL.seed_of(seed))
@@ -60,7 +61,7 @@ def save_sample_grids(
         sheets.append(np.asarray(image_grid(kept[order], per_class, scale, gap=3)))
 
     height, width, _ = sheets[0].shape
-    left = label_width(bundle.class_names[:shown])
+    left = label_width(bundle.conditions.names[:shown])
     top, gap, bottom = 104, 28, 12
     total = (left + len(sheets) * (width + gap), top + height + bottom)
     figure = new_figure(*total)
@@ -79,7 +80,7 @@ def save_sample_grids(
         write(figure, x, top - 8, caption, size=10)
     for row in range(shown):
         y = top + round((row + 0.5) * height / shown)
-        write(figure, left - 8, y, bundle.class_names[row], size=10, ha="right", va="center")
+        write(figure, left - 8, y, bundle.conditions.names[row], size=10, ha="right", va="center")
     save(figure, path)
 
 
@@ -109,16 +110,16 @@ def save_steps(
         candidates: samples they are taken from.
     """
     records: list[StepRecord] = []
-    labels = balanced_conditions(candidates, bundle.num_classes)
+    labels = balanced_conditions(candidates, len(bundle.conditions))
     generate(bundle, policy, labels, num_steps, NAT_EVAL.seed_of(seed), candidates, records.append)
     ratios = torch.stack([r.actions[:, 0] for r in records], dim=1).cpu()  # [B, T]
     chosen = _spread(ratios[:, :-1].sum(dim=1), rows)
     steps = np.unique(np.linspace(0, num_steps - 1, min(num_steps, 8)).round().astype(int))
     final = records[-1].ids[chosen]
-    scale = max(1, round(130 / bundle.real_images.shape[-1]))
+    scale = max(1, round(130 / bundle.tokenizer.image_size[1]))
 
-    size = bundle.real_images.shape[-1] * scale
-    left = label_width(bundle.class_names)
+    size = bundle.tokenizer.image_size[1] * scale
+    left = label_width(bundle.conditions.names)
     top, gap, below = 130, 14, 36
     width = max(left + len(steps) * (size + gap), 720)
     figure = new_figure(width, top + len(chosen) * (size + below) + 8)
@@ -145,7 +146,7 @@ def save_steps(
             write(figure, x, y + size + 15, below_frame, size=9)
     for row, index in enumerate(chosen.tolist()):
         y = top + row * (size + below) + size // 2
-        label = bundle.class_names[int(labels[index])]
+        label = bundle.conditions.names[int(labels[index])]
         write(figure, left - 8, y, label, size=10, ha="right", va="center")
     save(figure, path)
 

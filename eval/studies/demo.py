@@ -10,7 +10,7 @@ from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
 from eval.studies.arguments import Demo
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import write_text
 
 
@@ -37,8 +37,8 @@ def demo(arguments: Demo) -> None:
     )
     bundle = load_bundle(config.bundle, config.dtype, config.device)
     print(
-        f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.class_names)} classes "
-        f"of images ({', '.join(bundle.class_names)}) in {config.num_steps} steps.\n"
+        f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.conditions)} classes "
+        f"of images ({', '.join(bundle.conditions.names)}) in {config.num_steps} steps.\n"
         f"1. Learning a policy for its decoding: {config.rounds} rounds of "
         f"{config.trajectories_per_round} images.",
         flush=True,

@@ -10,7 +10,7 @@ from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
 from eval.studies.trials import Group, Trial, budgets, training, training_config
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.files import write_text
@@ -87,5 +87,6 @@ def _draw(group: Group) -> None:
     num_samples = arguments.preset.num_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
     level = validate(bundle, heuristic, num_steps, num_samples).frechet_distance
-    about = f"{bundle.name}, T = {num_steps}, {bundle.judge_name}, N = {num_samples}"
+    judge = bundle.require("yardstick").name
+    about = f"{bundle.name}, T = {num_steps}, {judge}, N = {num_samples}"
     save_learning_curves(group.out / CURVES, group.histories(), level, about)

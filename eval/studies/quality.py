@@ -7,7 +7,8 @@ from eval.commands import nat_eval
 from eval.evaluation.rows import Results
 from eval.evaluation.tables import markdown_table
 from eval.studies.arguments import Quality
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.schedules import Schedule
 from nat_env.storage.files import write_text
 

@@ -1,76 +1,84 @@
-"""A bundle: a folder with everything frozen that decoding, judging and rewards need."""
+"""A bundle: everything frozen that decoding, judging and rewards need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
-from nat_env.bundles.format import DESCRIPTION, check_parts, checked_description, fingerprint
-from nat_env.bundles.statistics import GaussianStatistics
-from nat_env.models.classifier import Classifier, ClassifierConfig
+from nat_env.bundles.reals import TensorReals
+from nat_env.bundles.yardstick import Yardstick
+from nat_env.models.classifier import Classifier
+from nat_env.models.conditions import Conditions
 from nat_env.models.frozen import FrozenNAT
-from nat_env.models.uvit import UViT, UViTConfig
-from nat_env.models.vq import TokenizerConfig, VQTokenizer
+from nat_env.models.protocol import Tokenizer
+
+_REMEDIES = {
+    "yardstick": "a judge and its statistics of real images: distances and the rewards `judge` and "
+    "`frechet` need them. Give the environment a reward_fn of your own, train with eval_every = 0, "
+    "or make a bundle with save_bundle(..., yardstick=Yardstick(name, judge, statistics))",
+    "trunk": "a classifier for a discriminator to stand on. Take the trunk `scratch`, "
+    "`efficientnet` or `transformer`, or make a bundle with save_bundle(..., trunk=classifier)",
+    "reals": "real images. Name a folder of them (real_folder), or make a bundle with "
+    "save_bundle(..., reals=TensorReals(images, conditions))",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Tokenizer, transformer, judge, reference statistics and real images of one data set."""
+    """A frozen model with what belongs to it: conditions, transformer and tokenizer always.
+
+    Yardstick, trunk and reals may be missing: `require` them.
+
+    Example:
+        >>> from nat_env.bundles.loading import load_bundle
+        >>> bundle = load_bundle("digits")
+        >>> len(bundle.conditions), bundle.nat.feature_grid, bundle.require("yardstick").name
+        (10, (4, 4), 'digits-judge')
+    """
 
     name: str
-    class_names: tuple[str, ...]
+    conditions: Conditions
     nat: FrozenNAT
-    judge: Classifier
-    features: Classifier
+    tokenizer: Tokenizer
+    yardstick: Yardstick | None = None
+    trunk: Classifier | None = None
     """Another classifier, for a discriminator to stand on: never the judge's network."""
-    statistics: GaussianStatistics
-    """Of the judge's features on the training images."""
-    real_images: Tensor
-    """[n, C, H, W] uint8, training images for a discriminator."""
-    real_labels: Tensor
-    """[n] int64."""
-    real_ids: Tensor
-    """[n, N] int64, their tokens."""
-    tokenizer_folder: Path
-    fingerprint: str
-    """Hash of all files: two bundles with the same one hold the same models."""
+    reals: TensorReals | None = None
+    """Training images for a discriminator."""
+    fingerprint: str = ""
+    """Two bundles with the same one hold the same models; empty: not known."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that made it."""
     quality: Mapping[str, Any] = field(default_factory=dict)
     """Measured floors and accuracies, with what measured them."""
 
-    @cached_property
-    def tokenizer(self) -> VQTokenizer:
-        """Loaded when an image is first decoded: diffusers is slow to import."""
-        tokenizer = VQTokenizer.load(self.tokenizer_folder)
-        return tokenizer.eval().requires_grad_(False).to(self.nat.device)
+    def __post_init__(self) -> None:
+        """Check that the parts fit together.
 
-    @cached_property
-    def grid(self) -> tuple[int, int]:
-        """Tokens along height and width."""
-        return TokenizerConfig.load(self.tokenizer_folder).grid
+        Raises:
+            ValueError: naming the part that does not.
+        """
+        check_parts(
+            self.conditions, self.nat, self.tokenizer, self.yardstick, self.trunk, self.reals
+        )
 
-    @property
-    def judge_name(self) -> str:
-        """What stands beside every distance that the judge measured."""
-        return f"{self.name}-judge"
+    @overload
+    def require(self, part: Literal["yardstick"]) -> Yardstick: ...
+    @overload
+    def require(self, part: Literal["trunk"]) -> Classifier: ...
+    @overload
+    def require(self, part: Literal["reals"]) -> TensorReals: ...
+    def require(self, part: str) -> Any:
+        """An optional part.
 
-    @property
-    def num_classes(self) -> int:
-        """Labels are 0 .. num_classes - 1."""
-        return len(self.class_names)
-
-    @property
-    def labels_by_name(self) -> dict[str, int]:
-        """Labels by class name and by number, in lower case; where names are numbers, names win."""
-        numbers = {str(label): label for label in range(self.num_classes)}
-        return numbers | {name.casefold(): i for i, name in enumerate(self.class_names)}
+        Raises:
+            ValueError: the bundle has none; the message says what to provide, and how.
+        """
+        found = getattr(self, part)
+        if found is None:
+            raise ValueError(f"bundle: {self.name!r} has no {part}: {_REMEDIES[part]}")
+        return found
 
     @property
     def num_tokens(self) -> int:
@@ -78,196 +86,72 @@ class Bundle:
         return self.nat.num_tokens
 
     @property
-    def feature_size(self) -> int:
-        """D, the width of the NAT's features."""
-        return self.nat.transformer.norm.normalized_shape[0]  # type: ignore[union-attr, index]
-
-    @property
     def dtype(self) -> str:
         """Of the transformer: `float32` or `bfloat16`."""
-        return str(next(self.nat.transformer.parameters()).dtype).removeprefix("torch.")
+        return str(self.nat.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:
         """Where the models are."""
         return self.nat.device
 
-    def check_conditions(self, conditions: Tensor) -> None:
-        """Check labels [B].
 
-        Raises:
-            ValueError: wrong rank or dtype, none at all, or a label out of range.
-        """
-        if conditions.ndim != 1 or conditions.dtype != torch.int64 or not len(conditions):
-            raise ValueError(
-                f"conditions: got {conditions.dtype} {tuple(conditions.shape)}, "
-                "allowed is int64 [B >= 1]"
-            )
-        if conditions.min() < 0 or conditions.max() >= self.num_classes:
-            raise ValueError(
-                f"conditions: got {int(conditions.min())} .. {int(conditions.max())}, "
-                f"allowed are 0 .. {self.num_classes - 1}"
-            )
-
-
-def balanced_conditions(count: int, num_classes: int) -> Tensor:
-    """Labels 0, 1, .., num_classes - 1, 0, ..: [count] int64, as even as can be.
-
-    Example:
-        >>> balanced_conditions(5, 3).tolist()
-        [0, 1, 2, 0, 1]
-    """
-    return torch.arange(count) % num_classes
-
-
-def shipped_bundles() -> tuple[str, ...]:
-    """Names of the bundles in `nat_env/assets`."""
-    assets = Path(str(files("nat_env"))) / "assets"
-    return tuple(sorted(p.parent.name for p in assets.glob(f"*/{DESCRIPTION}")))
-
-
-def bundle_folder(name_or_path: str | Path) -> Path:
-    """The folder of a shipped bundle or of one's own.
-
-    Raises:
-        ValueError: neither a shipped name nor a folder with a `bundle.json`.
-    """
-    shipped = Path(str(files("nat_env"))) / "assets" / str(name_or_path)
-    for folder in (shipped, Path(name_or_path)):
-        if (folder / DESCRIPTION).is_file():
-            return folder.resolve()
-    raise ValueError(
-        f"bundle: got {str(name_or_path)!r}, allowed are {', '.join(shipped_bundles())} "
-        f"or a folder with a {DESCRIPTION}"
-    )
-
-
-def bundle_spec(name_or_path: str | Path) -> str:
-    """What names a bundle in any working directory: a shipped bundle's name, or the whole path.
-
-    Raises:
-        ValueError: neither a shipped name nor a folder with a `bundle.json`.
-
-    Example:
-        >>> bundle_spec("digits")
-        'digits'
-    """
-    folder = bundle_folder(name_or_path)
-    return str(name_or_path if str(name_or_path) in shipped_bundles() else folder)
-
-
-def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cpu") -> Bundle:
-    """Load a bundle, once per folder, dtype and device: later calls share the models.
+def check_parts(
+    conditions: Conditions,
+    transformer: Any,
+    tokenizer: Tokenizer,
+    yardstick: Yardstick | None,
+    trunk: Classifier | None,
+    reals: TensorReals | None,
+) -> None:
+    """Check that the parts of a bundle fit together.
 
     Args:
-        name_or_path: a shipped bundle's name or a folder.
-        dtype: of the transformer: `float32`, `bfloat16`, or `auto` (bfloat16 where the hardware
-            multiplies it fast, else float32).
-        device: a torch device.
+        conditions: the table.
+        transformer: a `MaskedTransformer`, or the `FrozenNAT` of one.
+        tokenizer: images to ids and back.
+        yardstick: if there is one.
+        trunk: if there is one.
+        reals: if there are any.
 
     Raises:
-        ValueError: an unknown bundle, dtype or device, or a file that is missing or damaged.
+        ValueError: naming the part that does not.
     """
-    check_device(device)
-    folder = bundle_folder(name_or_path)
-    written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
-    return _load(folder, written, resolve_dtype(dtype, device), str(device))
-
-
-def check_device(device: str) -> None:
-    """Check a torch device's name, and that it is there.
-
-    Raises:
-        ValueError: torch cannot use it.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
-
-
-def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
-    """`float32`, `bfloat16` or `auto` as a torch dtype.
-
-    Raises:
-        ValueError: another name.
-    """
-    if dtype == "auto":
-        if torch.device(device).type == "cpu":
-            able = getattr(torch.cpu, "get_capabilities", dict)()
-            fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
-        else:
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype: got {dtype!r}, allowed are 'auto', 'float32', 'bfloat16'")
-    return getattr(torch, dtype)
-
-
-@lru_cache(maxsize=8)
-def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bundle:
-    description = checked_description(folder)
-    try:
-        uvit = UViT(UViTConfig(**description["transformer"]))
-        uvit.load_state_dict(_weights(folder / "transformer.safetensors"))
-        judge = _classifier(folder, description, "judge")
-        features = _classifier(folder, description, "features")
-        reference = load_file(folder / "statistics.safetensors")
-        real = load_file(folder / "real.safetensors")
-        class_names = tuple(description["class_names"])
-        statistics = GaussianStatistics(
-            mean=reference["mean"].numpy(),
-            covariance=reference["covariance"].numpy(),
-            count=int(reference["count"]),
+    grid, codebook_size = tuple(tokenizer.grid), tokenizer.codebook_size
+    expected = (grid[0] * grid[1], codebook_size)
+    if (transformer.num_tokens, transformer.codebook_size) != expected:
+        raise ValueError(
+            f"transformer: has (num_tokens, codebook_size) = "
+            f"{(transformer.num_tokens, transformer.codebook_size)}, the tokenizer asks for "
+            f"{expected}"
         )
-        check_parts(
-            uvit.config,
-            judge.config,
-            features.config,
-            statistics,
-            len(class_names),
-            (real["images"], real["labels"], real["ids"]),
+    image_size, channels = tuple(tokenizer.image_size), tokenizer.channels
+    if any(side % cells for side, cells in zip(image_size, grid, strict=True)):
+        raise ValueError(
+            f"tokenizer: has images of {image_size} pixels, allowed are multiples of its grid "
+            f"{grid}"
         )
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"bundle: {str(folder)!r} does not fit together ({error})") from error
-    nat = FrozenNAT(
-        uvit.to(device=device, dtype=dtype),
-        num_tokens=uvit.config.num_tokens,
-        mask_id=uvit.mask_id,
-        null_condition=uvit.config.num_classes,
-    )
-    return Bundle(
-        name=description["name"],
-        class_names=class_names,
-        nat=nat,
-        judge=judge.to(device),
-        features=features.to(device),
-        statistics=statistics,
-        real_images=real["images"],
-        real_labels=real["labels"],
-        real_ids=real["ids"].long(),
-        tokenizer_folder=folder / "tokenizer",
-        fingerprint=fingerprint(description),
-        training=description["training"],
-        quality=description["quality"],
-    )
-
-
-def _classifier(folder: Path, description: dict[str, Any], part: str) -> Classifier:
-    values = description[part] | {"widths": tuple(description[part]["widths"])}
-    network = Classifier(ClassifierConfig(**values))
-    network.load_state_dict(_weights(folder / f"{part}.safetensors"))
-    return network.eval().requires_grad_(False)
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """Of a network.
-
-    Raises:
-        ValueError: some are not finite: nothing that is decoded or judged by them would be.
-    """
-    weights = load_file(path)
-    for name, values in weights.items():
-        if not values.isfinite().all():
-            raise ValueError(f"bundle: {name} in {path} is not finite; make the bundle anew")
-    return weights
+    classifiers = {"judge": yardstick and yardstick.judge, "trunk": trunk}
+    for part, network in classifiers.items():
+        if network and (network.config.channels, network.config.num_classes) != (
+            channels,
+            len(conditions),
+        ):
+            raise ValueError(f"{part}: does not fit the bundle's channels and conditions")
+    if reals is None:
+        return
+    shape = (channels, *image_size)
+    if reals.image_shape != shape or reals.images.dtype != torch.uint8:
+        raise ValueError(
+            f"reals: got images {reals.images.dtype} {reals.image_shape}, allowed are uint8 of the "
+            f"tokenizer's shape {shape}"
+        )
+    if int(reals.conditions.max()) >= len(conditions):
+        raise ValueError(
+            f"reals: got conditions up to {int(reals.conditions.max())}, allowed are "
+            f"0 .. {len(conditions) - 1}"
+        )
+    if reals.ids is not None and (
+        reals.ids.shape[1] != expected[0] or int(reals.ids.max()) >= codebook_size
+    ):
+        raise ValueError(f"reals: their ids do not fit the tokenizer's {expected}")

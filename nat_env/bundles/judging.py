@@ -21,12 +21,22 @@ def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
             covariance are kept. A tensor of all images is one batch.
 
     Raises:
-        ValueError: fewer than 2 images, or the judge gives features that are not finite.
+        ValueError: a bundle without a judge, fewer than 2 images, or features that are not finite.
     """
-    accumulator = FeatureAccumulator()
+    yardstick, accumulator = bundle.require("yardstick"), FeatureAccumulator()
     for images in batches:
-        accumulator.update(features_of(bundle.judge, images).cpu().numpy())
-    return frechet_distance(accumulator.statistics(), bundle.statistics)
+        accumulator.update(features_of(yardstick.judge, images).cpu().numpy())
+    return frechet_distance(accumulator.statistics(), yardstick.statistics)
+
+
+def check_bundle_rank(bundle: Bundle, num_samples: int, argument: str = "num_samples") -> None:
+    """`check_rank` for a bundle's own judge.
+
+    Raises:
+        ValueError: as it does, or a bundle without a judge.
+    """
+    yardstick = bundle.require("yardstick")
+    check_rank(yardstick.name, yardstick.statistics, num_samples, argument)
 
 
 def check_rank(

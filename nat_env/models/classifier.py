@@ -1,11 +1,16 @@
-"""A small classifier: a bundle's judge is one, a discriminator's frozen features another."""
+"""A small classifier: a bundle's judge is one, a discriminator's trunk another."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from nat_env.models.batches import in_batches
+from nat_env.models.conditions import Conditions
 from nat_env.models.pixels import to_float
+from nat_env.models.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,8 @@ class ClassifierConfig:
 
 class Classifier(nn.Module):
     """Convolutional classifier; its features are the spatial mean before the last layer."""
+
+    kind: ClassVar[str] = "classifier"
 
     def __init__(self, config: ClassifierConfig) -> None:
         """Make one with random weights."""
@@ -53,6 +60,24 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> class logits [B, num_classes]."""
         return self.classifier(self.features(images))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Stored`."""
+        save_weights(self, folder)
+        return asdict(self.config)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> "Classifier":
+        """See `Stored`."""
+        values: dict[str, Any] = dict(config) | {"widths": tuple(config["widths"])}
+        sizes = ClassifierConfig(**values)
+        if sizes.num_classes != len(conditions):
+            raise ValueError(
+                f"{folder.name}: has {sizes.num_classes} classes, the bundle {len(conditions)}"
+            )
+        classifier = cls(sizes)
+        load_weights(classifier, folder)
+        return classifier.eval().requires_grad_(False)
 
 
 def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:

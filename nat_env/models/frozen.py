@@ -1,10 +1,18 @@
 """The frozen NAT as decoding sees it: two logits and one feature map per canvas."""
 
-from dataclasses import dataclass
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from nat_env.models.protocol import MaskedTransformer
+
+FIRST_PASSES_KEPT = 1024
+"""Conditions whose pass on the all-masked canvas is kept; the one that was not asked for longest
+makes room."""
 
 
 class Passes(NamedTuple):
@@ -15,7 +23,7 @@ class Passes(NamedTuple):
     null_logits: Tensor
     """[B, N, K], with the null condition."""
     features: Tensor
-    """[B, N, D] float32, of the conditional pass."""
+    """[B, M, D] float32, of the conditional pass."""
 
     def rows(self, index: Tensor) -> "Passes":
         """The chosen rows, in ascending order; without a copy if they are all."""
@@ -32,32 +40,66 @@ class Passes(NamedTuple):
 
 @dataclass(eq=False)
 class FrozenNAT:
-    """A masked transformer in inference: `transformer(ids, condition) -> (logits, features)`."""
+    """A masked transformer in inference."""
 
-    transformer: nn.Module
-    num_tokens: int
-    mask_id: int
+    transformer: MaskedTransformer
     null_condition: int
+    """Stands for none: the last row of the table of conditions."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    """The transformer is moved there and to this, in place."""
     rows_per_pass: int = 128
     """Rows of one forward call: chunks that fit the caches are faster than one large batch."""
 
     def __post_init__(self) -> None:
-        """Freeze the transformer."""
-        self.transformer.eval().requires_grad_(False)
+        """Freeze the transformer.
+
+        Raises:
+            ValueError: what it says of itself is missing or does not fit together.
+        """
+        _check(self.transformer)
+        self.transformer.to(device=self.device, dtype=self.dtype)
+        self.transformer.eval()
+        self.transformer.requires_grad_(False)
         self.forget_first_passes()
 
-    def forget_first_passes(self) -> None:
-        """Free what `first_passes` keeps: logits [N, K] and features [N, D] for each label."""
-        self._first: dict[int, tuple[Tensor, Tensor]] = {}
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.transformer.num_tokens
 
     @property
-    def device(self) -> torch.device:
-        """Where the transformer's parameters are."""
-        return next(self.transformer.parameters()).device
+    def codebook_size(self) -> int:
+        """K."""
+        return self.transformer.codebook_size
+
+    @property
+    def mask_id(self) -> int:
+        """The id of a masked token."""
+        return self.transformer.mask_id
+
+    @property
+    def feature_grid(self) -> tuple[int, int]:
+        """Places of the features along height and width, M in all."""
+        return self.transformer.feature_grid
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
+        return self.transformer.feature_size
+
+    @property
+    def feature_bound(self) -> float:
+        """No feature's absolute value is above; infinite where the transformer does not say."""
+        return float(getattr(self.transformer, "feature_bound", math.inf))
+
+    def forget_first_passes(self) -> None:
+        """Free what `first_passes` keeps: logits [N, K] and features [M, D] for each condition."""
+        self._first: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
 
     @torch.no_grad()
     def passes(self, ids: Tensor, condition: Tensor) -> Passes:
-        """Conditional and null pass on ids [B, N] with labels [B], their rows in one batch."""
+        """Conditional and null pass on ids [B, N] with conditions [B], their rows in one batch."""
         batch = len(ids)
         null = torch.full_like(condition, self.null_condition)
         logits, features = self._forward(torch.cat([ids, ids]), torch.cat([condition, null]))
@@ -65,29 +107,67 @@ class FrozenNAT:
 
     @torch.no_grad()
     def first_passes(self, condition: Tensor) -> Passes:
-        """The passes on the all-masked canvas, which depend on the label alone: kept per label.
+        """The passes on the all-masked canvas, which depend on the condition alone: kept for each.
 
-        Logits [N, K] in the transformer's dtype and features [N, D] in float32: 1 MB a label in
-        bfloat16 at the papers' size S. `forget_first_passes` frees them.
+        Logits [N, K] in the transformer's dtype and features [M, D] in float32: 1 MB a condition
+        in bfloat16 at the papers' size S, at most `FIRST_PASSES_KEPT` of them.
+        `forget_first_passes` frees them.
         """
-        labels = condition.tolist()
-        missing = sorted({*labels, self.null_condition} - self._first.keys())
+        wanted = condition.tolist()
+        missing = sorted({*wanted, self.null_condition} - self._first.keys())
         if missing:
             canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
             logits, features = self._forward(canvas, torch.tensor(missing, device=self.device))
             self._first |= {
-                label: (logits[row], features[row].float()) for row, label in enumerate(missing)
+                number: (logits[row], features[row].float()) for row, number in enumerate(missing)
             }
-        chosen = [self._first[label] for label in labels]
+        chosen = [self._first[number] for number in wanted]
         logits, features = (torch.stack(parts) for parts in zip(*chosen, strict=True))
         null_logits, _ = self._first[self.null_condition]
+        for number in dict.fromkeys([*wanted, self.null_condition]):
+            self._first.move_to_end(number)
+        while len(self._first) > FIRST_PASSES_KEPT:
+            self._first.popitem(last=False)
         return Passes(logits, null_logits.expand_as(logits), features)
 
     def _forward(self, ids: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [R, N, K] and features [R, N, D], in chunks of `rows_per_pass`."""
+        """Logits [R, N, K] and features [R, M, D], in chunks of `rows_per_pass`.
+
+        Raises:
+            ValueError: the transformer gives other shapes than it says.
+        """
         chunks = zip(
             ids.split(self.rows_per_pass), condition.split(self.rows_per_pass), strict=True
         )
         outputs = [self.transformer(*chunk) for chunk in chunks]
         logits, features = zip(*((o.logits, o.features) for o in outputs), strict=True)
+        rows, places = len(outputs[0].logits), math.prod(self.feature_grid)
+        for name, first, allowed in (
+            ("logits", logits[0], (rows, self.num_tokens, self.codebook_size)),
+            ("features", features[0], (rows, places, self.feature_size)),
+        ):
+            if first.shape != allowed:
+                raise ValueError(
+                    f"transformer: gave {name} {tuple(first.shape)}, allowed is {allowed} by its "
+                    "num_tokens, codebook_size, feature_grid and feature_size"
+                )
         return torch.cat(logits), torch.cat(features)
+
+
+def _check(transformer: MaskedTransformer) -> None:
+    numbers = {
+        name: getattr(transformer, name, None)
+        for name in ("num_tokens", "codebook_size", "feature_size")
+    }
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"transformer: got {name} = {value!r}, allowed are integers >= 1")
+    grid = getattr(transformer, "feature_grid", None)
+    if not isinstance(grid, tuple) or len(grid) != 2 or min(grid) < 1:
+        raise ValueError(f"transformer: got feature_grid = {grid!r}, allowed is (height, width)")
+    mask_id = getattr(transformer, "mask_id", None)
+    if not isinstance(mask_id, int) or 0 <= mask_id < transformer.codebook_size:
+        raise ValueError(
+            f"transformer: got mask_id = {mask_id!r}, allowed is an integer that is no token, as "
+            f"0 .. {transformer.codebook_size - 1} are"
+        )

@@ -1,11 +1,18 @@
 """The papers' NAT: a U-ViT over visual tokens (Bao et al. 2023, as used by AutoNAT and AdaNAT)."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nat_env.models.conditions import Conditions
+from nat_env.models.protocol import NATOutput
+from nat_env.models.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -14,8 +21,8 @@ class UViTConfig:
 
     codebook_size: int
     """K: visual tokens are 0 .. K-1, K is the mask."""
-    num_tokens: int
-    """N: tokens of one image, row-major."""
+    grid: tuple[int, int]
+    """Tokens along height and width, row by row."""
     num_classes: int
     """Labels are 0 .. num_classes-1; num_classes is the null label of guidance."""
     hidden_size: int = 128
@@ -24,6 +31,11 @@ class UViTConfig:
     num_heads: int = 4
     dropout: float = 0.1
     """After the token embedding, as in the papers' code; in training only."""
+
+    @property
+    def num_tokens(self) -> int:
+        """N: tokens of one image."""
+        return math.prod(self.grid)
 
     def __post_init__(self) -> None:
         """Check the sizes.
@@ -37,13 +49,6 @@ class UViTConfig:
             raise ValueError(
                 f"num_heads: got {self.num_heads}, must divide hidden_size {self.hidden_size}"
             )
-
-
-class NATOutput(NamedTuple):
-    """One pass of a NAT: `logits` [B, N, K] and `features` [B, N, D]."""
-
-    logits: Tensor
-    features: Tensor
 
 
 class _Block(nn.Module):
@@ -88,6 +93,8 @@ class UViT(nn.Module):
     released code.
     """
 
+    kind: ClassVar[str] = "uvit"
+
     def __init__(self, config: UViTConfig) -> None:
         """Make the network with random weights from torch's global generator."""
         super().__init__()
@@ -114,9 +121,56 @@ class UViT(nn.Module):
         nn.init.trunc_normal_(self.position_embedding, std=0.02)
 
     @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.config.num_tokens
+
+    @property
+    def codebook_size(self) -> int:
+        """K."""
+        return self.config.codebook_size
+
+    @property
     def mask_id(self) -> int:
         """The id that stands for a masked token: the codebook's size."""
         return self.config.codebook_size
+
+    @property
+    def feature_grid(self) -> tuple[int, int]:
+        """That of the tokens."""
+        return self.config.grid
+
+    @property
+    def feature_size(self) -> int:
+        """D: the width."""
+        return self.config.hidden_size
+
+    @property
+    def feature_bound(self) -> float:
+        """No output of an affine LayerNorm over D numbers exceeds sqrt(D) |gamma| + |beta|.
+
+        The bound is doubled: in bfloat16 an output may round past it.
+        """
+        gamma, beta = (p.float().abs().max() for p in (self.norm.weight, self.norm.bias))
+        return max(1.0, float(2 * (self.feature_size**0.5 * gamma + beta)))
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Stored`."""
+        save_weights(self, folder)
+        return asdict(self.config)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> "UViT":
+        """See `Stored`."""
+        values: dict[str, Any] = dict(config) | {"grid": tuple(config["grid"])}
+        sizes = UViTConfig(**values)
+        if sizes.num_classes != len(conditions):
+            raise ValueError(
+                f"transformer: has {sizes.num_classes} classes, the bundle {len(conditions)}"
+            )
+        uvit = cls(sizes)
+        load_weights(uvit, folder)
+        return uvit
 
     def forward(self, ids: Tensor, condition: Tensor) -> NATOutput:
         """One pass.

@@ -2,15 +2,18 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nat_env.models.batches import in_batches
+from nat_env.models.conditions import Conditions
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass: it bounds the memory, however many images there are."""
@@ -43,14 +46,6 @@ class TokenizerConfig:
         """Tokens along height and width."""
         return self.image_size[0] // self.factor, self.image_size[1] // self.factor
 
-    @classmethod
-    def load(cls, folder: Path) -> "TokenizerConfig":
-        """The configuration that `VQTokenizer.save` wrote to `folder`."""
-        values = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        for name in ("image_size", "block_out_channels"):
-            values[name] = tuple(values[name])
-        return cls(**values)
-
     def __post_init__(self) -> None:
         """Check the sizes.
 
@@ -64,19 +59,54 @@ class TokenizerConfig:
             )
 
 
-class VQTokenizer(nn.Module):
-    """A `VQModel` with images in [0, 1] on one side and ids [B, N] on the other."""
+class VQTokenizer:
+    """A diffusers `VQModel` with images in [0, 1] on one side and ids [B, N] on the other."""
 
-    def __init__(self, config: TokenizerConfig, vq: Any = None) -> None:
-        """Wrap `vq` (a diffusers `VQModel`), or make one with random weights."""
-        super().__init__()
-        # Slow to import, and needed only once an image is decoded.
+    kind: ClassVar[str] = "vq"
+
+    def __init__(self, config: TokenizerConfig, folder: Path | None = None) -> None:
+        """Wrap the model in `folder`, or one with random weights.
+
+        It is made when it is first needed: diffusers is slow to import.
+        """
+        self.config = config
+        self._folder = folder
+        self._device: Any = "cpu"
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.config.image_size
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of an image."""
+        return self.config.channels
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Tokens along height and width."""
+        return self.config.grid
+
+    @property
+    def codebook_size(self) -> int:
+        """K."""
+        return self.config.codebook_size
+
+    @cached_property
+    def vq(self) -> Any:
+        """The `VQModel`; frozen where it is from a folder."""
         from diffusers.models.autoencoders.vq_model import VQModel
 
-        self.config = config
+        if self._folder is not None:
+            vq = VQModel.from_pretrained(
+                self._folder, use_safetensors=True, low_cpu_mem_usage=False
+            )
+            return vq.eval().requires_grad_(False).to(self._device)
+        config = self.config
         channels = config.channels * config.patch_size**2
         levels = len(config.block_out_channels)
-        self.vq = vq or VQModel(
+        return VQModel(
             in_channels=channels,
             out_channels=channels,
             down_block_types=("DownEncoderBlock2D",) * levels,
@@ -88,7 +118,14 @@ class VQTokenizer(nn.Module):
             num_vq_embeddings=config.codebook_size,
             norm_num_groups=config.norm_num_groups,
             mid_block_add_attention=False,
-        )
+        ).to(self._device)
+
+    def to(self, device: Any) -> "VQTokenizer":
+        """Move to a device, in place."""
+        self._device = device
+        if "vq" in self.__dict__:
+            self.vq.to(device)
+        return self
 
     @property
     def codebook(self) -> Tensor:
@@ -122,21 +159,19 @@ class VQTokenizer(nn.Module):
 
         return in_batches(decoded, ids, batch_size=rows).clamp(0, 1).float()
 
-    def save(self, folder: Path) -> None:
-        """Save in diffusers' layout, with our own configuration beside it."""
+    def save(self, folder: Path) -> dict[str, Any]:
+        """See `Stored`: diffusers' layout."""
         self.vq.save_pretrained(folder)
         path = folder / "config.json"
         values = json.loads(path.read_text(encoding="utf-8"))
         values.pop("_name_or_path", None)  # where it was loaded from makes it no other model
         path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        (folder / "tokenizer.json").write_text(
-            json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8"
-        )
+        return asdict(self.config)
 
     @classmethod
-    def load(cls, folder: Path) -> "VQTokenizer":
-        """Load what `save` saved."""
-        from diffusers.models.autoencoders.vq_model import VQModel
-
-        vq = VQModel.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False)
-        return cls(TokenizerConfig.load(folder), vq)
+    def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> "VQTokenizer":
+        """See `Stored`."""
+        values: dict[str, Any] = dict(config)
+        for name in ("image_size", "block_out_channels"):
+            values[name] = tuple(values[name])
+        return cls(TokenizerConfig(**values), folder)

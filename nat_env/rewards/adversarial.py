@@ -1,6 +1,6 @@
 """The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nat_env.bundles.reals import Reals
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import FeatureDiscriminator, ScratchDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
@@ -27,9 +28,8 @@ class AdversarialRewardModel:
 
     def __init__(
         self,
-        real_images: Tensor,
-        real_labels: Tensor,
-        num_classes: int,
+        reals: Reals,
+        num_conditions: int,
         config: DiscriminatorConfig = DiscriminatorConfig(),
         seed: int = 0,
         trunk: Trunk | None = None,
@@ -38,9 +38,8 @@ class AdversarialRewardModel:
         """Start with an untrained discriminator.
 
         Args:
-            real_images: [n, C, H, W] uint8, or float32 in [0, 1].
-            real_labels: [n] int64.
-            num_classes: labels are 0 .. num_classes - 1.
+            reals: real images with their conditions.
+            num_conditions: conditions are 0 .. num_conditions - 1.
             config: architecture and training.
             seed: of weights and of the order of real images.
             trunk: the frozen network that `config` names, see `load_trunk`.
@@ -53,29 +52,30 @@ class AdversarialRewardModel:
         if (config.trunk == "scratch") != (trunk is None):
             given = "no frozen network" if trunk is None else "a frozen network"
             raise ValueError(f"trunk: got {given} for the trunk {config.trunk!r}")
-        if len(real_images) < config.batch_size:
+        count = len(reals.conditions)
+        if count < config.batch_size:
             raise ValueError(
-                f"real_images: got {len(real_images)}, "
-                f"allowed is at least batch_size = {config.batch_size}"
+                f"reals: got {count} images, allowed is at least batch_size = {config.batch_size}"
             )
-        height, width = (side >> len(config.widths) for side in real_images.shape[2:])
+        channels, *image_size = reals.image_shape
+        height, width = (side >> len(config.widths) for side in image_size)
         if trunk is None and config.widths[-1] // GROUPS * height * width < 2:
             raise ValueError(
                 f"widths: got {config.widths}, allowed are fewer for images of "
-                f"{tuple(real_images.shape[2:])} pixels, which each of them halves: a group of "
+                f"{tuple(image_size)} pixels, which each of them halves: a group of "
                 "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
-        self.real_images, self.real_labels = real_images, real_labels
-        # Classes alike, as generated images have them: else it learned how frequent they are.
-        self._real_weights = 1 / real_labels.bincount().float()[real_labels]
+        self.reals = reals
+        # Conditions alike, as generated images have them: else it learned how frequent they are.
+        self._real_weights = 1 / reals.conditions.bincount().float()[reals.conditions]
         self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.discriminator = (
-                ScratchDiscriminator(real_images.shape[1], num_classes, config.widths)
+                ScratchDiscriminator(channels, num_conditions, config.widths)
                 if trunk is None
-                else FeatureDiscriminator(trunk, num_classes, config.widths[-1])
+                else FeatureDiscriminator(trunk, num_conditions, config.widths[-1])
             )
         self.discriminator.to(device)
         self.optimizer = torch.optim.Adam(
@@ -117,13 +117,13 @@ class AdversarialRewardModel:
         conditions = conditions.to(images.device)
         embedded = None
         if not self.config.augment and self.config.trunk != "scratch":
-            embedded = self._embedded(len(images), lambda i: images[i], images.device)
+            batches = images.split(EMBEDDED_AT_ONCE)
+            embedded = self._embedded(len(images), batches, images[:1], images.device)
+        size = min(self.config.batch_size, len(images))
+        drawn = [self._draw(len(images), size) for _ in range(num_updates)]
+        real_batches = self._real_batches([numbers for _, numbers in drawn], images.device)
         results = []
-        for _ in range(num_updates):
-            size = min(self.config.batch_size, len(images))
-            chosen = torch.randperm(len(images), generator=self.generator)[:size]
-            reals = torch.multinomial(self._real_weights, size, True, generator=self.generator)
-            real_batch = self._real_batch(reals, images.device)
+        for (chosen, _), real_batch in zip(drawn, real_batches, strict=True):
             if embedded is not None:
                 fake = [part[chosen] for part in embedded]
             else:
@@ -157,48 +157,58 @@ class AdversarialRewardModel:
             "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean().item(),
         }
 
-    def _real_batch(
-        self, chosen: Tensor, device: torch.device
-    ) -> tuple[Tensor | None, Sequence[Tensor], Tensor]:
-        """Real images [B, C, H, W] if R1 asks for their gradient, their embedding and labels."""
-        labels = self.real_labels[chosen].to(device)
+    def _draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
+        """Numbers of generated images [size], of `count`, and of real ones [size]."""
+        chosen = torch.randperm(count, generator=self.generator)[:size]
+        return chosen, torch.multinomial(self._real_weights, size, True, generator=self.generator)
+
+    def _real_batches(
+        self, drawn: Sequence[Tensor], device: torch.device
+    ) -> Iterator[tuple[Tensor | None, Sequence[Tensor], Tensor]]:
+        """Real images [B, C, H, W] if R1 asks for their gradient, their embedding, conditions."""
         if self._real_embeddings is not None:
-            return None, [part[chosen].to(device) for part in self._real_embeddings], labels
-        real = self._augmented(self._reals(chosen, device))
-        if not self.config.r1:
-            return None, self.discriminator.embed(real), labels
-        real.requires_grad_()
-        return real, self.discriminator.embed(real), labels
+            for numbers in drawn:
+                embedding = [part[numbers].to(device) for part in self._real_embeddings]
+                yield None, embedding, self.reals.conditions[numbers].to(device)
+            return
+        for numbers, images in zip(drawn, self.reals.batches(drawn), strict=True):
+            real = self._augmented(images.to(device))
+            if self.config.r1:
+                real.requires_grad_()
+            conditions = self.reals.conditions[numbers].to(device)
+            yield real if self.config.r1 else None, self.discriminator.embed(real), conditions
 
     @cached_property
     def _real_embeddings(self) -> list[Tensor] | None:
         """Of all real images; None where they change from step to step, or are too large."""
         if self.config.augment or self.config.r1 or self.config.trunk == "scratch":
             return None
-        device = next(self.discriminator.parameters()).device
-        return self._embedded(len(self.real_images), lambda i: self._reals(i, device))
+        count = len(self.reals.conditions)
+        numbers = torch.arange(count).split(EMBEDDED_AT_ONCE)
+        (first,) = self.reals.batches([torch.tensor([0])])
+        return self._embedded(count, self.reals.batches(numbers), first)
 
     def _embedded(
         self,
         count: int,
-        images_at: Callable[[Tensor], Tensor],
+        batches: Iterable[Tensor],
+        first: Tensor,
         kept_on: str | torch.device = "cpu",
     ) -> list[Tensor] | None:
-        """Of `count` images, in pieces; None if it is too large to be kept."""
-        one = self.discriminator.embed(images_at(torch.tensor([0])))
+        """Of `count` images in batches, of which `first` is the first; None if too large."""
+        device = next(self.discriminator.parameters()).device
+        one = self.discriminator.embed(first.to(device))
         if sum(part.numel() * part.element_size() for part in one) * count > EMBEDDINGS_LIMIT:
             return None
-        indices = torch.arange(count).split(EMBEDDED_AT_ONCE)
-        pieces = [[p.to(kept_on) for p in self.discriminator.embed(images_at(i))] for i in indices]
+        pieces = [
+            [part.to(kept_on) for part in self.discriminator.embed(batch.to(device))]
+            for batch in batches
+        ]
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
 
     def _augmented(self, images: Tensor) -> Tensor:
         """The images as updates see them."""
         return augment(images, self.generator) if self.config.augment else images
-
-    def _reals(self, chosen: Tensor, device: torch.device) -> Tensor:
-        real = self.real_images[chosen].to(device)
-        return real.float() / 255 if real.dtype == torch.uint8 else real
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later `load_state_dict` needs to go on as if never stopped."""

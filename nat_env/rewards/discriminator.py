@@ -17,11 +17,11 @@ from nat_env.rewards.trunks import Trunk
 class ProjectionHead(nn.Module):
     """Logits of a feature map: a linear output plus a projection on the class (Miyato 2018)."""
 
-    def __init__(self, size: int, num_classes: int) -> None:
+    def __init__(self, size: int, num_conditions: int) -> None:
         """Of maps with `size` channels."""
         super().__init__()
         self.output = nn.Conv2d(size, 1, 1)
-        self.class_embedding = nn.Embedding(num_classes, size)
+        self.class_embedding = nn.Embedding(num_conditions, size)
         nn.init.normal_(self.class_embedding.weight, std=size**-0.5)
 
     def forward(self, hidden: Tensor, conditions: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class ProjectionHead(nn.Module):
 class ScratchDiscriminator(nn.Module):
     """A small convolutional network, all of it trained."""
 
-    def __init__(self, channels: int, num_classes: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, channels: int, num_conditions: int, widths: tuple[int, ...]) -> None:
         """Make one with random weights; each of `widths` halves the resolution."""
         super().__init__()
         layers: list[nn.Module] = []
@@ -45,7 +45,7 @@ class ScratchDiscriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2))
             before = width
         self.trunk = nn.Sequential(*layers)
-        self.head = ProjectionHead(before, num_classes)
+        self.head = ProjectionHead(before, num_conditions)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """What of the images [B, C, H, W] no training changes: the images."""
@@ -68,13 +68,13 @@ class FeatureDiscriminator(nn.Module):
     taken of each stage's mean logit, in AdaNAT's code of every position's.
     """
 
-    def __init__(self, trunk: Trunk, num_classes: int, width: int) -> None:
+    def __init__(self, trunk: Trunk, num_conditions: int, width: int) -> None:
         """Put a head of `width` channels on every stage of `trunk`."""
         super().__init__()
         self._frozen = (trunk,)  # in a tuple: neither trained nor saved with the heads
         sizes = trunk.stage_sizes
         self.branches = nn.ModuleList(_branch(size, width) for size in sizes)
-        self.heads = nn.ModuleList(ProjectionHead(width, num_classes) for _ in sizes)
+        self.heads = nn.ModuleList(ProjectionHead(width, num_conditions) for _ in sizes)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """What of the images [B, C, H, W] no training changes: the trunk's feature maps."""

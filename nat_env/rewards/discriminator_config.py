@@ -15,8 +15,8 @@ GROUPS = 8
 class DiscriminatorConfig:
     """Architecture and training of the discriminator."""
 
-    trunk: Literal["features", "scratch", "efficientnet", "transformer"] = "scratch"
-    """`scratch`: all trained. Else heads on a frozen network: `features`, which the bundle names,
+    trunk: Literal["bundle", "scratch", "efficientnet", "transformer"] = "scratch"
+    """`scratch`: all trained. Else heads on a frozen network: `bundle`, which the bundle holds,
     `efficientnet` (Lite0 of ImageNet: no independent judge any more), `transformer` (DINO, ...)."""
     trunk_path: str | None = None
     """Of a transformer: a folder or a hub id such as `facebook/dino-vits16`."""

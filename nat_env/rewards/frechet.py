@@ -71,7 +71,8 @@ class FrechetReward:
     @classmethod
     def of_bundle(cls, bundle: Bundle, capacity: int = 1024) -> "FrechetReward":
         """With the judge of `bundle` and its statistics of the training images."""
-        return cls(partial(features_of, bundle.judge), bundle.statistics, capacity)
+        yardstick = bundle.require("yardstick")
+        return cls(partial(features_of, yardstick.judge), yardstick.statistics, capacity)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:

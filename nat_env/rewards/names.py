@@ -39,7 +39,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
         ValueError: another name, or options that do not fit it.
 
     Example:
-        >>> from nat_env.bundles.bundle import load_bundle
+        >>> from nat_env.bundles.loading import load_bundle
         >>> named_reward("frechet", load_bundle("digits"), capacity=512).capacity
         512
         >>> terms = [[1.0, "judge"], [0.5, {"name": "clipped", "reward": "judge", "low": -2.0}]]
@@ -103,7 +103,7 @@ def _imported(name: str, options: Mapping[str, Any]) -> Reward:
 
 
 def _judge(bundle: Bundle) -> Reward:
-    return JudgeLogLikelihood(bundle.judge)
+    return JudgeLogLikelihood(bundle.require("yardstick").judge)
 
 
 def _clip(
@@ -111,7 +111,7 @@ def _clip(
 ) -> Reward:
     if "{}" not in prompt:
         raise ValueError(f"prompt: got {prompt!r}, allowed is a text with {{}} for the class")
-    prompts = [prompt.replace("{}", name) for name in bundle.class_names]
+    prompts = [prompt.replace("{}", name) for name in bundle.conditions.names]
     return ClipScore(path_or_id, prompts, bundle.device, scale)
 
 

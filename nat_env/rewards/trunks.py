@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nat_env.bundles.bundle import Bundle
 from nat_env.models.classifier import Classifier
 
 
@@ -26,7 +27,7 @@ class Trunk(Protocol):
 
 
 class ClassifierTrunk:
-    """All stages but the first of a bundle's `features`, which are not its judge."""
+    """All stages but the first of a bundle's trunk, which is not its judge."""
 
     def __init__(self, classifier: Classifier) -> None:
         """Stand on `classifier`."""
@@ -110,21 +111,16 @@ class VisionTransformerTrunk:
 
 
 def load_trunk(
-    name: str,
-    features: Classifier,
-    path: str | None = None,
-    resolution: int = 112,
-    device: str | torch.device = "cpu",
+    name: str, bundle: Bundle, path: str | None = None, resolution: int = 112
 ) -> Trunk | None:
-    """The frozen network that a `DiscriminatorConfig` names; None for `scratch`.
+    """The frozen network that a `DiscriminatorConfig` names, where the bundle is; None: `scratch`.
 
     Args:
-        name: `scratch`, `features` (the bundle's), `efficientnet` (Lite0 of ImageNet: then it is
-            no independent judge any more) or `transformer` (DINO, DINOv2, ...).
-        features: a bundle's.
+        name: `scratch`, `bundle` (the trunk that it holds), `efficientnet` (Lite0 of ImageNet: then
+            it is no independent judge any more) or `transformer` (DINO, DINOv2, ...).
+        bundle: whose images are told from others.
         path: of a transformer: a folder or a hub id.
         resolution: that `efficientnet` and `transformer` resize images to.
-        device: where the network runs.
 
     Raises:
         ValueError: another name, or what the name needs is missing.
@@ -132,16 +128,14 @@ def load_trunk(
     """
     if name == "scratch":
         return None
-    if name == "features":
-        return ClassifierTrunk(features)
+    if name == "bundle":
+        return ClassifierTrunk(bundle.require("trunk"))
     if name == "efficientnet":
         from nat_env.models.efficientnet import load_efficientnet_lite0
 
-        return load_efficientnet_lite0(resolution, device)
+        return load_efficientnet_lite0(resolution, bundle.device)
     if name == "transformer":
         if path is None or (Path(path).is_absolute() and not Path(path).is_dir()):
             raise ValueError(f"trunk_path: got {path!r}, allowed are a folder or a hub id")
-        return VisionTransformerTrunk.load(path, resolution, device)
-    raise ValueError(
-        f"trunk: got {name!r}, allowed are scratch, features, efficientnet, transformer"
-    )
+        return VisionTransformerTrunk.load(path, resolution, bundle.device)
+    raise ValueError(f"trunk: got {name!r}, allowed are scratch, bundle, efficientnet, transformer")

@@ -44,7 +44,7 @@ class AdversarialReward(VectorWrapper):
 
         Args:
             env: a `NATDecodeVectorEnv`, wrapped or not.
-            model: the discriminator; by default heads on the bundle's frozen features.
+            model: the discriminator; by default heads on the bundle's trunk.
             reals: see `discriminator_reals`; for the default model.
             bypass: pass the original reward on, for debugging; the discriminator still learns.
             seed: of the default model.
@@ -61,11 +61,11 @@ class AdversarialReward(VectorWrapper):
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or AdversarialRewardModel(
-            *discriminator_reals(bundle, reals),
-            bundle.num_classes,
-            DiscriminatorConfig(trunk="features"),
+            discriminator_reals(bundle, reals),
+            len(bundle.conditions),
+            DiscriminatorConfig(trunk="bundle"),
             seed,
-            load_trunk("features", bundle.features),
+            load_trunk("bundle", bundle),
             bundle.device,
         )
         self.bypass = bypass

@@ -12,7 +12,8 @@ from agents.learners.policy import LearnedPolicy
 from agents.runs.checkpoint import save_policy, save_run_config
 from eval.judges.judge import Judge
 from nat_env.actions import ActionMap
-from nat_env.bundles.bundle import Bundle, load_bundle
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,9 @@ def make_run(tmp_path: Path, digits: Bundle) -> Callable[..., Path]:
         config = TrainConfig(folder, bundle=bundle, num_steps=num_steps, hidden_size=16)
         with torch.random.fork_rng():
             torch.manual_seed(weights)
-            actor = AdaNATNetwork(digits.feature_size, digits.grid, 4, config.hidden_size)
+            actor = AdaNATNetwork(
+                digits.nat.feature_size, digits.nat.feature_grid, 4, config.hidden_size
+            )
             torch.nn.init.normal_(actor.head.weight, std=0.5)
         save_run_config(folder, config, digits)
         save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 0.3, num_steps), {})

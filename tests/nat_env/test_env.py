@@ -14,9 +14,10 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.wrappers import RecordVideo
 from stable_baselines3.common.env_checker import check_env as stable_baselines_check_env
 
-import nat_env.bundles.bundle
+import nat_env.bundles.loading
+import nat_env.models.weights
 from nat_env import NATDecodeEnv, load_bundle
-from nat_env.bundles.bundle import bundle_folder
+from nat_env.bundles.loading import bundle_folder
 from nat_env.render import MASK_COLOUR
 
 FORMS = ("features", "pooled", "tokens")
@@ -111,10 +112,14 @@ def test_vector_spec_round_trip():
 def test_many_environments_load_the_models_once(tmp_path, monkeypatch):
     folder = shutil.copytree(bundle_folder("digits"), tmp_path / "mine")
     loaded = []
-    original = nat_env.bundles.bundle.load_file
-    monkeypatch.setattr(
-        nat_env.bundles.bundle, "load_file", lambda p: loaded.append(p.name) or original(p)
-    )
+    original = nat_env.bundles.loading.load_file
+
+    def load_file(path):
+        loaded.append(path.relative_to(folder).as_posix())
+        return original(path)
+
+    for module in (nat_env.bundles.loading, nat_env.models.weights):
+        monkeypatch.setattr(module, "load_file", load_file)
     kwargs = {"bundle": str(folder), "dtype": "float32", "num_steps": 2}
     envs = [gym.make("NATDecode-v0", **kwargs) for _ in range(8)]
     envs.append(gym.make_vec("NATDecode-v0", 4, **kwargs))
@@ -122,11 +127,11 @@ def test_many_environments_load_the_models_once(tmp_path, monkeypatch):
     kwargs["bundle"] = str(folder / ".." / "mine")  # the same folder by another name
     envs.append(gym.make("NATDecode-v0", **kwargs))
     assert sorted(loaded) == [
-        "features.safetensors",
-        "judge.safetensors",
-        "real.safetensors",
+        "judge/model.safetensors",
+        "reals.safetensors",
         "statistics.safetensors",
-        "transformer.safetensors",
+        "transformer/model.safetensors",
+        "trunk/model.safetensors",
     ]
     models = {id(env.unwrapped.vector.bundle.nat.transformer) for env in envs[:8]}
     assert len(models | {id(envs[8].unwrapped.bundle.nat.transformer)}) == 1
@@ -148,7 +153,7 @@ def test_an_episode():
         np.testing.assert_allclose(info["action"], [0.5, *[np.log(2)] * 3], rtol=1e-6)
     ids = torch.from_numpy(observation["ids"])[None]
     bundle = load_bundle("digits", "float32")
-    logits = bundle.judge(bundle.tokenizer.decode(ids))
+    logits = bundle.yardstick.judge(bundle.tokenizer.decode(ids))
     assert reward == pytest.approx(logits.log_softmax(dim=1)[0, 6].item(), rel=1e-5)
 
 

@@ -28,7 +28,7 @@ def bundle():
 def fresh_bundle(bundle):
     """The same models with nothing kept from earlier passes."""
     nat = bundle.nat
-    copy = FrozenNAT(nat.transformer, nat.num_tokens, nat.mask_id, nat.null_condition)
+    copy = FrozenNAT(nat.transformer, nat.null_condition)
     return dataclasses.replace(bundle, nat=copy)
 
 
@@ -271,7 +271,7 @@ class FromFeatures:
 def test_images_equal_those_of_generate(bundle, residual, batch_size):
     labels = torch.tensor([3, 1, 4, 1, 5, 9, 2])
     schedule = None if residual is None else heuristic_schedule(NUM_STEPS)
-    policy = FromFeatures(bundle.feature_size, schedule)
+    policy = FromFeatures(bundle.nat.feature_size, schedule)
     env = make(bundle, 7, observation="features", residual=residual)
     observation, _ = env.reset(seed=40, options={"condition": labels.numpy()})
     records = []
@@ -475,7 +475,9 @@ def test_a_chosen_condition_acts(bundle):
         env.reset(seed=0, options={"condition": label})
         for _ in range(NUM_STEPS):
             env.step(np.zeros((40, 4)))
-        assert (bundle.judge(env.final_images).argmax(dim=1) == label).float().mean() > 0.7
+        assert (
+            bundle.yardstick.judge(env.final_images).argmax(dim=1) == label
+        ).float().mean() > 0.7
 
 
 # Episodes

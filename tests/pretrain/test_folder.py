@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nat_env.bundles.bundle import load_bundle
 from nat_env.bundles.image_folder import find_images, read_images
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.models.classifier import features_of
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
@@ -331,14 +331,20 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     assert "210 images, 3 classes of 60 to 80 images; ignored 7" in printed
     assert "TensorBoard events are in " in printed
     bundle, data = load_bundle(out, "float32"), folder_images(find_images(folder), 8)
-    assert (bundle.name, bundle.class_names) == ("my images", data.class_names)
-    assert (bundle.grid, bundle.nat.mask_id, bundle.feature_size) == ((2, 2), 12, 16)
-    assert torch.equal(bundle.real_images, data.train_images)  # all there are, in colour
-    assert torch.equal(bundle.real_labels, data.train_labels)
-    assert len(bundle.real_images) >= DiscriminatorConfig().batch_size
-    features = features_of(bundle.judge, data.train_images)
+    assert (bundle.name, bundle.conditions.names) == ("my images", data.class_names)
+    assert (bundle.nat.feature_grid, bundle.nat.mask_id, bundle.nat.feature_size) == (
+        (2, 2),
+        12,
+        16,
+    )
+    assert torch.equal(bundle.reals.images, data.train_images)  # all there are, in colour
+    assert torch.equal(bundle.reals.conditions, data.train_labels)
+    assert len(bundle.reals.images) >= DiscriminatorConfig().batch_size
+    features = features_of(bundle.yardstick.judge, data.train_images)
     expected = balanced_statistics(features, data.train_labels)
-    np.testing.assert_allclose(bundle.statistics.covariance, expected.covariance, rtol=1e-4)
+    np.testing.assert_allclose(
+        bundle.yardstick.statistics.covariance, expected.covariance, rtol=1e-4
+    )
     assert json.loads((out / "bundle.json").read_text())["training"]["hidden_size"] == 16
 
     next(iter(find_images(folder).files["a"])).unlink()  # other images: nothing is resumed

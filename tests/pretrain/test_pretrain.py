@@ -40,7 +40,7 @@ from pretrain.transformer import (
 )
 
 TINY = UViTConfig(
-    codebook_size=7, num_tokens=6, num_classes=3, hidden_size=8, depth=3, num_heads=2, dropout=0.0
+    codebook_size=7, grid=(2, 3), num_classes=3, hidden_size=8, depth=3, num_heads=2, dropout=0.0
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pretrain.strategy
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.arguments import MaskRatio
@@ -70,7 +70,7 @@ def proxies(tmp_path) -> Proxies:
     loop = LoopConfig(epochs=0.5, batch_size=64, warmup_steps=2)
     training = TransformerTraining(loop=loop)
     folder = tmp_path / "proxies"
-    return Proxies(bundle, bundle.real_ids, bundle.real_labels, training, folder)
+    return Proxies(bundle, bundle.reals.ids, bundle.reals.conditions, training, folder)
 
 
 def objective_of(proxies, folder, num_samples=50):

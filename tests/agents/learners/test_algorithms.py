@@ -20,7 +20,7 @@ from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
 from eval.evaluation.policies import named_policy, policy_fingerprint
 from nat_env.actions import RAW_SCALE, ActionMap
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.generation import generate
 from nat_env.observations import pooled
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
@@ -99,7 +99,7 @@ def test_a_learner_learns_stops_and_goes_on(algo, tmp_path, monkeypatch):
     bundle = load_bundle("digits")
     _, loaded = named_policy(str(tmp_path / "whole" / "last.safetensors"), bundle, 2)
     assert isinstance(loaded, PredictedPolicy)
-    features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
+    features = torch.randn(5, bundle.num_tokens, bundle.nat.feature_size)
     live = PredictedPolicy(whole.model.policy, loaded.action_map, 2)
     for step in (0, 1):
         timestep = torch.full((5,), step)
@@ -197,7 +197,7 @@ def test_learning_starts_at_the_residual_schedule_and_explores_as_told(algo):
     bundle = load_bundle("digits")
     env = NATDecodeVectorEnv(16, bundle, 2, observation="pooled", residual="heuristic")
     model = make_learner(config, GymnasiumVecEnv(env), bundle)
-    features = torch.randn(6, bundle.num_tokens, bundle.feature_size)
+    features = torch.randn(6, bundle.num_tokens, bundle.nat.feature_size)
     timestep = torch.tensor([0, 1, 0, 1, 0, 1])
     observation = pooled(features, timestep, 2)
     action, _ = model.predict(observation.numpy(), deterministic=True)
@@ -221,7 +221,7 @@ def test_a_recurrent_policy_remembers_within_an_episode_only(tmp_path):
     policy = PredictedPolicy(run.model.policy, run.decoder.action_map, 2)
     torch.nn.init.normal_(run.model.policy.action_net.weight)
     bundle = run.decoder.bundle
-    one, other = torch.randn(2, 3, bundle.num_tokens, bundle.feature_size)
+    one, other = torch.randn(2, 3, bundle.num_tokens, bundle.nat.feature_size)
     first, second = torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
     after_one = (policy(one, first), policy(one, second))[1]
     after_other = (policy(other, first), policy(one, second))[1]

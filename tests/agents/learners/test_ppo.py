@@ -156,7 +156,7 @@ def make(seed=0, **kwargs):
         batch_size=64,
         n_epochs=5,
         learning_rate=2e-3,
-        policy_kwargs={"grid": env.bundle.grid, "hidden_size": 32},
+        policy_kwargs={"grid": env.bundle.nat.feature_grid, "hidden_size": 32},
         seed=seed,
         device="cpu",
         **kwargs,

@@ -21,11 +21,12 @@ from agents.reports.charts import layout
 from agents.runs.checkpoint import load_about, load_policy
 from agents.runs.repeat import training_command
 from agents.training.train import Training
-from nat_env.bundles.bundle import balanced_conditions, load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.commands.machine import cpu_name
 from nat_env.commands.parsing import parse_one_of
 from nat_env.generation import generate
+from nat_env.models.conditions import balanced_conditions
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
@@ -79,7 +80,7 @@ def parsed(command):
             {
                 "algo": "sac",
                 "algo_options": {"learning_rate": 3e-4, "tau": 1},
-                "discriminator": DiscriminatorConfig(trunk="features", augment=True),
+                "discriminator": DiscriminatorConfig(trunk="bundle", augment=True),
             },
             [
                 *("--algo", "sac", "--algo-options", "learning_rate", "0.0003", "tau", "1"),

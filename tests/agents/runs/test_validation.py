@@ -5,9 +5,11 @@ import torch
 
 import agents.runs.validation
 from agents.runs.validation import SHEET, validate
-from nat_env.bundles.bundle import Bundle, balanced_conditions, load_bundle
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.generation import StepRecord, generate
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import TRAINING_EVALUATION
@@ -40,7 +42,7 @@ def test_a_sheet_of_many_conditions_shows_the_first_samples_of_the_first_ones(bu
     def numbered(bundle, policy, conditions, num_steps, seed, on_step):
         for part in numbers.split(64):
             on_step(StepRecord(0, part, torch.zeros(len(part), 4), part))
-            noise = torch.rand(len(part), *bundle.real_images.shape[1:])
+            noise = torch.rand(len(part), *bundle.reals.images.shape[1:])
             noise[:, 0, 0, 0] = part
             yield noise, part % 40
 

@@ -5,10 +5,11 @@ import json
 import pytest
 
 import agents.search.grid
-from nat_env.bundles.bundle import balanced_conditions, load_bundle
 from nat_env.bundles.judging import frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.generation import generate, generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
@@ -48,7 +49,7 @@ def test_the_best_schedule_is_saved_and_none_is_tried_twice(tmp_path, tried, cap
     assert {trial["schedule"] for trial in trials} == expected.keys()
     bundle = load_bundle("digits", "float32")
     policy = ScheduledPolicy(heuristic_schedule(2, 1, *expected[best["schedule"]]))
-    conditions = balanced_conditions(40, bundle.num_classes)
+    conditions = balanced_conditions(40, len(bundle.conditions))
     images = generate(bundle, policy, conditions, 2, GRID.seed_of(0))
     assert best["frechet_distance"] == pytest.approx(frechet_of(bundle, [images]), rel=1e-6)
 

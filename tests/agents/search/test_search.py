@@ -20,7 +20,7 @@ from agents.search.finite_differences import (
 )
 from agents.search.objective import Objective
 from agents.search.search import search, variance
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
@@ -198,10 +198,12 @@ def test_objectives_are_those_of_their_names():
     schedule = heuristic_schedule(2)
     assert Objective(bundle, keep, num_samples=300)(schedule) == 0.5
     pictures, conditions = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    likelihood = bundle.judge(pictures).log_softmax(dim=1)[torch.arange(300), conditions].mean()
+    likelihood = (
+        bundle.yardstick.judge(pictures).log_softmax(dim=1)[torch.arange(300), conditions].mean()
+    )
     value = Objective(bundle, "judge", num_samples=300)(schedule)
     assert value == pytest.approx(-float(likelihood), rel=1e-4)
-    features = bundle.judge.features(pictures).double().numpy()
+    features = bundle.yardstick.judge.features(pictures).double().numpy()
     mean_distance = float(((features.mean(axis=0) - bundle.statistics.mean) ** 2).sum())
     assert Objective(bundle, "frechet", num_samples=300)(schedule) > mean_distance > 0
 

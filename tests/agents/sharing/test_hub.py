@@ -30,7 +30,7 @@ from eval.commands import nat_sample
 from eval.commands.arguments import Sample
 from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps, policy_fingerprint
 from nat_env.actions import ActionMap
-from nat_env.bundles.bundle import bundle_folder, load_bundle
+from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
 from nat_env.schedules import COLUMNS, heuristic_schedule
 
@@ -50,7 +50,7 @@ def run(tmp_path):
     )
     save_run_config(folder, config, bundle)
     (tmp_path / "mine.json").unlink()
-    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
+    actor = AdaNATNetwork(bundle.nat.feature_size, bundle.nat.feature_grid, 4, config.hidden_size)
     torch.nn.init.normal_(actor.head.weight, std=0.5)
     about = {"round": 20, "trajectories": 5120, "frechet_distance": 1.25}
     about |= {"judge": "digits-judge", "num_samples": 1000}
@@ -143,7 +143,7 @@ def test_a_bundle_of_ones_own_is_found_from_elsewhere_and_shared_by_name(tmp_pat
     named = dataclasses.replace(PRESETS["digits"][1], out=Path("run"), bundle="mine")
     config = dataclasses.replace(named, reward=nested_reward("clip"))
     save_run_config(Path("run"), config, bundle)
-    actor = AdaNATNetwork(bundle.feature_size, bundle.grid, 4, config.hidden_size)
+    actor = AdaNATNetwork(bundle.nat.feature_size, bundle.nat.feature_grid, 4, config.hidden_size)
     about = {"round": 1, "trajectories": 256, "frechet_distance": 1.0, "judge": "mine-judge"}
     about |= {"num_samples": 1000, "actions": schedule_actions(heuristic_schedule(4))}
     save_policy(Path("run"), "best", LearnedPolicy(actor, ActionMap(), 0.3, 4), about)

@@ -12,7 +12,7 @@ from agents.runs.checkpoint import load_about, load_policy, load_run_config
 from agents.sharing.hub import push_policy
 from agents.training.train import Training
 from eval.evaluation.policies import policy_fingerprint
-from nat_env.bundles.bundle import load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 
 MODULE = """
@@ -66,7 +66,7 @@ def config(out, reward):
 )
 def test_the_reward_is_that_of_the_module(module, tmp_path, reward, sign):
     training = Training(config(tmp_path / "run", reward), progress=False)
-    images = training.decoder.bundle.real_images[:4].float() / 255
+    images = training.decoder.bundle.reals.images[:4].float() / 255
     expected = sign * images.mean(dim=(1, 2, 3))
     assert training.decoder.reward_fn(images, None) == pytest.approx(expected)
 

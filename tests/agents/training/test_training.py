@@ -15,7 +15,7 @@ from agents.runs.checkpoint import load_policy, load_run_config
 from agents.runs.validation import validate
 from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
-from nat_env.bundles.bundle import bundle_folder, load_bundle
+from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
@@ -109,7 +109,7 @@ def test_run_folder_holds_what_it_says(tmp_path):
     stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype=load_bundle("digits").dtype)
     assert load_run_config(tmp_path) == stored
     bundle = load_bundle("digits")
-    features = torch.randn(5, bundle.num_tokens, bundle.feature_size)
+    features = torch.randn(5, bundle.num_tokens, bundle.nat.feature_size)
     timestep = torch.tensor([0, 1, 0, 1, 0])
     last = load_policy(tmp_path, bundle, "last")
     expected = training.model.policy.actor(features, timestep)
@@ -152,7 +152,7 @@ def test_a_run_that_does_not_adapt_is_loaded_as_such(tmp_path):
     training, _ = run(tmp_path, adaptive=False)
     bundle = load_bundle("digits")
     policy = load_policy(tmp_path, bundle, "last")
-    features = torch.randn(4, bundle.num_tokens, bundle.feature_size)
+    features = torch.randn(4, bundle.num_tokens, bundle.nat.feature_size)
     actions = policy(features, torch.tensor([0, 1, 0, 1]))
     assert torch.equal(actions[:2], actions[2:]) and not torch.equal(actions[0], actions[1])
     assert any(weight.any() for weight in training.model.policy.actor.head.parameters())
@@ -170,7 +170,7 @@ def test_a_run_keeps_its_own_copy_of_a_residual_file(tmp_path):
     policy.actor.head.weight.data.zero_()
     policy.actor.head.bias.data.zero_()
     policy.action_std = 0.0
-    zero = policy(torch.zeros(2, bundle.num_tokens, bundle.feature_size), torch.tensor([0, 1]))
+    zero = policy(torch.zeros(2, bundle.num_tokens, bundle.nat.feature_size), torch.tensor([0, 1]))
     torch.testing.assert_close(zero, schedule.table, atol=1e-3, rtol=1e-3)
     _, resumed = run(tmp_path / "whole", resume=True, **shorter)  # nothing is left to do
     assert resumed["history"][-1]["round"] == 3

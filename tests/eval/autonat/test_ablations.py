@@ -20,10 +20,10 @@ from eval.autonat.studies import CLAIMS, STUDIES, Line, alternating_or_concurren
 from eval.evaluation.evaluate import evaluate
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
-from nat_env.bundles.bundle import balanced_conditions
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import generate
+from nat_env.models.conditions import balanced_conditions
 from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import COLUMNS, heuristic_schedule
@@ -121,7 +121,7 @@ def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, m
     both = replace(arguments, studies=("table-2",), second_judge=True)
     text = report(both)
     lab = Laboratory(both, 0)
-    real = pixels.features(lab.bundle.real_images.float() / 255).double()
+    real = pixels.features(lab.bundle.reals.images.float() / 255).double()
     policy = ScheduledPolicy(heuristic_schedule(2))
     for row in rows_of(tmp_path):
         model = lab.proxies.trained(row["label"])

@@ -20,10 +20,11 @@ from eval.bench.measure import Phases, multiply_adds
 from eval.bench.options import DecodeOptions
 from eval.bench.peer import authors_generate, authors_step
 from nat_env.decoding import decode_step
-from nat_env.models.uvit import NATOutput, UViTConfig
+from nat_env.models.protocol import NATOutput
+from nat_env.models.uvit import UViTConfig
 from nat_env.schedules import heuristic_schedule
 
-TINY = UViTConfig(codebook_size=6, num_tokens=4, num_classes=3, hidden_size=8, depth=3, num_heads=2)
+TINY = UViTConfig(codebook_size=6, grid=(2, 2), num_classes=3, hidden_size=8, depth=3, num_heads=2)
 ROW = 3 * (12 * 8**2 * 5 + 2 * 5**2 * 8) + 2 * 8**2 * 5 + (8**2 + 8 * 6) * 4
 """Multiply-adds of a pass of TINY on one row: three blocks (linear layers and attention on 4 tokens
 and the class token), one long skip, head."""
@@ -112,7 +113,7 @@ def test_phases_of_decoding_are_parts_of_the_whole(digits, monkeypatch):
 
 def test_the_papers_model_is_of_its_size_and_the_untrained_network_is_the_heuristic():
     nat = random_nat(TINY, "float32")
-    policy = untrained_network(8, (2, 2), 4, hidden_size=8)
+    policy = untrained_network(random_nat(TINY, "float32"), 4, hidden_size=8)
     features = nat.first_passes(torch.zeros(4, dtype=torch.int64)).features
     actions = policy(features, torch.arange(4))
     torch.testing.assert_close(actions, heuristic_schedule(4).table, atol=1e-3, rtol=1e-3)

@@ -114,7 +114,7 @@ def test_classes_by_name_or_number(digits):
     assert sample_labels(named, ["ankle BOOT", "0"], 4).tolist() == [2, 2, 0, 0]
     assert sample_labels(named, ["sandal", "9", "3"], 4).tolist() == [0, 0, 9, 3]
     assert sample_labels(named, [], 11).tolist() == [0, 0, *range(1, 10)]
-    swapped = replace(digits, class_names=tuple(reversed(digits.class_names)))
+    swapped = replace(digits, class_names=tuple(reversed(digits.conditions.names)))
     assert sample_labels(swapped, ["0"], 1).tolist() == [9]
 
 

@@ -13,10 +13,10 @@ from eval.evaluation.policies import ShuffledPolicy
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference
 from eval.metrics.sample_metrics import inception_style_score, sample_metrics
-from nat_env.bundles.bundle import balanced_conditions
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import StepRecord, generate, generate_batches
+from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import NAT_EVAL
@@ -33,11 +33,11 @@ def judged_by_own(bundle):
 
 def test_the_distance_is_that_of_generates_images(digits, heuristic):
     result = evaluate(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
-    conditions = balanced_conditions(70, digits.num_classes)
+    conditions = balanced_conditions(70, len(digits.conditions))
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     direct = frechet_of(digits, [images])
     assert result.frechet_distances == {"digits-judge": pytest.approx(direct, rel=1e-4)}
-    correct = (digits.judge(images).argmax(dim=1) == conditions).float().mean().item()
+    correct = (digits.yardstick.judge(images).argmax(dim=1) == conditions).float().mean().item()
     assert result.class_accuracy == pytest.approx(correct)
     assert result.num_samples == 70
     assert result.images_per_second == pytest.approx(70 / result.seconds)
@@ -67,14 +67,14 @@ def test_quantities_are_those_of_the_steps(digits, make_run):
     policy = load_policy(make_run(num_steps=3), digits)
     result = evaluate(digits, policy, 3, 40, 0, [], batch_size=40)
     records: list[StepRecord] = []
-    conditions = balanced_conditions(40, digits.num_classes)
+    conditions = balanced_conditions(40, len(digits.conditions))
     generate(digits, policy, conditions, 3, 0, 40, records.append)
     actions = torch.stack([record.actions for record in records]).double().numpy()  # [T, B, 4]
     np.testing.assert_allclose(result.action_mean, actions.mean(axis=1))
     np.testing.assert_allclose(result.action_std, actions.std(axis=1, ddof=1), rtol=1e-6)
     assert (result.action_std > 0).all()
     within = actions.copy()
-    for label in range(digits.num_classes):
+    for label in range(len(digits.conditions)):
         own = [i for i, condition in enumerate(conditions.tolist()) if condition == label]
         within[:, own] -= within[:, own].sum(axis=1, keepdims=True) / len(own)
     variance = (within**2).sum(axis=1) / 39
@@ -114,7 +114,7 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
 
 def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels):
     judges = [*judged_by_own(digits), reference(digits, pixels)]
-    assert judges[0].statistics is digits.statistics
+    assert judges[0].statistics is digits.yardstick.statistics
     result = evaluate(digits, heuristic, 2, 40, 0, judges)
     assert list(result.frechet_distances) == ["digits-judge", "pixels"]
     images = generate(digits, heuristic, balanced_conditions(40, 10), 2, 0)
@@ -144,11 +144,14 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
     judges = [reference(digits, j, metrics=True) for j in (bundle_judge(digits), pixels)]
     judges.append(reference(digits, Judge("plain", pixels.network)))
     result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
-    conditions = balanced_conditions(70, digits.num_classes)
+    conditions = balanced_conditions(70, len(digits.conditions))
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
-    real = digits.real_images.float() / 255
+    real = digits.reals.images.float() / 255
     assert set(result.metrics) == {"digits-judge", "pixels"}
-    for name, network in (("digits-judge", digits.judge.features), ("pixels", pixels.network)):
+    for name, network in (
+        ("digits-judge", digits.yardstick.judge.features),
+        ("pixels", pixels.network),
+    ):
         expected = sample_metrics(network(real).numpy(), network(images).numpy())
         for field, value in asdict(expected).items():
             assert asdict(result.metrics[name])[field] == pytest.approx(value, abs=1e-3), field
@@ -159,17 +162,17 @@ def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, h
 
     def network(images):
         seen.append(len(images))
-        return digits.judge.features(images)
+        return digits.yardstick.judge.features(images)
 
-    counted = Judge("counted", network, classifier=digits.judge.classifier)
+    counted = Judge("counted", network, classifier=digits.yardstick.judge.classifier)
     judges = [reference(digits, bundle_judge(digits)), reference(digits, pixels)]
-    judges.append(Reference(counted, digits.statistics, ""))
+    judges.append(Reference(counted, digits.yardstick.statistics, ""))
     result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
     assert sum(seen) == 70
     assert set(result.scores) == {"digits-judge", "counted"}
-    conditions = balanced_conditions(70, digits.num_classes)
+    conditions = balanced_conditions(70, len(digits.conditions))
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
-    direct = inception_style_score(digits.judge(images).softmax(dim=1))
+    direct = inception_style_score(digits.yardstick.judge(images).softmax(dim=1))
     for score in result.scores.values():
         assert asdict(score) == pytest.approx({"mean": direct[0], "std": direct[1]}, rel=1e-3)
     assert 1 < direct[0] < 7  # parts of 7 images each

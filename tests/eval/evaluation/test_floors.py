@@ -25,11 +25,11 @@ def test_floors_are_distances_of_images(digits, pixels):
         *(("digits-judge", name) for name in [*names, "real"]),
         *(("pixels", name) for name in names),
     ]
-    decoded = digits.tokenizer.decode(digits.real_ids)
+    decoded = digits.tokenizer.decode(digits.reals.ids)
     own = rows["digits-judge", "reconstruction"]
     direct = frechet_of(digits, [decoded])
     assert own["frechet_distance"] == pytest.approx(direct, rel=1e-4)
-    assert own["num_samples"] == len(digits.real_ids)
+    assert own["num_samples"] == len(digits.reals.ids)
     samples = GaussianStatistics.from_features(pixels.features(decoded))
     direct = frechet_distance(samples, judges[1].statistics)
     assert rows["pixels", "reconstruction"]["frechet_distance"] == pytest.approx(direct, rel=1e-4)
@@ -41,8 +41,8 @@ def test_floors_are_distances_of_images(digits, pixels):
 def test_as_many_real_images_are_measured_as_there_are_samples(digits, num_samples):
     judged = reference(digits, bundle_judge(digits), metrics=True)
     rows = by_name(floors(digits, [judged], num_samples))
-    real = digits.real_images.float() / 255
-    decoded = digits.tokenizer.decode(digits.real_ids)
+    real = digits.reals.images.float() / 255
+    decoded = digits.tokenizer.decode(digits.reals.ids)
     order = np.random.default_rng(0).permutation(1437)
     size = min(num_samples, 718)  # half of them, where they are too few
     one, other = real[order[:size]], real[order[size:]]
@@ -52,13 +52,16 @@ def test_as_many_real_images_are_measured_as_there_are_samples(digits, num_sampl
         assert row["evaluation_samples"] == num_samples
         assert row["num_samples"] == row["num_fake"] == len(fakes)
         assert row["num_real"] == len(reals)
-        x, y = (digits.judge.features(images).numpy() for images in (reals, fakes))
+        x, y = (digits.yardstick.judge.features(images).numpy() for images in (reals, fakes))
         # A rounding in another batch may move one image across the edge of a ball.
         for metric, value in asdict(sample_metrics(x, y)).items():
             assert row[metric] == pytest.approx(value, abs=2e-3), metric
-        score, spread = inception_style_score(digits.judge(fakes).softmax(dim=1))
+        score, spread = inception_style_score(digits.yardstick.judge(fakes).softmax(dim=1))
         assert (row["score"], row["score_std"]) == pytest.approx((score, spread), rel=1e-4)
-    x, y = (GaussianStatistics.from_features(digits.judge.features(half)) for half in (one, other))
+    x, y = (
+        GaussianStatistics.from_features(digits.yardstick.judge.features(half))
+        for half in (one, other)
+    )
     others = rows["digits-judge", "real others"]
     assert others["frechet_distance"] == pytest.approx(frechet_distance(x, y), rel=1e-3)
     # What theory says of N and M draws of one distribution: a real image has none of the N among
@@ -92,7 +95,7 @@ def test_statistics_of_a_file_give_distances_alone(digits, pixels, tmp_path):
     np.savez(tmp_path / "stats.npz", mu=np.full(4, 100.0), sigma=np.zeros((4, 4)))
     judged = reference_from_file(digits, pixels, tmp_path / "stats.npz")
     rows = by_name(floors(digits, [judged], 5000))
-    features = pixels.features(digits.tokenizer.decode(digits.real_ids)).double().numpy()
+    features = pixels.features(digits.tokenizer.decode(digits.reals.ids)).double().numpy()
     # Against one point: the mean squared distance to it, but for the n - 1 of the covariance.
     expected = ((features.mean(axis=0) - 100) ** 2).sum() + features.var(axis=0, ddof=1).sum()
     found = rows["pixels", "reconstruction"]

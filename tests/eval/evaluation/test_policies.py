@@ -15,7 +15,7 @@ from eval.evaluation.policies import (
     own_num_steps,
     policy_fingerprint,
 )
-from nat_env.bundles.bundle import bundle_folder
+from nat_env.bundles.loading import bundle_folder
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule

@@ -17,9 +17,9 @@ def saved(path, **arrays):
 
 
 def test_another_judges_reference_is_the_real_images_and_computed_once(digits, pixels, tmp_path):
-    direct = GaussianStatistics.from_features(pixels.features(digits.real_images.float() / 255))
+    direct = GaussianStatistics.from_features(pixels.features(digits.reals.images.float() / 255))
     first = reference(digits, pixels, tmp_path / "new")
-    assert first.description == f"{len(digits.real_images)} training images"
+    assert first.description == f"{len(digits.require('reals').images)} training images"
     np.testing.assert_allclose(first.statistics.mean, direct.mean)
     np.testing.assert_allclose(first.statistics.covariance, direct.covariance)
 
@@ -31,7 +31,7 @@ def test_another_judges_reference_is_the_real_images_and_computed_once(digits, p
     again = reference(digits, Judge("pixels", fails), tmp_path / "new")
     np.testing.assert_array_equal(again.statistics.covariance, first.statistics.covariance)
     np.testing.assert_array_equal(again.statistics.mean, first.statistics.mean)
-    assert again.statistics.count == len(digits.real_images)
+    assert again.statistics.count == len(digits.reals.images)
     with pytest.raises(AssertionError, match="computed again"):
         reference(digits, Judge("another", fails), tmp_path / "new")
 

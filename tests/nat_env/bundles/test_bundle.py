@@ -12,27 +12,30 @@ import pytest
 import torch
 
 import nat_env
-import nat_env.bundles.bundle
+import nat_env.bundles.loading
 import nat_env.bundles.writer
+import nat_env.models.weights
 from nat_env import load_bundle, shipped_bundles
-from nat_env.bundles.bundle import balanced_conditions, bundle_folder, resolve_dtype
+from nat_env.bundles.loading import bundle_folder, resolve_dtype
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
+from nat_env.bundles.yardstick import Yardstick
 from nat_env.models.classifier import Classifier, ClassifierConfig, features_of
+from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.uvit import UViT
+from nat_env.models.weights import save_weights
 from nat_env.storage.files import sha256
 from nat_env.storage.state import load_state, save_state
 
 ASSETS = Path(nat_env.__file__).parent / "assets"
 FILES = (
-    "transformer.safetensors",
-    "judge.safetensors",
-    "features.safetensors",
+    "transformer/model.safetensors",
+    "judge/model.safetensors",
+    "trunk/model.safetensors",
     "statistics.safetensors",
-    "real.safetensors",
+    "reals.safetensors",
     "tokenizer/config.json",
     "tokenizer/diffusion_pytorch_model.safetensors",
-    "tokenizer/tokenizer.json",
 )
 
 
@@ -51,18 +54,23 @@ def parts_of(bundle):
     """What `save_bundle` writes."""
     return {
         "name": bundle.name,
-        "class_names": bundle.class_names,
+        "conditions": bundle.conditions,
         "tokenizer": bundle.tokenizer,
         "transformer": bundle.nat.transformer,
-        "judge": bundle.judge,
-        "features": bundle.features,
-        "statistics": bundle.statistics,
-        "real_images": bundle.real_images,
-        "real_labels": bundle.real_labels,
-        "real_ids": bundle.real_ids,
+        "yardstick": bundle.yardstick,
+        "trunk": bundle.trunk,
+        "reals": bundle.reals,
         "training": bundle.training,
         "quality": bundle.quality,
     }
+
+
+def with_judge(bundle, judge):
+    return {"yardstick": dataclasses.replace(bundle.yardstick, judge=judge)}
+
+
+def with_reals(bundle, **changes):
+    return {"reals": dataclasses.replace(bundle.reals, **changes)}
 
 
 def edit(folder, change):
@@ -121,33 +129,35 @@ def test_nothing_that_ships_is_a_pickle(tmp_path):
 
 
 def test_parts_fit_together(bundle):
-    count = len(bundle.real_images)
-    assert bundle.num_classes == 10
-    assert bundle.grid == bundle.tokenizer.config.grid == (4, 4)
+    count = len(bundle.reals.images)
+    assert len(bundle.conditions) == 10
+    assert bundle.nat.feature_grid == bundle.tokenizer.grid == (4, 4)
     assert bundle.num_tokens == 16
-    assert bundle.nat.mask_id == bundle.tokenizer.config.codebook_size == 64
+    assert bundle.nat.mask_id == bundle.tokenizer.codebook_size == 64
     assert bundle.nat.null_condition == 10
-    assert bundle.feature_size == 64
-    assert bundle.real_images.dtype == torch.uint8
-    assert bundle.real_images.shape == (count, 1, 8, 8)
-    assert bundle.real_labels.shape == (count,)
-    assert bundle.real_ids.shape == (count, 16)
-    assert 0 <= bundle.real_ids.min() <= bundle.real_ids.max() < 64
+    assert bundle.nat.feature_size == 64
+    assert bundle.reals.images.dtype == torch.uint8
+    assert bundle.reals.images.shape == (count, 1, 8, 8)
+    assert bundle.reals.conditions.shape == (count,)
+    assert bundle.reals.ids.shape == (count, 16)
+    assert 0 <= bundle.reals.ids.min() <= bundle.reals.ids.max() < 64
     assert not any(p.requires_grad for p in bundle.nat.transformer.parameters())
-    assert not any(p.requires_grad for p in bundle.judge.parameters())
-    assert not any(p.requires_grad for p in bundle.tokenizer.parameters())
-    assert not (bundle.nat.transformer.training or bundle.judge.training)
-    assert not bundle.tokenizer.training
+    assert not any(p.requires_grad for p in bundle.yardstick.judge.parameters())
+    assert not any(p.requires_grad for p in bundle.tokenizer.vq.parameters())
+    assert not (bundle.nat.transformer.training or bundle.yardstick.judge.training)
+    assert not bundle.tokenizer.vq.training
 
 
 def test_stored_tokens_and_statistics_are_those_of_the_images(bundle):
-    images = bundle.real_images.float() / 255
-    agreement = (bundle.tokenizer.encode(images) == bundle.real_ids).float().mean()
+    images = bundle.reals.images.float() / 255
+    agreement = (bundle.tokenizer.encode(images) == bundle.reals.ids).float().mean()
     assert agreement > 0.999  # but for ties that round the other way on another machine
-    features = features_of(bundle.judge, bundle.real_images).double().numpy()
-    assert bundle.statistics.count == len(images)
-    np.testing.assert_allclose(bundle.statistics.mean, features.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(bundle.statistics.covariance, np.cov(features.T), atol=1e-4)
+    features = features_of(bundle.yardstick.judge, bundle.reals.images).double().numpy()
+    assert bundle.yardstick.statistics.count == len(images)
+    np.testing.assert_allclose(bundle.yardstick.statistics.mean, features.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(
+        bundle.yardstick.statistics.covariance, np.cov(features.T), atol=1e-4
+    )
 
 
 # Loading
@@ -155,10 +165,9 @@ def test_stored_tokens_and_statistics_are_those_of_the_images(bundle):
 
 def test_loaded_once_and_shared(folder, monkeypatch):
     loaded = []
-    original = nat_env.bundles.bundle.load_file
-    monkeypatch.setattr(
-        nat_env.bundles.bundle, "load_file", lambda p: loaded.append(p) or original(p)
-    )
+    original = nat_env.bundles.loading.load_file
+    for module in (nat_env.bundles.loading, nat_env.models.weights):
+        monkeypatch.setattr(module, "load_file", lambda p: loaded.append(p) or original(p))
     first = load(folder)
     assert len(loaded) == 5
     assert load(str(folder)) is first
@@ -233,21 +242,23 @@ def test_a_damaged_file_is_named(folder, name, damage):
         load(folder)
 
 
-@pytest.mark.parametrize("part", ["judge", "features", "transformer"])
+@pytest.mark.parametrize("part", ["judge", "trunk", "transformer"])
 def test_weights_that_are_not_finite_are_refused(bundle, tmp_path, part):
     parts = parts_of(bundle)
-    parts[part] = copy.deepcopy(parts[part])
-    name, values = next(iter(parts[part].named_parameters()))
+    parts |= with_judge(bundle, copy.deepcopy(bundle.yardstick.judge))
+    parts |= {name: copy.deepcopy(parts[name]) for name in ("trunk", "transformer")}
+    network = parts["yardstick"].judge if part == "judge" else parts[part]
+    name, values = next(iter(network.named_parameters()))
     values.data.view(-1)[-1] = float("nan")
     save_bundle(tmp_path / "new", **parts)
-    with pytest.raises(ValueError, match=rf"^bundle: {name} in .*is not finite; make the bundle"):
+    with pytest.raises(ValueError, match=rf"^bundle: .*{name} in .*is not finite; make the bundle"):
         load(tmp_path / "new")
 
 
 def test_a_file_of_another_bundle_is_named(folder, bundle):
-    judge = Classifier(bundle.judge.config)
-    nat_env.bundles.writer.save_file(judge.state_dict(), folder / "judge.safetensors")
-    with pytest.raises(ValueError, match=r"^bundle: .*judge.safetensors"):
+    judge = Classifier(bundle.yardstick.judge.config)
+    save_weights(judge, folder / "judge")
+    with pytest.raises(ValueError, match=r"^bundle: .*judge/model.safetensors"):
         load(folder)
 
 
@@ -271,10 +282,12 @@ def test_a_truncated_description_is_refused(folder, length):
     [
         "format",
         "name",
-        "class_names",
+        "conditions",
         "transformer",
+        "tokenizer",
         "judge",
-        "features",
+        "trunk",
+        "fingerprint",
         "training",
         "quality",
         "files",
@@ -286,10 +299,10 @@ def test_a_description_without_one_of_its_keys_is_refused(folder, key):
         load(folder)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_is_refused(folder, version):
     edit(folder, lambda values: values.update(format=version))
-    with pytest.raises(ValueError, match=r"^bundle: format .* allowed is 1"):
+    with pytest.raises(ValueError, match=r"^bundle: format .* allowed is 2"):
         load(folder)
 
 
@@ -299,7 +312,7 @@ def test_another_format_is_refused(folder, version):
         ("transformer", {"hidden_size": 128}),
         ("transformer", {"depth": 5}),
         ("transformer", {"depth": 1}),
-        ("transformer", {"num_tokens": 49}),
+        ("transformer", {"grid": [7, 7]}),
         ("transformer", {"codebook_size": 256}),
         ("transformer", {"num_classes": 9}),
         ("transformer", {"unheard_of": 1}),
@@ -310,25 +323,25 @@ def test_another_format_is_refused(folder, version):
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(folder, part, changes):
-    edit(folder, lambda values: values[part].update(changes))
-    with pytest.raises(ValueError, match=r"^(bundle|transformer): .*does not fit"):
+    edit(folder, lambda values: values[part]["config"].update(changes))
+    with pytest.raises(ValueError, match=r"^bundle: .*does not fit together"):
         load(folder)
 
 
 @pytest.mark.parametrize("names", [["only one"], [*map(str, range(9))], [*map(str, range(11))]])
-def test_class_names_that_do_not_fit_are_refused(folder, names):
-    edit(folder, lambda values: values.update(class_names=names))
-    with pytest.raises(ValueError, match=r"^(bundle|transformer): .*does not fit"):
+def test_conditions_that_do_not_fit_are_refused(folder, names):
+    edit(folder, lambda values: values.update(conditions=names))
+    with pytest.raises(ValueError, match=r"^bundle: .*does not fit together"):
         load(folder)
 
 
 def test_a_bundle_that_was_repaired_loads(folder):
     """A failure is not remembered."""
-    data = (folder / "judge.safetensors").read_bytes()
-    (folder / "judge.safetensors").write_bytes(data[:-1])
+    data = (folder / "judge" / "model.safetensors").read_bytes()
+    (folder / "judge" / "model.safetensors").write_bytes(data[:-1])
     with pytest.raises(ValueError, match=r"judge"):
         load(folder)
-    (folder / "judge.safetensors").write_bytes(data)
+    (folder / "judge" / "model.safetensors").write_bytes(data)
     assert load(folder).name == "digits"
 
 
@@ -338,19 +351,22 @@ def test_a_bundle_that_was_repaired_loads(folder):
 def test_round_trip(bundle, tmp_path):
     save_bundle(tmp_path / "copy", **parts_of(bundle))
     copy = load(tmp_path / "copy")
-    for name in ("name", "class_names", "training", "quality", "num_tokens", "grid"):
+    for name in ("name", "training", "quality", "num_tokens"):
         assert getattr(copy, name) == getattr(bundle, name)
-    for name in ("real_images", "real_labels", "real_ids"):
-        assert torch.equal(getattr(copy, name), getattr(bundle, name))
-        assert getattr(copy, name).dtype == getattr(bundle, name).dtype
-    np.testing.assert_array_equal(copy.statistics.mean, bundle.statistics.mean)
-    np.testing.assert_array_equal(copy.statistics.covariance, bundle.statistics.covariance)
-    assert copy.statistics.count == bundle.statistics.count
+    assert copy.conditions.names == bundle.conditions.names
+    assert copy.yardstick.name == "digits-judge"
+    for name in ("images", "conditions", "ids"):
+        left, right = getattr(copy.reals, name), getattr(bundle.reals, name)
+        assert torch.equal(left, right) and left.dtype == right.dtype
+    left, right = copy.yardstick.statistics, bundle.yardstick.statistics
+    np.testing.assert_array_equal(left.mean, right.mean)
+    np.testing.assert_array_equal(left.covariance, right.covariance)
+    assert left.count == right.count
     for left, right in [
         (copy.nat.transformer, bundle.nat.transformer),
-        (copy.judge, bundle.judge),
-        (copy.features, bundle.features),
-        (copy.tokenizer, bundle.tokenizer),
+        (copy.yardstick.judge, bundle.yardstick.judge),
+        (copy.trunk, bundle.trunk),
+        (copy.tokenizer.vq, bundle.tokenizer.vq),
     ]:
         assert left is not right
         assert left.state_dict().keys() == right.state_dict().keys()
@@ -359,20 +375,17 @@ def test_round_trip(bundle, tmp_path):
     assert {p.suffix for p in (tmp_path / "copy").rglob("*.*")} == {".json", ".safetensors"}
 
 
-def test_fingerprint_is_that_of_the_models(bundle, folder, tmp_path):
-    assert load(folder).fingerprint == bundle.fingerprint
+def test_fingerprint_is_that_of_the_models(bundle, tmp_path):
     parts = parts_of(bundle)
-    judge = Classifier(bundle.judge.config)
-    judge.load_state_dict(bundle.judge.state_dict())
+    judge = copy.deepcopy(bundle.yardstick.judge)
     judge.classifier.bias.data[3] += 1e-3
-    save_bundle(tmp_path / "other", **(parts | {"judge": judge}))
-    save_bundle(tmp_path / "same", **(parts | {"name": "renamed"}))
-    again = load(tmp_path / "same")
-    save_bundle(tmp_path / "saved again", **parts_of(again))
-    assert load(tmp_path / "other").fingerprint != bundle.fingerprint
+    save_bundle(tmp_path / "first", **parts)
+    first = load(tmp_path / "first")
+    save_bundle(tmp_path / "other", **(parts | with_judge(bundle, judge)))
+    save_bundle(tmp_path / "same", **(parts_of(first) | {"name": "renamed"}))
+    assert load(tmp_path / "other").fingerprint != first.fingerprint
     # Neither its name nor the folder that it was loaded from makes it another one.
-    assert again.fingerprint == bundle.fingerprint
-    assert load(tmp_path / "saved again").fingerprint == bundle.fingerprint
+    assert load(tmp_path / "same").fingerprint == first.fingerprint
 
 
 def test_a_bundle_written_anew_is_loaded_anew(bundle, folder):
@@ -381,50 +394,63 @@ def test_a_bundle_written_anew_is_loaded_anew(bundle, folder):
     assert load_bundle(folder).name == "second"
 
 
-def test_statistics_without_a_count_leave_the_former_bundle(bundle, folder):
-    statistics = dataclasses.replace(bundle.statistics, count=None)
-    with pytest.raises(ValueError, match=r"^statistics: "):
-        save_bundle(folder, **(parts_of(bundle) | {"statistics": statistics}))
-    assert load(folder).fingerprint == bundle.fingerprint
-
-
 def changed(config, **changes):
     return UViT(dataclasses.replace(config, **changes))
 
 
+def narrow(channels, num_classes):
+    return Classifier(ClassifierConfig(channels, num_classes, widths=(32, 32)))
+
+
 @pytest.mark.parametrize(
-    ("argument", "make"),
+    ("argument", "change"),
     [
-        ("transformer", lambda b: changed(b.nat.transformer.config, num_tokens=15)),
-        ("transformer", lambda b: changed(b.nat.transformer.config, codebook_size=63)),
-        ("transformer", lambda b: changed(b.nat.transformer.config, num_classes=9)),
-        ("judge", lambda b: Classifier(ClassifierConfig(channels=1, num_classes=9))),
-        ("features", lambda b: Classifier(ClassifierConfig(channels=1, num_classes=9))),
+        ("transformer", lambda b: {"transformer": changed(b.nat.transformer.config, grid=(3, 5))}),
         (
-            "judge",
-            lambda b: Classifier(ClassifierConfig(channels=3, num_classes=10, widths=(32, 32))),
+            "transformer",
+            lambda b: {"transformer": changed(b.nat.transformer.config, codebook_size=63)},
         ),
-        ("statistics", lambda b: GaussianStatistics(np.zeros(3), np.eye(3), 5)),
-        ("real_images", lambda b: b.real_images[:, :, :4]),
-        ("real_images", lambda b: b.real_images[:-1]),
-        ("real_labels", lambda b: b.real_labels[:-1]),
-        ("real_labels", lambda b: b.real_labels + 1),
-        ("real_ids", lambda b: b.real_ids[:-1]),
-        ("real_ids", lambda b: b.real_ids[:, :-1]),
-        ("real_ids", lambda b: b.real_ids + 1),
+        ("conditions", lambda b: {"conditions": Conditions(("only one",))}),
+        ("judge", lambda b: with_judge(b, narrow(1, 9))),
+        ("judge", lambda b: with_judge(b, narrow(3, 10))),
+        ("trunk", lambda b: {"trunk": narrow(1, 9)}),
+        ("reals", lambda b: with_reals(b, images=b.reals.images[:, :, :4])),
+        ("reals", lambda b: with_reals(b, conditions=b.reals.conditions + 1)),
+        ("reals", lambda b: with_reals(b, ids=b.reals.ids[:, :-1])),
+        ("reals", lambda b: with_reals(b, ids=b.reals.ids + 1)),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(
-    bundle, folder, tmp_path, argument, make
+    bundle, folder, tmp_path, argument, change
 ):
-    # Two lengths that differ may be told by either name.
-    pattern = "real_" if argument.startswith("real_") else argument
-    bad = parts_of(bundle) | {argument: make(bundle)}
+    bad = parts_of(bundle) | change(bundle)
     for target in (tmp_path / "new", folder):
-        with pytest.raises(ValueError, match=pattern):
+        with pytest.raises(ValueError, match=argument):
             save_bundle(target, **bad)
     assert not (tmp_path / "new").exists()
     assert load(folder).fingerprint == bundle.fingerprint  # what was there still is
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda b: with_reals(b, images=b.reals.images[:-1]),
+        lambda b: with_reals(b, images=b.reals.images.long()),
+        lambda b: with_reals(b, conditions=b.reals.conditions[:-1]),
+        lambda b: with_reals(b, conditions=b.reals.conditions - 1),
+        lambda b: with_reals(b, ids=b.reals.ids[:-1]),
+        lambda b: Yardstick("j", b.yardstick.judge, GaussianStatistics(np.zeros(3), np.eye(3), 5)),
+        lambda b: dataclasses.replace(
+            b.yardstick, statistics=dataclasses.replace(b.yardstick.statistics, count=None)
+        ),
+        lambda b: Conditions(()),
+        lambda b: Conditions(("a", "b"), context=torch.zeros(2, 4, 3)),
+        lambda b: Conditions(("a", "b"), pooled=torch.full((3, 4), torch.nan)),
+    ],
+)
+def test_parts_that_make_no_sense_cannot_be_made(bundle, make):
+    with pytest.raises(ValueError, match=r"^(reals|statistics|conditions): got "):
+        make(bundle)
 
 
 def test_an_unwritable_folder_is_refused(bundle, tmp_path):
@@ -443,7 +469,7 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
 ):
     target = folder if over_another else tmp_path / "new"
     original = nat_env.bundles.writer.save_file
-    saved = []
+    saved: list[Path] = []
 
     def breaks_off(tensors, path):
         if len(saved) == saves_before:
@@ -452,7 +478,8 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
         saved.append(path)
         original(tensors, path)
 
-    monkeypatch.setattr(nat_env.bundles.writer, "save_file", breaks_off)
+    for module in (nat_env.bundles.writer, nat_env.models.weights):
+        monkeypatch.setattr(module, "save_file", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(target, **parts_of(bundle))
     assert not (target / "bundle.json").exists()
@@ -465,10 +492,10 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
 
 
 def test_labels_are_checked(bundle):
-    bundle.check_conditions(torch.arange(10))
+    bundle.conditions.check(torch.arange(10))
     for bad in ([10], [-1], [0, 3, 11], [[1]], [1.0], []):
         with pytest.raises(ValueError, match=r"^conditions: got "):
-            bundle.check_conditions(torch.tensor(bad))
+            bundle.conditions.check(torch.tensor(bad))
 
 
 def test_balanced_conditions_are_even():
@@ -492,8 +519,8 @@ def test_a_damaged_state_file_is_refused(tmp_path, length):
 
 
 def test_a_description_that_leaves_out_a_part_is_refused(folder):
-    edit(folder, lambda values: values["files"].pop("judge.safetensors"))
-    with pytest.raises(ValueError, match=r"^bundle: .*lacks judge.safetensors"):
+    edit(folder, lambda values: values["files"].pop("judge/model.safetensors"))
+    with pytest.raises(ValueError, match=r"^bundle: .*bundle.json is damaged: the models"):
         load(folder)
 
 

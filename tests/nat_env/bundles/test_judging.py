@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nat_env.bundles.bundle import load_bundle
 from nat_env.bundles.judging import check_rank, frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.models.pixels import to_float
 
@@ -24,10 +24,10 @@ def test_more_images_than_features_on_both_sides():
 
 def test_the_distance_of_batches_is_that_of_all_features_at_once():
     bundle = load_bundle("digits", dtype="float32")
-    images = to_float(bundle.real_images[:150]).flip(3)
-    features = bundle.judge.features(images).double().numpy()
+    images = to_float(bundle.reals.images[:150]).flip(3)
+    features = bundle.yardstick.judge.features(images).double().numpy()
     mean, covariance = features.mean(axis=0), np.cov(features, rowvar=False)
-    real = bundle.statistics
+    real = bundle.yardstick.statistics
     eigenvalues = np.linalg.eigvals(covariance @ real.covariance)
     expected = np.square(mean - real.mean).sum() + np.trace(covariance + real.covariance)
     expected -= 2 * np.sqrt(eigenvalues.real.clip(0)).sum()

@@ -72,7 +72,7 @@ def brightness(images, conditions):
 
 
 def per_sample(kind, bundle, clip_folder):
-    judge = JudgeLogLikelihood(bundle.judge)
+    judge = JudgeLogLikelihood(bundle.yardstick.judge)
     if kind == "clip":
         prompts = [f"the digit {i}" for i in range(10)]
         return ClipScore(clip_folder, prompts, batch_size=6)
@@ -150,7 +150,10 @@ def test_frechet_reward_is_the_slope_of_the_distance_towards_the_batch():
 
 def test_frechet_reward_prefers_the_batch_that_the_others_lack(bundle):
     """The classes that are missing do more than images like those there are."""
-    images, labels = bundle.real_images.float() / 255, bundle.real_labels
+    images, labels = (
+        bundle.reals.images.float() / 255,
+        bundle.reals.conditions,
+    )
     low, high = images[labels < 5], images[labels >= 5]
     zeros = torch.zeros(100).long()
 
@@ -164,10 +167,10 @@ def test_frechet_reward_prefers_the_batch_that_the_others_lack(bundle):
 
 
 def test_frechet_reward_of_a_bundle_is_its_judges(bundle):
-    images = bundle.real_images[:90].float() / 255
+    images = bundle.reals.images[:90].float() / 255
     reward = FrechetReward.of_bundle(bundle, capacity=60)
-    reward(images[:60], bundle.real_labels[:60])
-    got = reward(images[60:], bundle.real_labels[60:])
+    reward(images[:60], bundle.reals.conditions[:60])
+    got = reward(images[60:], bundle.reals.conditions[60:])
     before, after = (frechet_of(bundle, [images[:n]]) for n in (60, 90))
     np.testing.assert_allclose(got, 3 * (before - after), rtol=1e-4)
 
@@ -304,7 +307,7 @@ def test_what_is_no_clip_is_refused(clip_folder, tmp_path):
 
 def test_weighted_sum_and_clipped_by_hand(bundle):
     images, labels = random_images(12), torch.arange(12) % 10
-    judge = JudgeLogLikelihood(bundle.judge)
+    judge = JudgeLogLikelihood(bundle.yardstick.judge)
     a, b = judge(images, labels).double(), brightness(images, labels).double()
     got = WeightedSum([(0.25, judge), (-3, brightness)])(images, labels)
     torch.testing.assert_close(got.double(), 0.25 * a - 3 * b, rtol=1e-5, atol=1e-5)
@@ -351,7 +354,10 @@ def test_compositions_go_on_from_the_states_of_their_parts(bundle, tmp_path):
 
     def nested():
         remembering = Clipped(WeightedSum([(0.1, FrechetReward.of_bundle(bundle, 70))]), low=-1e4)
-        others = [(0.5, RunningNormalized(brightness)), (1.0, JudgeLogLikelihood(bundle.judge))]
+        others = [
+            (0.5, RunningNormalized(brightness)),
+            (1.0, JudgeLogLikelihood(bundle.yardstick.judge)),
+        ]
         return WeightedSum([(2.0, RunningNormalized(remembering)), *others])
 
     images, labels = random_images(160), torch.arange(160) % 10
@@ -406,9 +412,9 @@ def play(env, steps=4):
 def test_an_environment_takes_a_name_a_dict_or_a_function(bundle, clip_folder):
     kwargs = {"bundle": "digits", "num_steps": 2, "dtype": "float32", "observation": "tokens"}
     clip = {"name": "clip", "path_or_id": str(clip_folder), "prompt": "digit {}", "scale": 2.5}
-    prompts = [f"digit {name}" for name in bundle.class_names]
+    prompts = [f"digit {name}" for name in bundle.conditions.names]
     choices = [
-        ("judge", JudgeLogLikelihood(bundle.judge)),
+        ("judge", JudgeLogLikelihood(bundle.yardstick.judge)),
         ("frechet", FrechetReward.of_bundle(bundle)),
         ({"name": "frechet", "capacity": 40}, FrechetReward.of_bundle(bundle, capacity=40)),
         (clip, ClipScore(clip_folder, prompts, scale=2.5)),
@@ -436,7 +442,7 @@ def test_rewards_of_rewards_are_described_by_plain_values(bundle):
     likelihoods = np.zeros(0)
     for _, rewards, *_ in play(env, 2):
         images, labels = env.unwrapped.final_images, env.unwrapped.final_conditions
-        logits = bundle.judge(images).log_softmax(dim=1)
+        logits = bundle.yardstick.judge(images).log_softmax(dim=1)
         latest = logits[range(20), labels].double().detach().numpy()
         likelihoods = np.concatenate([likelihoods, latest])
         seen = likelihoods.clip(-0.05, -0.003)

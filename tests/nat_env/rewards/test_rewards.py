@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
 from nat_env import NATDecodeVectorEnv, load_bundle
-from nat_env.bundles.reals import discriminator_reals
+from nat_env.bundles.reals import TensorReals, discriminator_reals
 from nat_env.rewards import adversarial
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.discriminator import FeatureDiscriminator
@@ -37,7 +36,7 @@ def stub_images(size, bright, seed=0):
 
 
 def stub_model(config=SMALL, seed=0, bright=True):
-    return AdversarialRewardModel(*stub_images(64, bright, 1), 10, config, seed)
+    return AdversarialRewardModel(TensorReals(*stub_images(64, bright, 1)), 10, config, seed)
 
 
 def make_env(bundle, num_envs=6, **kwargs):
@@ -48,7 +47,7 @@ def make_env(bundle, num_envs=6, **kwargs):
 
 
 def every_reward(bundle):
-    yield JudgeLogLikelihood(bundle.judge)
+    yield JudgeLogLikelihood(bundle.yardstick.judge)
     for form in ("sigmoid", "logit", "softplus"):
         model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
         model.update(*stub_images(16, False, 2))
@@ -89,13 +88,15 @@ def test_rewards_depend_on_the_label(bundle, which):
 
 
 def test_judge_reward_is_the_log_likelihood_of_the_label(bundle):
-    images = bundle.real_images[:50].float() / 255
-    labels = bundle.real_labels[:50]
-    logits = bundle.judge(images).double().numpy()
+    images = bundle.reals.images[:50].float() / 255
+    labels = bundle.reals.conditions[:50]
+    logits = bundle.yardstick.judge(images).double().numpy()
     expected = logits[range(50), labels] - np.log(np.exp(logits).sum(axis=1))
-    rewards = JudgeLogLikelihood(bundle.judge)(images, labels)
+    rewards = JudgeLogLikelihood(bundle.yardstick.judge)(images, labels)
     np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(rewards, bundle.judge(images).log_softmax(1)[range(50), labels])
+    torch.testing.assert_close(
+        rewards, bundle.yardstick.judge(images).log_softmax(1)[range(50), labels]
+    )
     assert (rewards <= 0).all()
 
 
@@ -107,7 +108,7 @@ def test_the_environment_is_rewarded_by_its_judge(bundle):
     assert terminated.all()
     ids = torch.from_numpy(np.stack([f["ids"] for f in info["final_obs"]]))
     labels = torch.tensor([int(f["condition"][0]) for f in info["final_obs"]])
-    scores = bundle.judge(bundle.tokenizer.decode(ids)).log_softmax(1)[range(6), labels]
+    scores = bundle.yardstick.judge(bundle.tokenizer.decode(ids)).log_softmax(1)[range(6), labels]
     np.testing.assert_allclose(rewards, scores, rtol=1e-5)
 
 
@@ -154,9 +155,9 @@ def test_reward_is_a_form_of_the_mean_logit(form, function):
 
 def test_feature_discriminator_by_hand():
     """Each branch on its stage of the frozen network, the mean over positions of each head."""
-    frozen = load_bundle("digits").features
+    frozen = load_bundle("digits").trunk
     torch.manual_seed(0)
-    network = FeatureDiscriminator(ClassifierTrunk(frozen), num_classes=10, width=8)
+    network = FeatureDiscriminator(ClassifierTrunk(frozen), num_conditions=10, width=8)
     images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
     hidden = images * 2 - 1
     stages = []
@@ -174,19 +175,19 @@ def test_feature_discriminator_by_hand():
 
 
 def test_frozen_features_are_neither_trained_nor_saved():
-    frozen = load_bundle("digits").features
+    frozen = load_bundle("digits").trunk
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
-    config = DiscriminatorConfig(trunk="features", widths=(8,), batch_size=16)
+    config = DiscriminatorConfig(trunk="bundle", widths=(8,), batch_size=16)
     reals = torch.rand(32, 1, 8, 8)
     model = AdversarialRewardModel(
-        reals, torch.zeros(32).long(), 10, config, trunk=ClassifierTrunk(frozen)
+        TensorReals(reals, torch.zeros(32).long()), 10, config, trunk=ClassifierTrunk(frozen)
     )
     for _ in range(3):
         model.update(torch.rand(16, 1, 8, 8), torch.zeros(16).long())
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
     assert not any("frozen" in name for name in model.state_dict()["discriminator"])
     with pytest.raises(ValueError, match="trunk"):
-        AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config)
+        AdversarialRewardModel(TensorReals(reals, torch.zeros(32).long()), 10, config)
 
 
 def test_logits_by_hand():
@@ -219,7 +220,7 @@ def test_loss_and_accuracies_by_hand(loss, as_bytes):
     reals = image.repeat(32, 1, 1, 1)
     if as_bytes:
         reals = (reals * 255).round().byte()
-    model = AdversarialRewardModel(reals, label.repeat(32), 10, config, seed=3)
+    model = AdversarialRewardModel(TensorReals(reals, label.repeat(32)), 10, config, seed=3)
     for step in range(4):
         images, labels = stub_images(12, step % 2 == 0, 10 + step)
         twin = copy.deepcopy(model.discriminator).train()
@@ -253,7 +254,7 @@ def test_discriminator_learns_the_class():
     """Bright images of label 0 and dark ones of label 1 are real, the opposite is generated."""
     images = torch.cat([stub_images(64, bright)[0] for bright in (True, False)])
     labels = torch.tensor([0, 1]).repeat_interleave(64)
-    model = AdversarialRewardModel(images, labels, 2, SMALL)
+    model = AdversarialRewardModel(TensorReals(images, labels), 2, SMALL)
     for _ in range(150):
         chosen = torch.randperm(128, generator=model.generator)[:32]
         result = model.update(images[chosen], 1 - labels[chosen])
@@ -307,9 +308,9 @@ def test_unknown_names_are_refused(name, value):
 
 
 def test_too_few_real_images_are_refused():
-    with pytest.raises(ValueError, match=r"^real_images: got 15"):
-        AdversarialRewardModel(*stub_images(15, True), 10, SMALL)
-    AdversarialRewardModel(*stub_images(16, True), 10, SMALL)
+    with pytest.raises(ValueError, match=r"^reals: got 15"):
+        AdversarialRewardModel(TensorReals(*stub_images(15, True)), 10, SMALL)
+    AdversarialRewardModel(TensorReals(*stub_images(16, True)), 10, SMALL)
 
 
 # The wrapper
@@ -372,8 +373,10 @@ def test_widths_that_leave_nothing_of_an_image_are_refused():
     reals, labels = torch.zeros(200, 1, 8, 8), torch.zeros(200, dtype=torch.int64)
     for widths in ((8, 8, 8), (8, 8, 8, 64)):
         with pytest.raises(ValueError, match=r"^widths: got \(8, 8, 8"):
-            AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=widths))
-    AdversarialRewardModel(reals, labels, 2, DiscriminatorConfig(widths=(8, 8, 16)))
+            AdversarialRewardModel(
+                TensorReals(reals, labels), 2, DiscriminatorConfig(widths=widths)
+            )
+    AdversarialRewardModel(TensorReals(reals, labels), 2, DiscriminatorConfig(widths=(8, 8, 16)))
 
 
 def test_only_rows_that_end_are_rewarded(bundle):
@@ -470,7 +473,7 @@ def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
         AdversarialReward(make_env(bundle), recorder, capacity=0)
 
 
-@pytest.mark.parametrize("trunk", ["scratch", "features"])
+@pytest.mark.parametrize("trunk", ["scratch", "bundle"])
 @pytest.mark.parametrize("limit", [0, 2**29])
 def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, monkeypatch):
     """Against steps one by one, the frozen features computed anew in each."""
@@ -485,13 +488,14 @@ def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, mo
 
     config = DiscriminatorConfig(trunk=trunk, widths=(8, 16), batch_size=16)
     reals, real_labels = stub_images(64, True, 1)
-    frozen = None if trunk == "scratch" else Asked(bundle.features)
+    frozen = None if trunk == "scratch" else Asked(bundle.trunk)
     model, twin = (
-        AdversarialRewardModel(reals, real_labels, 10, config, trunk=frozen) for _ in range(2)
+        AdversarialRewardModel(TensorReals(reals, real_labels), 10, config, trunk=frozen)
+        for _ in range(2)
     )
     images, labels = stub_images(50, False)
     result = model.update(images, labels, num_updates=4)
-    if trunk == "features":  # one image tells how large what is kept of all would be
+    if trunk == "bundle":  # one image tells how large what is kept of all would be
         each_step = [16, 16] * 4
         once = [20, 20, 10, 20, 20, 20, 4]
         assert [n for n in asked if n > 1] == (once if limit else each_step)
@@ -515,7 +519,7 @@ def test_updates_are_single_steps_on_batches_drawn_anew(bundle, trunk, limit, mo
 def test_real_classes_are_drawn_alike_however_frequent(monkeypatch):
     labels = torch.tensor([0] * 180 + [1] * 20)
     config = DiscriminatorConfig(widths=(8, 16), batch_size=100)
-    model = AdversarialRewardModel(torch.rand(200, 1, 8, 8), labels, 2, config)
+    model = AdversarialRewardModel(TensorReals(torch.rand(200, 1, 8, 8), labels), 2, config)
     drawn = []
 
     def record(self, real, embedding, labels, *rest):
@@ -563,83 +567,10 @@ def test_fresh_samples_take_the_place_of_the_buffer(bundle):
 def test_the_default_model_sees_the_bundles_reals(bundle):
     for reals in ("raw", "reconstructed"):
         model = AdversarialReward(make_env(bundle), reals=reals).model
-        assert torch.equal(model.real_images, discriminator_reals(bundle, reals)[0])
-        assert torch.equal(model.real_labels, bundle.real_labels)
+        assert torch.equal(model.reals.images, discriminator_reals(bundle, reals).images)
+        assert torch.equal(model.reals.conditions, bundle.reals.conditions)
     default = AdversarialReward(make_env(bundle)).model
-    assert torch.equal(default.real_images, model.real_images)
-
-
-def assert_reconstructed(got, images, tokenizer):
-    """Bytes of decode(encode(images)), but for codes that are equally near."""
-    expected = (tokenizer.decode(tokenizer.encode(images.float() / 255)) * 255).round()
-    assert got.dtype == torch.uint8
-    assert got.shape == images.shape
-    difference = (got.float() - expected).abs().flatten(1).amax(dim=1)
-    assert (difference <= 1).float().mean() > 0.995
-    assert (got != images).float().mean() > 0.3
-
-
-def test_reals_of_the_bundle(bundle):
-    images, labels = discriminator_reals(bundle, "raw")
-    assert torch.equal(images, bundle.real_images)
-    assert torch.equal(labels, bundle.real_labels)
-    images, labels = discriminator_reals(bundle, "reconstructed")
-    assert_reconstructed(images, bundle.real_images, bundle.tokenizer)
-    assert torch.equal(labels, bundle.real_labels)
-    with pytest.raises(ValueError, match=r"^reals: got 'fake'"):
-        discriminator_reals(bundle, "fake")
-
-
-def save_images(folder, images, mode="L"):
-    folder.mkdir(parents=True)
-    for index, image in enumerate(images):
-        Image.fromarray(image[0].numpy()).convert(mode).save(folder / f"{index:02}.png")
-
-
-def test_reals_of_a_folder(bundle, tmp_path):
-    """One sub-folder per class; grey whatever the files are, at the bundle's size."""
-    chosen = bundle.real_images[:12]
-    save_images(tmp_path / "7", chosen[:8])
-    save_images(tmp_path / "2", chosen[8:], "RGB")
-    (tmp_path / "2" / "readme.txt").write_text("not looked at")
-    (tmp_path / "readme.txt").write_text("not looked at")
-    expected = torch.cat([chosen[8:], chosen[:8]])  # folders in order of their names
-    images, labels = discriminator_reals(bundle, "raw", tmp_path)
-    assert torch.equal(images, expected)
-    assert labels.dtype == torch.int64
-    assert labels.tolist() == [2] * 4 + [7] * 8
-    images, labels = discriminator_reals(bundle, "reconstructed", tmp_path)
-    assert_reconstructed(images, expected, bundle.tokenizer)
-    assert labels.tolist() == [2] * 4 + [7] * 8
-
-
-def test_images_of_a_folder_are_resized(bundle, tmp_path):
-    save_images(tmp_path / "0", torch.full((2, 1, 31, 17), 99).byte())
-    images, _ = discriminator_reals(bundle, "raw", tmp_path)
-    assert torch.equal(images, torch.full((2, 1, 8, 8), 99).byte())
-
-
-@pytest.mark.parametrize("kind", ["absent", "file", "empty", "no class", "no image", "truncated"])
-@pytest.mark.parametrize("reals", ["raw", "reconstructed"])
-def test_folders_that_do_not_fit_are_refused(bundle, tmp_path, kind, reals):
-    folder = tmp_path / "images"
-    if kind != "absent":
-        save_images(folder / "3", bundle.real_images[:2])
-        discriminator_reals(bundle, reals, folder)
-    if kind == "file":
-        folder = folder / "3" / "00.png"
-    elif kind == "empty":
-        for path in (folder / "3").iterdir():
-            path.unlink()
-    elif kind == "no class":
-        (folder / "10").mkdir()
-    elif kind == "no image":
-        (folder / "3" / "02.png").write_text("text")
-    elif kind == "truncated":
-        data = (folder / "3" / "01.png").read_bytes()
-        (folder / "3" / "01.png").write_bytes(data[: len(data) * 2 // 3])
-    with pytest.raises(ValueError, match=r"^folder: .*images"):
-        discriminator_reals(bundle, reals, folder)
+    assert torch.equal(default.reals.images, model.reals.images)
 
 
 def test_another_environment_is_refused():

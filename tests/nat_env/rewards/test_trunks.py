@@ -8,12 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from nat_env import load_bundle
+from nat_env.bundles.reals import TensorReals
 from nat_env.models.efficientnet import load_efficientnet_lite0
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.augment import augment
 from nat_env.rewards.trunks import ClassifierTrunk, VisionTransformerTrunk, load_trunk
 
-FEATURES = load_bundle("digits").features
+DIGITS = load_bundle("digits")
 
 
 def images_of(count: int = 3, channels: int = 1, size: int = 28) -> torch.Tensor:
@@ -39,9 +40,9 @@ def transformer_folder(tmp_path_factory):
 
 
 def trunks(transformer_folder):
-    yield ClassifierTrunk(load_bundle("fashion").features)
-    yield load_trunk("efficientnet", FEATURES, resolution=64)
-    yield load_trunk("transformer", FEATURES, str(transformer_folder), resolution=32)
+    yield ClassifierTrunk(load_bundle("fashion").trunk)
+    yield load_trunk("efficientnet", DIGITS, resolution=64)
+    yield load_trunk("transformer", DIGITS, str(transformer_folder), resolution=32)
 
 
 def test_sizes_are_those_named_and_images_do_not_see_each_other(transformer_folder):
@@ -92,25 +93,27 @@ def test_a_transformer_takes_other_sizes_in_half_precision_and_a_second_derivati
     from transformers import ViTModel
 
     ViTModel.from_pretrained(transformer_folder).half().save_pretrained(tmp_path / "half")
-    trunk = load_trunk("transformer", FEATURES, str(tmp_path / "half"), resolution=16)
+    trunk = load_trunk("transformer", DIGITS, str(tmp_path / "half"), resolution=16)
     maps = trunk.stages(images_of())
     assert {m.shape for m in maps} == {(3, 16, 2, 2)} and {m.dtype for m in maps} == {torch.float32}
     config = DiscriminatorConfig(trunk="transformer", widths=(8,), batch_size=3, r1=1.0)
-    model = AdversarialRewardModel(images_of(), torch.arange(3), 3, config, trunk=trunk)
+    model = AdversarialRewardModel(
+        TensorReals(images_of(), torch.arange(3)), 3, config, trunk=trunk
+    )
     assert np.isfinite(model.update(images_of(), torch.arange(3))["loss"])
 
 
 def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
     with pytest.raises(ValueError, match=r"^trunk: got 'dino', allowed are"):
-        load_trunk("dino", FEATURES)
+        load_trunk("dino", DIGITS)
     for path in (None, str(tmp_path / "absent")):
         with pytest.raises(ValueError, match=r"^trunk_path: got"):
-            load_trunk("transformer", FEATURES, path)
+            load_trunk("transformer", DIGITS, path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"^trunk_path: .* cannot be loaded"):
-        load_trunk("transformer", FEATURES, str(tmp_path / "empty"))
+        load_trunk("transformer", DIGITS, str(tmp_path / "empty"))
     with pytest.raises(ValueError, match=r"^resolution: got 33, allowed are multiples of"):
-        load_trunk("transformer", FEATURES, str(transformer_folder), resolution=33)
+        load_trunk("transformer", DIGITS, str(transformer_folder), resolution=33)
     with pytest.raises(ValueError, match=r"^num_stages: got 5, allowed are 1 .. 4"):
         VisionTransformerTrunk(
             VisionTransformerTrunk.load(str(transformer_folder), 32).network, 32, num_stages=5
@@ -118,9 +121,11 @@ def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
 
 
 def test_a_logit_is_the_mean_of_what_a_head_says_of_every_position():
-    trunk = load_trunk("efficientnet", FEATURES, resolution=64)
+    trunk = load_trunk("efficientnet", DIGITS, resolution=64)
     config, labels = DiscriminatorConfig(trunk="efficientnet", widths=(16,)), torch.arange(3)
-    model = AdversarialRewardModel(images_of(128), torch.arange(128) % 3, 3, config, trunk=trunk)
+    model = AdversarialRewardModel(
+        TensorReals(images_of(128), torch.arange(128) % 3), 3, config, trunk=trunk
+    )
     network = model.discriminator
     logits = network(images_of(), labels)
     for stage, hidden in enumerate(trunk.stages(images_of())):
@@ -139,12 +144,12 @@ def test_heads_on_any_trunk_learn_and_the_trunk_does_not(transformer_folder):
     reals = images_of(32) * 0.3 + 0.7
     labels = torch.zeros(32).long()
     for trunk in (
-        load_trunk("efficientnet", FEATURES, resolution=64),
-        load_trunk("transformer", FEATURES, str(transformer_folder), resolution=32),
+        load_trunk("efficientnet", DIGITS, resolution=64),
+        load_trunk("transformer", DIGITS, str(transformer_folder), resolution=32),
     ):
         name = "transformer" if isinstance(trunk, VisionTransformerTrunk) else "efficientnet"
         config = DiscriminatorConfig(trunk=name, widths=(16,), batch_size=16, learning_rate=5e-3)
-        model = AdversarialRewardModel(reals, labels, 1, config, trunk=trunk)
+        model = AdversarialRewardModel(TensorReals(reals, labels), 1, config, trunk=trunk)
         before = [stage.clone() for stage in trunk.stages(reals[:2])]
         for _ in range(20):
             result = model.update(images_of(16) * 0.3, labels[:16])
@@ -153,22 +158,24 @@ def test_heads_on_any_trunk_learn_and_the_trunk_does_not(transformer_folder):
             assert torch.equal(old, new)
 
 
-@pytest.mark.parametrize("trunk_name", ["scratch", "features"])
+@pytest.mark.parametrize("trunk_name", ["scratch", "bundle"])
 def test_r1_is_the_squared_gradient_at_real_images(trunk_name):
     bundle = load_bundle("digits")
-    trunk = load_trunk(trunk_name, bundle.features)
+    trunk = load_trunk(trunk_name, bundle)
     real = images_of(1, size=8)
     reals, labels = real.repeat(16, 1, 1, 1), torch.zeros(16).long()
     fake = images_of(20, size=8)[4:]
 
     def loss(r1):
         config = DiscriminatorConfig(trunk=trunk_name, widths=(8, 8), batch_size=16, r1=r1)
-        model = AdversarialRewardModel(reals, labels, 10, config, trunk=trunk)
+        model = AdversarialRewardModel(TensorReals(reals, labels), 10, config, trunk=trunk)
         return model, model.update(fake, labels)["loss"]
 
     # Central differences of the untrained discriminator, in float64.
     config = DiscriminatorConfig(trunk=trunk_name, widths=(8, 8), batch_size=16)
-    network = AdversarialRewardModel(reals, labels, 10, config, trunk=trunk).discriminator
+    network = AdversarialRewardModel(
+        TensorReals(reals, labels), 10, config, trunk=trunk
+    ).discriminator
     network = copy.deepcopy(network).double()
     for frozen in getattr(network, "_frozen", ()):
         frozen.classifier.double()
@@ -182,7 +189,7 @@ def test_r1_is_the_squared_gradient_at_real_images(trunk_name):
             squared += float((up - down) / (2 * step)) ** 2
     model, with_penalty = loss(r1=10.0)
     assert with_penalty - loss(r1=0.0)[1] == pytest.approx(10 / 2 * squared, rel=1e-3)
-    assert not any(p.requires_grad for p in bundle.features.parameters())
+    assert not any(p.requires_grad for p in bundle.trunk.parameters())
     assert not model(reals[:2], labels[:2]).requires_grad
 
 
@@ -205,7 +212,7 @@ def test_augmentation_moves_each_image_by_its_own_draw():
 def test_augmentation_is_for_updates_and_not_for_rewards():
     config = DiscriminatorConfig(widths=(8, 8), batch_size=16, augment=True)
     reals, labels = images_of(16, size=8), torch.zeros(16).long()
-    model = AdversarialRewardModel(reals, labels, 1, config)
+    model = AdversarialRewardModel(TensorReals(reals, labels), 1, config)
     model.update(reals, labels)
     assert torch.equal(model(reals, labels), model(reals, labels))
     logits = model.discriminator(reals, labels).mean(dim=1)

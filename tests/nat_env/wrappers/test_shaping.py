@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nat_env import AdversarialReward, NATDecodeVectorEnv, PotentialShaping, StepCost, load_bundle
+from nat_env.bundles.reals import TensorReals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.wrappers.shaping import confidence, revealed_share
 
@@ -155,7 +156,7 @@ def test_wrappers_add_up_around_the_adversarial_reward(bundle):
     def model():
         reals = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         config = DiscriminatorConfig(widths=(8, 16), batch_size=16)
-        return AdversarialRewardModel(reals, torch.zeros(32).long(), 10, config)
+        return AdversarialRewardModel(TensorReals(reals, torch.zeros(32).long()), 10, config)
 
     inner = AdversarialReward(make(bundle), model())
     learning = AdversarialReward(make(bundle), model())

@@ -1,0 +1,153 @@
+"""Loading a bundle by its name or folder, once for all that ask."""
+
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.format import (
+    CONDITIONS,
+    DESCRIPTION,
+    PARTS,
+    REALS,
+    STATISTICS,
+    read_description,
+)
+from nat_env.bundles.reals import TensorReals
+from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.bundles.yardstick import Yardstick
+from nat_env.models.conditions import Conditions
+from nat_env.models.frozen import FrozenNAT
+from nat_env.models.kinds import load_part
+
+
+def shipped_bundles() -> tuple[str, ...]:
+    """Names of the bundles in `nat_env/assets`."""
+    assets = Path(str(files("nat_env"))) / "assets"
+    return tuple(sorted(p.parent.name for p in assets.glob(f"*/{DESCRIPTION}")))
+
+
+def bundle_folder(name_or_path: str | Path) -> Path:
+    """The folder of a shipped bundle or of one's own.
+
+    Raises:
+        ValueError: neither a shipped name nor a folder with a `bundle.json`.
+    """
+    shipped = Path(str(files("nat_env"))) / "assets" / str(name_or_path)
+    for folder in (shipped, Path(name_or_path)):
+        if (folder / DESCRIPTION).is_file():
+            return folder.resolve()
+    raise ValueError(
+        f"bundle: got {str(name_or_path)!r}, allowed are {', '.join(shipped_bundles())} "
+        f"or a folder with a {DESCRIPTION}"
+    )
+
+
+def bundle_spec(name_or_path: str | Path) -> str:
+    """What names a bundle in any working directory: a shipped bundle's name, or the whole path.
+
+    Raises:
+        ValueError: neither a shipped name nor a folder with a `bundle.json`.
+
+    Example:
+        >>> bundle_spec("digits")
+        'digits'
+    """
+    folder = bundle_folder(name_or_path)
+    return str(name_or_path if str(name_or_path) in shipped_bundles() else folder)
+
+
+def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cpu") -> Bundle:
+    """Load a bundle, once per folder, dtype and device: later calls share the models.
+
+    Args:
+        name_or_path: a shipped bundle's name or a folder.
+        dtype: of the transformer: `float32`, `bfloat16`, or `auto` (bfloat16 where the hardware
+            multiplies it fast, else float32).
+        device: a torch device.
+
+    Raises:
+        ValueError: an unknown bundle, kind of model, dtype or device, or a file that is missing or
+            damaged.
+    """
+    check_device(device)
+    folder = bundle_folder(name_or_path)
+    written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
+    return _load(folder, written, resolve_dtype(dtype, device), str(device))
+
+
+def check_device(device: str) -> None:
+    """Check a torch device's name, and that it is there.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
+
+
+def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
+    """`float32`, `bfloat16` or `auto` as a torch dtype.
+
+    Raises:
+        ValueError: another name.
+    """
+    if dtype == "auto":
+        if torch.device(device).type == "cpu":
+            able = getattr(torch.cpu, "get_capabilities", dict)()
+            fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+        else:
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype: got {dtype!r}, allowed are 'auto', 'float32', 'bfloat16'")
+    return getattr(torch, dtype)
+
+
+@lru_cache(maxsize=8)
+def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bundle:
+    description = read_description(folder)
+    try:
+        conditions = Conditions.load(description["conditions"], folder / CONDITIONS)
+        models: dict[str, Any] = {
+            part: load_part(folder, part, description[part], conditions)
+            for part in PARTS
+            if part in description
+        }
+        yardstick = None
+        if "judge" in models:
+            tables = load_file(folder / STATISTICS)
+            statistics = GaussianStatistics(
+                mean=tables["mean"].numpy(),
+                covariance=tables["covariance"].numpy(),
+                count=int(tables["count"]),
+            )
+            judge = models["judge"].to(device)
+            yardstick = Yardstick(description["judge"]["name"], judge, statistics)
+        return Bundle(
+            name=description["name"],
+            conditions=conditions,
+            nat=FrozenNAT(models["transformer"], conditions.null, torch.device(device), dtype),
+            tokenizer=models["tokenizer"].to(device),
+            yardstick=yardstick,
+            trunk=models["trunk"].to(device) if "trunk" in models else None,
+            reals=_load_reals(folder / REALS) if REALS in description["files"] else None,
+            fingerprint=description["fingerprint"],
+            training=description["training"],
+            quality=description["quality"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"bundle: {str(folder)!r} does not fit together ({error})") from error
+
+
+def _load_reals(path: Path) -> TensorReals:
+    real = load_file(path)
+    ids = real["ids"].long() if "ids" in real else None
+    return TensorReals(real["images"], real["conditions"], ids)

@@ -1,0 +1,1 @@
+"""Bundles from files of other formats."""

@@ -1,0 +1,88 @@
+"""A bundle of format 1, which was one class-conditional U-ViT with a judge and real images."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.format import DESCRIPTION, check_files, fingerprint
+from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.reals import TensorReals
+from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.bundles.writer import save_bundle
+from nat_env.bundles.yardstick import Yardstick
+from nat_env.models.classifier import Classifier, ClassifierConfig
+from nat_env.models.conditions import Conditions
+from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.models.vq import VQTokenizer
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def convert_format_1(old: Path, out: Path) -> Bundle:
+    """Write the bundle in `old` in today's format.
+
+    It holds the same models, and keeps its fingerprint: runs and results of the one are of the
+    other.
+
+    Args:
+        old: folder of a bundle of format 1.
+        out: another folder.
+
+    Raises:
+        ValueError: no such bundle, files that are damaged, or a folder that cannot be written.
+    """
+    if out.resolve() == old.resolve():
+        raise ValueError(f"out: got {str(out)!r}, allowed is another folder than the old one")
+    try:
+        description = json.loads((old / DESCRIPTION).read_text(encoding="utf-8"))
+        version, hashes = description["format"], description["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"bundle: {old / DESCRIPTION} is damaged ({error!r})") from error
+    if version != 1:
+        raise ValueError(f"bundle: format {version} in {str(old)!r}, allowed is 1")
+    check_files(old, hashes)
+    try:
+        conditions = Conditions(tuple(description["class_names"]))
+        config = json.loads((old / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+        tokenizer = VQTokenizer.load(old / "tokenizer", config, conditions)
+        sizes: dict[str, Any] = dict(description["transformer"]) | {"grid": tokenizer.grid}
+        del sizes["num_tokens"]
+        tables = load_file(old / "statistics.safetensors")
+        real = load_file(old / "real.safetensors")
+        save_bundle(
+            out,
+            name=description["name"],
+            conditions=conditions,
+            transformer=_loaded(UViT(UViTConfig(**sizes)), old / "transformer.safetensors"),
+            tokenizer=tokenizer,
+            yardstick=Yardstick(
+                f"{description['name']}-judge",
+                _classifier(old, "judge", description),
+                GaussianStatistics(
+                    tables["mean"].numpy(), tables["covariance"].numpy(), int(tables["count"])
+                ),
+            ),
+            trunk=_classifier(old, "features", description),
+            reals=TensorReals(real["images"], real["labels"], real["ids"].long()),
+            training=description["training"],
+            quality=description["quality"],
+            known_as=fingerprint(hashes),
+        )
+    except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"bundle: {str(old)!r} does not fit together ({error})") from error
+    return load_bundle(out)
+
+
+def _classifier(folder: Path, part: str, description: dict[str, Any]) -> Classifier:
+    values = description[part] | {"widths": tuple(description[part]["widths"])}
+    return _loaded(Classifier(ClassifierConfig(**values)), folder / f"{part}.safetensors").eval()
+
+
+def _loaded(network: Network, path: Path) -> Network:
+    network.load_state_dict(load_file(path))
+    return network

@@ -1,0 +1,130 @@
+"""What images are asked for: an integer everywhere, and a table of what it stands for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nat_env.storage.files import written_aside
+
+_TENSORS = ("context", "pooled")
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """The table: condition i is `names[i]`, a class or a prompt; condition C is none of them.
+
+    Example:
+        >>> conditions = Conditions(("cat", "dog"))
+        >>> len(conditions), conditions.null, conditions.numbers(["Dog", "0"])
+        (2, 2, [1, 0])
+    """
+
+    names: tuple[str, ...]
+    context: Tensor | None = None
+    """[C + 1, L, E]: what a transformer attends to for each, where that is more than the number:
+    the tokens of a prompt. The last row stands for no prompt."""
+    pooled: Tensor | None = None
+    """[C + 1, P]: one vector for each, likewise."""
+
+    def __post_init__(self) -> None:
+        """Check the table.
+
+        Raises:
+            ValueError: no names, or tensors of another number of rows or not finite.
+        """
+        if not self.names:
+            raise ValueError("conditions: got no names, allowed is at least one")
+        for name, rank in (("context", 3), ("pooled", 2)):
+            table: Tensor | None = getattr(self, name)
+            if table is None:
+                continue
+            if table.ndim != rank or len(table) != len(self) + 1:
+                raise ValueError(
+                    f"conditions: got {name} {tuple(table.shape)}, allowed are {rank} dimensions, "
+                    f"the first of {len(self) + 1}: a row for each name and one for none"
+                )
+            if not bool(table.isfinite().all()):
+                raise ValueError(f"conditions: got {name} that is not finite")
+
+    def __len__(self) -> int:
+        """C: conditions are 0 .. C - 1."""
+        return len(self.names)
+
+    @property
+    def null(self) -> int:
+        """The condition that stands for none, of guidance: C."""
+        return len(self)
+
+    def numbers(self, names: Sequence[str], argument: str = "conditions") -> list[int]:
+        """Conditions by name or number, in upper or lower case; where names are numbers, they win.
+
+        Args:
+            names: names and numbers.
+            argument: what they were given as.
+
+        Raises:
+            ValueError: names that there are not.
+        """
+        known = {str(number): number for number in range(len(self))}
+        known |= {name.casefold(): number for number, name in enumerate(self.names)}
+        unknown = [name for name in names if name.casefold() not in known]
+        if unknown:
+            allowed = ", ".join(f"{number} ({name})" for number, name in enumerate(self.names))
+            raise ValueError(
+                f"{argument}: got {', '.join(map(repr, unknown))}, allowed are {allowed}"
+            )
+        return [known[name.casefold()] for name in names]
+
+    def check(self, conditions: Tensor) -> None:
+        """Check conditions [B].
+
+        Raises:
+            ValueError: wrong rank or dtype, none at all, or one out of range.
+        """
+        if conditions.ndim != 1 or conditions.dtype != torch.int64 or not len(conditions):
+            raise ValueError(
+                f"conditions: got {conditions.dtype} {tuple(conditions.shape)}, "
+                "allowed is int64 [B >= 1]"
+            )
+        if conditions.min() < 0 or conditions.max() >= len(self):
+            raise ValueError(
+                f"conditions: got {int(conditions.min())} .. {int(conditions.max())}, "
+                f"allowed are 0 .. {len(self) - 1}"
+            )
+
+    def save_tensors(self, path: Path) -> bool:
+        """Write what is more than names; gives whether there is anything."""
+        tensors = {name: t for name in _TENSORS if (t := getattr(self, name)) is not None}
+        if tensors:
+            with written_aside(path) as aside:
+                save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, aside)
+        return bool(tensors)
+
+    @classmethod
+    def load(cls, names: Sequence[str], path: Path) -> Self:
+        """The table of `names`, with the tensors of `save_tensors` where the file is there.
+
+        Raises:
+            ValueError: the file is damaged, or does not fit the names.
+        """
+        try:
+            tensors = load_file(path) if path.is_file() else {}
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"conditions: {path} is damaged ({error})") from error
+        return cls(tuple(names), *(tensors.get(name) for name in _TENSORS))
+
+
+def balanced_conditions(count: int, num_conditions: int) -> Tensor:
+    """Conditions 0, 1, .., num_conditions - 1, 0, ..: [count] int64, as even as can be.
+
+    Example:
+        >>> balanced_conditions(5, 3).tolist()
+        [0, 1, 2, 0, 1]
+    """
+    return torch.arange(count) % num_conditions

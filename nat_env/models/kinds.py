@@ -1,0 +1,55 @@
+"""The kinds of models that a bundle's folder may hold, by part: the one place that knows them."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from nat_env.models.conditions import Conditions
+
+KINDS: dict[str, dict[str, str]] = {
+    "transformer": {"uvit": "nat_env.models.uvit:UViT"},
+    "tokenizer": {"vq": "nat_env.models.vq:VQTokenizer"},
+    "judge": {"classifier": "nat_env.models.classifier:Classifier"},
+    "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
+}
+"""By part and kind: module and class, see `nat_env.models.protocol.Stored`. A new model is one file
+and one entry; an entry may be added from outside: `KINDS["transformer"]["mine"] = "mine:Mine"`."""
+
+
+def save_part(folder: Path, part: str, model: Any) -> dict[str, Any]:
+    """Write a model into `folder / part`; gives what `load_part` needs to know of it.
+
+    Raises:
+        ValueError: a model of no known kind.
+    """
+    kind = getattr(model, "kind", None)
+    if kind not in KINDS[part]:
+        raise ValueError(
+            f"{part}: got {type(model).__name__} of kind {kind!r}, allowed are "
+            f"{', '.join(map(repr, KINDS[part]))}; a kind of your own is an entry of "
+            f"nat_env.models.kinds.KINDS[{part!r}]"
+        )
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    return {"kind": kind, "config": dict(model.save(folder / part))}
+
+
+def load_part(
+    folder: Path, part: str, description: Mapping[str, Any], conditions: Conditions
+) -> Any:
+    """The model that `save_part` wrote, on the CPU.
+
+    Raises:
+        ValueError: an unknown kind, or see `Stored.load`.
+    """
+    kind = description["kind"]
+    if kind not in KINDS[part]:
+        raise ValueError(
+            f"{part}: got the kind {kind!r}, allowed are {', '.join(map(repr, KINDS[part]))}; a "
+            f"kind of your own is an entry of nat_env.models.kinds.KINDS[{part!r}], made before "
+            "the bundle is loaded"
+        )
+    module, _, name = KINDS[part][kind].partition(":")
+    return getattr(import_module(module), name).load(
+        folder / part, description["config"], conditions
+    )

@@ -1,0 +1,36 @@
+"""Weights of a network in one safetensors file."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nat_env.storage.files import written_aside
+
+WEIGHTS = "model.safetensors"
+
+
+def save_weights(network: nn.Module, folder: Path) -> None:
+    """Write `network`'s weights into `folder`."""
+    state = {k: v.detach().cpu().clone().contiguous() for k, v in network.state_dict().items()}
+    with written_aside(folder / WEIGHTS) as aside:
+        save_file(state, aside)
+
+
+def load_weights(network: nn.Module, folder: Path) -> None:
+    """Read what `save_weights` wrote into `network`.
+
+    Raises:
+        ValueError: a file that is damaged or another network's, or weights that are not finite:
+            nothing that is decoded or judged by them would be.
+    """
+    path = folder / WEIGHTS
+    try:
+        weights = load_file(path)
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold this network ({error})") from error
+    for name, values in weights.items():
+        if not values.isfinite().all():
+            raise ValueError(f"{name} in {path} is not finite; make the bundle anew")
