@@ -19,13 +19,16 @@ REPORT = "report.md"
 
 
 def write_report(
-    config: TrainConfig, judge: str, history: Sequence[Mapping[str, float]], seconds: float
+    config: TrainConfig,
+    judge: str | None,
+    history: Sequence[Mapping[str, float]],
+    seconds: float,
 ) -> None:
     """Write the report of a run as far as it is, and its policy card, a picture.
 
     Args:
         config: of the training; its folder holds the best policy.
-        judge: name of the bundle's judge.
+        judge: name of the bundle's judge; None where there are no evaluations.
         history: one entry per evaluation: round, trajectories, frechet_distance.
         seconds: of training so far.
     """
@@ -66,9 +69,11 @@ The course of rewards, discriminator and quantities:
     write_text(config.out / REPORT, text)
 
 
-def _what_came_out(config: TrainConfig, judge: str, history: Sequence[Mapping[str, float]]) -> str:
+def _what_came_out(
+    config: TrainConfig, judge: str | None, history: Sequence[Mapping[str, float]]
+) -> str:
     """The evaluations in numbers and pictures; draws the policy card."""
-    if not history:
+    if not history or judge is None:
         return "It was not evaluated."
     actions = load_about(config.out)["actions"]
     save_policy_card(config.out / PICTURE, actions, Path(config.bundle).name)

@@ -154,7 +154,7 @@ class RoundCallback(BaseCallback):
             save_policy(self.config.out, "last", learned, self._progress())
         self._save()
         if evaluate or not self.config.eval_every:  # after its seconds have been counted
-            judge = self.decoder.bundle.require("yardstick").name
+            judge = self.decoder.bundle.judge_name
             write_report(self.config, judge, self.history, self.seconds)
         if self.rounds == 1:  # now all that is recorded has been
             write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
@@ -207,7 +207,7 @@ class RoundCallback(BaseCallback):
         measured = self._progress() | {"frechet_distance": distance}
         self.history.append(measured)
         about = measured | {
-            "judge": bundle.require("yardstick").name,
+            "judge": bundle.judge_name,
             "num_samples": config.num_samples,
             "actions": found.actions,
         }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.logger import configure
 
 from agents.learners.algorithms import algorithm_of
@@ -22,10 +23,12 @@ from agents.runs.checkpoint import (
 )
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.tracking import start_tracking, wandb_module
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
 from nat_env.seeds import TRAINING
 from nat_env.storage.claims import check_unclaimed, locked
@@ -69,10 +72,7 @@ class Training:
         wandb = wandb_module(config)
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.eval_every:
-            check_bundle_rank(
-                bundle,
-                config.num_samples,
-            )
+            check_bundle_rank(bundle, config.num_samples)
         if config.resume:
             check_same_run(config.out, config, bundle)
             held.enter_context(locked(config.out))
@@ -89,7 +89,7 @@ class Training:
             config.num_steps,
             observation=algorithm_of(config).observation,
             residual=residual,
-            reward_fn=config.fixed_reward,
+            reward_fn=_own_reward(config, bundle),
         )
         if config.reward == "adversarial":
             self.env = _with_discriminator(config, self.decoder)
@@ -129,7 +129,7 @@ class Training:
             results = {
                 "bundle": self.config.bundle,
                 "num_steps": self.config.num_steps,
-                "judge": self.decoder.bundle.require("yardstick").name,
+                "judge": self.decoder.bundle.judge_name,
                 "num_samples": self.config.num_samples,
                 "best_frechet_distance": self.callback.best_distance if evaluated else None,
                 "history": self.callback.history,
@@ -153,6 +153,13 @@ class Training:
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])
+
+
+def _own_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:
+    """Of the environment; where a discriminator stands in for it, only reported beside."""
+    if config.reward == "adversarial" and bundle.yardstick is None:
+        return lambda images, conditions: torch.zeros(len(images))
+    return config.fixed_reward
 
 
 def _check_new(folder: Path) -> None:

@@ -81,6 +81,11 @@ class Bundle:
         return found
 
     @property
+    def judge_name(self) -> str | None:
+        """What stands beside every distance of its own; None without a yardstick."""
+        return self.yardstick.name if self.yardstick else None
+
+    @property
     def num_tokens(self) -> int:
         """N."""
         return self.nat.num_tokens

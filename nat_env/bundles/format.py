@@ -45,11 +45,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"bundle: {folder / DESCRIPTION} is damaged ({error!r})") from error
     if version != FORMAT:
-        older = "; nat-convert bundle OLD --out NEW makes one of it" if version == 1 else ""
+        older = "; nat-convert OLD --out NEW makes one of it" if version == 1 else ""
         raise ValueError(f"bundle: format {version} in {str(folder)!r}, allowed is {FORMAT}{older}")
-    described = {part for part in PARTS if part in description}
-    listed = {name.partition("/")[0] for name in hashes if "/" in name}
-    if described != listed or ("judge" in described) != (STATISTICS in hashes):
+    described = [part for part in PARTS if part in description]
+    there = {f"{part}/{path.name}" for part in described for path in (folder / part).glob("*")}
+    listed = {name for name in hashes if "/" in name}
+    if not there <= listed or {name.partition("/")[0] for name in listed} - set(described):
         raise ValueError(
             f"bundle: {folder / DESCRIPTION} is damaged: the models that it describes are not "
             "those of the files that it lists"

@@ -43,6 +43,9 @@ COMMANDS: dict[str, Command | Choice] = {
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
+    "nat-convert": Command(
+        "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+    ),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "
         "Every part resumes from --work where it stopped.",
@@ -61,5 +64,6 @@ share = partial(run_command, "nat-share", COMMANDS["nat-share"])
 search = partial(run_command, "nat-search", COMMANDS["nat-search"])
 tune = partial(run_command, "nat-tune", COMMANDS["nat-tune"])
 study = partial(run_command, "nat-study", COMMANDS["nat-study"])
+convert = partial(run_command, "nat-convert", COMMANDS["nat-convert"])
 pretrain = partial(run_command, "nat-pretrain", COMMANDS["nat-pretrain"])
 bench = partial(run_command, "nat-bench", COMMANDS["nat-bench"])

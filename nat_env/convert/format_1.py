@@ -15,6 +15,7 @@ from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
+from nat_env.convert.arguments import Convert
 from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.conditions import Conditions
 from nat_env.models.uvit import UViT, UViTConfig
@@ -76,6 +77,15 @@ def convert_format_1(old: Path, out: Path) -> Bundle:
     except (KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"bundle: {str(old)!r} does not fit together ({error})") from error
     return load_bundle(out)
+
+
+def command(arguments: Convert) -> None:
+    """Convert, and say what came out."""
+    bundle = convert_format_1(arguments.old, arguments.out)
+    print(
+        f"{arguments.out}: {bundle.name}, {len(bundle.conditions)} conditions, fingerprint "
+        f"{bundle.fingerprint[:8]} as before"
+    )
 
 
 def _classifier(folder: Path, part: str, description: dict[str, Any]) -> Classifier:
