@@ -11,8 +11,8 @@ from pretrain.data import LabelledImages
 MIN_CLASS_IMAGES = 10
 """Two of them are for testing."""
 MIN_IMAGES = 200
-"""160 of them are for training: more than a judge's 64 features, whose covariance would have no
-full rank, and than the 128 real images in a discriminator's batch."""
+"""160 of them are for training: more than the 64 numbers of a judge's embedding, whose covariance
+would have no full rank, and than the 128 real images in a discriminator's batch."""
 TEST_EVERY = 5
 """One image in so many is for testing."""
 PRESET_IMAGES = 20_000

@@ -1,7 +1,6 @@
 """Making a bundle: all parts trained on a data set, measured, and written."""
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
-from nat_env.models.classifier import features_of
+from nat_env.models.classifier import embeddings_of
 from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
@@ -95,12 +94,12 @@ def _make(
         ids, data.train_labels, transformer_size, config.transformer, work, config.seed, device
     )
 
-    statistics = balanced_statistics(features_of(judge, data.train_images), data.train_labels)
-    held_out = balanced_statistics(features_of(judge, data.test_images), data.test_labels)
+    statistics = balanced_statistics(embeddings_of(judge, data.train_images), data.train_labels)
+    held_out = balanced_statistics(embeddings_of(judge, data.test_images), data.test_labels)
     described, error = [], 0.0
     for batch, originals in zip(ids.split(256), data.train_images.split(256), strict=True):
         images = tokenizer.decode(batch.to(device)).cpu()
-        described.append(features_of(judge, images))
+        described.append(embeddings_of(judge, images))
         error += float((images - to_float(originals)).double().square().sum())
     decoded = balanced_statistics(torch.cat(described), data.train_labels)
     quality = {
@@ -133,25 +132,25 @@ def _make(
     )
 
 
-def balanced_statistics(features: Tensor, labels: Tensor) -> GaussianStatistics:
+def balanced_statistics(embeddings: Tensor, labels: Tensor) -> GaussianStatistics:
     """Statistics in which each class weighs the same, as it does among generated images.
 
     Without it a distance would tell how uneven the classes are, which no policy can change. With
     even classes they are the usual mean and unbiased covariance.
 
     Args:
-        features: [n, D].
+        embeddings: [n, D].
         labels: [n].
 
     Example:
-        >>> features, labels = (
+        >>> embeddings, labels = (
         ...     torch.tensor([[0.0], [0.0], [0.0], [4.0]]),
         ...     torch.tensor([0, 0, 0, 1]),
         ... )
-        >>> balanced_statistics(features, labels).mean
+        >>> balanced_statistics(embeddings, labels).mean
         array([2.])
     """
-    values = features.double().numpy()
+    values = embeddings.double().numpy()
     _, which, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)
     weights = 1 / (len(counts) * counts[which])  # [n], sum 1
     mean = weights @ values
@@ -162,10 +161,10 @@ def balanced_statistics(features: Tensor, labels: Tensor) -> GaussianStatistics:
 
 def _identity(config: PretrainConfig, data: LabelledImages) -> dict[str, Any]:
     """What the parts are of."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    images = hashlib.sha256()
     for part in (data.train_images, data.train_labels):
-        digest.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
-    return {"digest": digest.hexdigest(), "config": asdict(config)}
+        images.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
+    return {"images": images.hexdigest(), "config": asdict(config)}
 
 
 def _balanced_subset(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:

@@ -156,7 +156,7 @@ class ProxyObjective:
             proxies: train the models.
             policy: the generation strategy, fixed.
             num_steps: T.
-            num_samples: images of a trial, more than the judge has features.
+            num_samples: images of a trial, more than an embedding by the judge has numbers.
             folder: of the trials, which belongs to these proxies and this policy.
 
         Raises:

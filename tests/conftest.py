@@ -13,7 +13,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def images_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
-    """Of a bundle: the list of how many images are in memory whenever a batch is decoded.
+    """Of a bundle: the list of how many more images are in memory whenever a batch is decoded.
 
     Counted are all float tensors of the images' shape, views by what they keep in memory.
     """
@@ -22,7 +22,7 @@ def images_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
         counts: list[int] = []
         shape, decode = bundle.reals.images.shape[1:], bundle.tokenizer.decode
 
-        def spy(ids: torch.Tensor) -> torch.Tensor:
+        def alive() -> dict[int, torch.UntypedStorage]:
             storages = (
                 part.untyped_storage()
                 for part in gc.get_objects()
@@ -30,8 +30,13 @@ def images_alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[int]]:
                 and part.shape[1:] == shape
                 and part.dtype == torch.float32
             )
-            sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
-            counts.append(sum(sizes.values()) // (4 * shape.numel()))
+            return {storage.data_ptr(): storage for storage in storages}
+
+        before = alive()  # kept, so that no new image gets the place of one of these
+
+        def spy(ids: torch.Tensor) -> torch.Tensor:
+            new = [storage.nbytes() for place, storage in alive().items() if place not in before]
+            counts.append(sum(new) // (4 * shape.numel()))
             return decode(ids)
 
         monkeypatch.setattr(bundle.tokenizer, "decode", spy)

@@ -154,7 +154,8 @@ class EvaluationOptions:
     """Rounds between evaluations. 0: none, which needs no judge; the run's policy is then its last
     one."""
     num_samples: Annotated[int, Ge(2)] = 1000
-    """Images of an evaluation, more than the judge has features; their seeds are not nat-eval's."""
+    """Images of an evaluation, more than the judge's embedding has numbers; their seeds are not
+    nat-eval's."""
 
 
 @dataclass(frozen=True)

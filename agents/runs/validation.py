@@ -43,7 +43,7 @@ def validate(
         bundle: the frozen models.
         policy: (features, timestep) -> m, tau_1, tau_2, w.
         num_steps: T.
-        num_samples: N, more than the judge has features.
+        num_samples: N, more than an embedding by the judge has numbers.
 
     Raises:
         ValueError: fewer, or see `generate`.

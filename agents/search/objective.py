@@ -44,7 +44,7 @@ class Objective:
                 log-likelihood of the labels under it; or a function of batches of images and
                 labels, which are decoded one by one while it goes through them.
             num_samples: images of a score, of all classes alike; at least 2, and for `frechet`
-                more than the judge has features.
+                more than an embedding by the judge has numbers.
             seed: of the search.
             common_random_numbers: see above.
             batch_size: images decoded at once.

@@ -20,7 +20,7 @@ class Tune(DeviceOptions):
     the median of the others' at that point is given up early. Writes a run folder for each
     training, Optuna's journal study.log, and best.json with the best options and the nat-train
     command that takes them. The same command goes on where it stopped; with more --trials it goes
-    further. One at a time in a folder.
+    further.
     """
 
     preset: Annotated[Literal["fashion", "digits"], tyro.conf.Positional]

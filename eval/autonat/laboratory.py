@@ -11,7 +11,7 @@ from eval.autonat import alternation
 from eval.autonat.arguments import Ablations
 from eval.autonat.cost import row_passes
 from eval.evaluation.evaluate import evaluate
-from eval.judges.embedding import feature_count
+from eval.judges.embedding import embedding_size
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import CACHE, Reference, reference
 from nat_env.bundles.bundle import Bundle
@@ -49,7 +49,7 @@ class Laboratory:
         judges = [bundle_judge(self.bundle)]
         if setting.second_judge:
             judges.append(second := efficientnet_lite0(112))
-            size = feature_count(self.bundle, second)
+            size = embedding_size(self.bundle, second)
             check_samples(second.name, size, setting.num_samples, "num_samples")
         cache = setting.out / CACHE
         self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]

@@ -16,7 +16,7 @@ from eval.evaluation.policies import (
 )
 from eval.evaluation.rows import Results, Row
 from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
-from eval.judges.embedding import feature_count
+from eval.judges.embedding import embedding_size
 from eval.judges.inception import inception_v3
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import CACHE, Reference, reference, reference_from_file
@@ -143,7 +143,7 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
         else:
             from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
     for judge in judges:  # before the real images are shown to it, which takes long
-        check_samples(judge.name, feature_count(bundle, judge), arguments.num_samples)
+        check_samples(judge.name, embedding_size(bundle, judge), arguments.num_samples)
     cache = arguments.out / CACHE
     found = [
         reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges

@@ -104,7 +104,7 @@ class Cell:
 
 def complete(row: Row | None, judged: Reference) -> bool:
     """Whether a row holds all that is measured with this reference today."""
-    return row is not None and ("precision" in row or judged.features is None)
+    return row is not None and ("precision" in row or judged.embeddings is None)
 
 
 def _report(rows: list[Row], note: str) -> None:

@@ -15,7 +15,7 @@ from eval.metrics.sample_metrics import SampleMetrics, sample_metrics
 from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank
-from nat_env.bundles.statistics import FeatureAccumulator, frechet_distance
+from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
 from nat_env.generation import StepRecord, generate_batches
 from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
@@ -81,7 +81,8 @@ def evaluate(
         seeds: which samples; whatever chooses a policy takes others than what judges it.
 
     Raises:
-        ValueError: a number out of its range, or no more samples than a judge has features.
+        ValueError: a number out of its range, or no more samples than a judge's embedding has
+            numbers.
     """
     check_numbers(num_samples, seed, batch_size, seeds)
     for judged in judges:
@@ -89,7 +90,7 @@ def evaluate(
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
     conditions = balanced_conditions(num_samples, len(bundle.conditions))
-    features = [FeatureAccumulator() for _ in judges]
+    features = [EmbeddingAccumulator() for _ in judges]
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
     classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
     scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
@@ -111,9 +112,9 @@ def evaluate(
         for images, labels in batches:
             generated = _now(bundle)
             for judged, accumulator, every in zip(judges, features, kept, strict=True):
-                vectors = judged.judge.features(images)
+                vectors = judged.judge.embeddings(images)
                 accumulator.update(vectors.cpu().numpy())
-                if judged.features is not None:
+                if judged.embeddings is not None:
                     every.append(vectors.cpu().numpy())
                 if judged.judge.name in scores:
                     chances = judged.judge.probabilities(vectors)
@@ -131,9 +132,9 @@ def evaluate(
             for judged, accumulator in zip(judges, features, strict=True)
         },
         metrics={
-            judged.judge.name: sample_metrics(judged.features, np.concatenate(every))
+            judged.judge.name: sample_metrics(judged.embeddings, np.concatenate(every))
             for judged, every in zip(judges, kept, strict=True)
-            if judged.features is not None
+            if judged.embeddings is not None
         },
         scores={name: accumulator.score() for name, accumulator in scores.items()},
         class_accuracy=correct / num_samples,

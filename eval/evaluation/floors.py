@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.judges.embedding import real_features, reconstructed_features
+from eval.judges.embedding import real_embeddings, reconstructed_embeddings
 from eval.judges.judge import bundle_judge
 from eval.judges.references import Reference
 from eval.metrics.sample_metrics import sample_metrics
@@ -17,7 +17,7 @@ from eval.metrics.score import ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 
-Features = NDArray[np.float32]
+Embeddings = NDArray[np.float32]
 
 FLOORS = {
     "real": "(real images)",
@@ -47,11 +47,11 @@ def floors(
 
     Args:
         bundle: holds real images.
-        judges: with their references; those with features also give the metrics of
+        judges: with their references; those with embeddings also give the metrics of
             `eval.metrics`, and those with a classifier the score of `eval.metrics`.
         num_samples: N of the evaluation.
         progress: show bars.
-        cache: a folder that keeps the features; None for none.
+        cache: a folder that keeps the embeddings; None for none.
 
     Returns:
         One dict for each floor: bundle, bundle_fingerprint, evaluation_samples (N), judge, floor,
@@ -78,27 +78,27 @@ def floors(
 def _reconstruction(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
-    features = reconstructed_features(bundle, judged.judge, cache, progress)
-    features = features[_order(features)[:num_samples]]
-    statistics = GaussianStatistics.from_features(features)
+    embeddings = reconstructed_embeddings(bundle, judged.judge, cache, progress)
+    embeddings = embeddings[_order(embeddings)[:num_samples]]
+    statistics = GaussianStatistics.from_embeddings(embeddings)
     return {
         "floor": "reconstruction",
-        "num_samples": len(features),
+        "num_samples": len(embeddings),
         "reference": judged.description,
         "frechet_distance": frechet_distance(statistics, judged.statistics),
-    } | _measured(bundle, judged, judged.features, features)
+    } | _measured(bundle, judged, judged.embeddings, embeddings)
 
 
 def _real_others(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
-    features = judged.features
-    if features is None:
-        features = real_features(bundle, judged.judge, cache, progress)
-    order = _order(features)
-    size = min(num_samples, len(features) // 2)
-    one, other = features[order[:size]], features[order[size:]]
-    statistics = [GaussianStatistics.from_features(part) for part in (one, other)]
+    embeddings = judged.embeddings
+    if embeddings is None:
+        embeddings = real_embeddings(bundle, judged.judge, cache, progress)
+    order = _order(embeddings)
+    size = min(num_samples, len(embeddings) // 2)
+    one, other = embeddings[order[:size]], embeddings[order[size:]]
+    statistics = [GaussianStatistics.from_embeddings(part) for part in (one, other)]
     return {
         "floor": "real others",
         "num_samples": size,
@@ -107,8 +107,8 @@ def _real_others(
     } | _measured(bundle, judged, other, one)
 
 
-def _order(features: Features) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(len(features))
+def _order(embeddings: Embeddings) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(len(embeddings))
 
 
 def _quoted(bundle: Bundle) -> dict[str, Any]:
@@ -121,15 +121,15 @@ def _quoted(bundle: Bundle) -> dict[str, Any]:
 
 
 def _measured(
-    bundle: Bundle, judged: Reference, real: Features | None, features: Features
+    bundle: Bundle, judged: Reference, real: Embeddings | None, embeddings: Embeddings
 ) -> dict[str, float]:
     """What the reference and the judge allow beside the distance."""
     found: dict[str, float] = {}
-    if judged.features is not None and real is not None:
-        found |= asdict(sample_metrics(real, features))
+    if judged.embeddings is not None and real is not None:
+        found |= asdict(sample_metrics(real, embeddings))
     if judged.judge.classifier is not None:
-        accumulator = ScoreAccumulator(len(features), min(10, len(features)))
-        for batch in torch.from_numpy(features).split(1024):
+        accumulator = ScoreAccumulator(len(embeddings), min(10, len(embeddings)))
+        for batch in torch.from_numpy(embeddings).split(1024):
             accumulator.update(judged.judge.probabilities(batch.to(bundle.device)).cpu().numpy())
         score = accumulator.score()
         found |= {"score": score.mean, "score_std": score.std}

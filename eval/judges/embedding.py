@@ -1,4 +1,4 @@
-"""A judge's features of a bundle's images, computed once and kept in files."""
+"""A judge's embeddings of a bundle's images, computed once and kept in files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,26 +16,26 @@ from nat_env.models.pixels import to_float
 from nat_env.storage.state import load_state, save_state
 
 
-def feature_count(bundle: Bundle, judge: Judge) -> int:
+def embedding_size(bundle: Bundle, judge: Judge) -> int:
     """D, by one forward pass on a few of the bundle's real images.
 
     Raises:
-        ValueError: what the judge gives are no features, or its classes no logits.
+        ValueError: what the judge gives are no embeddings, or its classes no logits.
     """
     real = to_float(bundle.require("reals").images[:4].to(bundle.device))
-    features = judge.features(real)
-    if features.ndim != 2 or len(features) != len(real):
+    embeddings = judge.embeddings(real)
+    if embeddings.ndim != 2 or len(embeddings) != len(real):
         raise ValueError(
-            f"judge: {judge.name} gives {tuple(features.shape)} for {len(real)} images, "
+            f"judge: {judge.name} gives {tuple(embeddings.shape)} for {len(real)} images, "
             f"allowed is [{len(real)}, D]; mend its network, or leave that judge out"
         )
-    _check_finite(judge, "features", features)
+    _check_finite(judge, "embeddings", embeddings)
     if judge.classifier is not None:
-        _check_finite(judge, "class probabilities", judge.probabilities(features))
-    return features.shape[1]
+        _check_finite(judge, "class probabilities", judge.probabilities(embeddings))
+    return embeddings.shape[1]
 
 
-def real_features(
+def real_embeddings(
     bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
 ) -> NDArray[np.float32]:
     """Of the bundle's real images [n, D].
@@ -47,17 +47,17 @@ def real_features(
         progress: show a bar.
 
     Raises:
-        ValueError: a file in `cache` is damaged or another judge's, or the judge gives features
+        ValueError: a file in `cache` is damaged or another judge's, or the judge gives embeddings
             that are not finite.
     """
     images = bundle.require("reals").images
-    return _kept(bundle, judge, images, to_float, "features", cache, progress)
+    return _kept(bundle, judge, images, to_float, "embeddings", cache, progress)
 
 
-def reconstructed_features(
+def reconstructed_embeddings(
     bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
 ) -> NDArray[np.float32]:
-    """Of the bundle's real images after the tokenizer [n, D]; as `real_features`."""
+    """Of the bundle's real images after the tokenizer [n, D]; as `real_embeddings`."""
     decode = bundle.tokenizer.decode
     reals = bundle.require("reals")
     ids = reals.ids
@@ -84,34 +84,34 @@ def _kept(
     path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_{what}.safetensors"
     if path is not None and path.is_file():
         return _read(bundle, judge, path).numpy()
-    label = f"{judge.name}, {'real' if what == 'features' else what}"
+    label = f"{judge.name}, {'real' if what == 'embeddings' else what}"
     with image_bar(len(rows), label if progress else None) as bar:
 
         def embedded(batch: Tensor) -> Tensor:
-            features = judge.features(images_of(batch))
+            embeddings = judge.embeddings(images_of(batch))
             bar.update(len(batch))
-            return features
+            return embeddings
 
-        features = in_batches(embedded, rows, device=bundle.device)
-    _check_finite(judge, "features", features)
+        embeddings = in_batches(embedded, rows, device=bundle.device)
+    _check_finite(judge, "embeddings", embeddings)
     if path is not None:
-        save_state(path, {"features": features})
-    return features.numpy()
+        save_state(path, {"embeddings": embeddings})
+    return embeddings.numpy()
 
 
 def _read(bundle: Bundle, judge: Judge, path: Path) -> Tensor:
-    advice = f"cache: features of the judge {judge.name}, in {path}; delete that file"
+    advice = f"cache: embeddings of the judge {judge.name}, in {path}; delete that file"
     try:
-        features = load_state(path)["features"]
+        embeddings = load_state(path)["embeddings"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{advice}, which is damaged ({error})") from error
-    allowed = (len(bundle.require("reals").images), feature_count(bundle, judge))
-    if not torch.is_tensor(features) or features.shape != allowed:
-        got = tuple(features.shape) if torch.is_tensor(features) else type(features).__name__
+    allowed = (len(bundle.require("reals").images), embedding_size(bundle, judge))
+    if not torch.is_tensor(embeddings) or embeddings.shape != allowed:
+        got = tuple(embeddings.shape) if torch.is_tensor(embeddings) else type(embeddings).__name__
         raise ValueError(f"{advice}: got {got}, allowed is {list(allowed)}")
-    if not features.isfinite().all():
+    if not embeddings.isfinite().all():
         raise ValueError(f"{advice}: it holds values that are not finite")
-    return features
+    return embeddings
 
 
 def _check_finite(judge: Judge, what: str, values: Tensor) -> None:

@@ -28,7 +28,7 @@ WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129
 def inception_v3(
     path: Path | str, device: torch.device | str = "cpu", batch_size: int | None = None
 ) -> Judge:
-    """Load InceptionV3 from the published weights as a judge with 2048 features.
+    """Load InceptionV3 from the published weights as a judge that embeds in 2048 numbers.
 
     Only a distance under this judge, by name ``inception-v3``, may be called an FID, and only with
     the data set and number of samples that the standard protocol asks for.
@@ -42,7 +42,7 @@ def inception_v3(
     Returns:
         The judge ``inception-v3``. With a file that is not the published one byte for byte, a
         conversion or other weights, the name is ``inception-v3@`` and the first 8 digits of its
-        SHA-256: different features, different name.
+        SHA-256: different embeddings, different name.
 
     Raises:
         ValueError: If the file is missing, cannot be read, or its tensors are not those of the

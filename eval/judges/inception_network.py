@@ -111,7 +111,7 @@ class InceptionV3(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the pooled features of the Frechet Inception Distance.
+        """Compute the pooled embeddings of the Frechet Inception Distance.
 
         The protocol's order: to 8 bits, as in a PNG; to 299 pixels, bilinear, without antialiasing;
         to [-1, 1].
@@ -137,18 +137,18 @@ class InceptionV3(nn.Module):
             x = layer(x)
         return x.mean(dim=(2, 3))
 
-    def logits(self, features: Tensor, bias: bool = True) -> Tensor:
-        """Classify features.
+    def logits(self, embeddings: Tensor, bias: bool = True) -> Tensor:
+        """Classify embeddings.
 
         Args:
-            features: [B, 2048], of `forward`.
+            embeddings: [B, 2048], of `forward`.
             bias: False for the original Inception Score, whose code leaves the bias out.
 
         Returns:
             float32 [B, 1008] on the network's device.
         """
-        features = features.to(self.fc.weight.device)
-        return F.linear(features, self.fc.weight, self.fc.bias if bias else None)
+        embeddings = embeddings.to(self.fc.weight.device)
+        return F.linear(embeddings, self.fc.weight, self.fc.bias if bias else None)
 
 
 def _layers() -> OrderedDict[str, nn.Module]:

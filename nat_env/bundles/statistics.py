@@ -1,8 +1,8 @@
-"""Gaussian statistics of feature vectors and the Frechet distance between two of them.
+"""Gaussian statistics of embeddings and the Frechet distance between two of them.
 
 The distance is that of the Frechet Inception Distance (Heusel et al. 2017, "GANs Trained by a Two
-Time-Scale Update Rule Converge to a Local Nash Equilibrium", arXiv:1706.08500, Eq. 6). The features
-may come from any network: a value is an FID only for InceptionV3 features under the standard
+Time-Scale Update Rule Converge to a Local Nash Equilibrium", arXiv:1706.08500, Eq. 6). Embeddings
+may come from any network: a value is an FID only for InceptionV3 embeddings under the standard
 protocol; with another judge, name the judge and the number of samples beside the value.
 
 Everything is float64, for the distance is a small difference between large traces.
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True, eq=False)
 class GaussianStatistics:
-    """Mean and covariance of a set of feature vectors.
+    """Mean and covariance of a set of embeddings.
 
     Attributes:
         mean: Sample mean, float64 [D].
@@ -31,7 +31,7 @@ class GaussianStatistics:
             covariance is not symmetric.
 
     Example:
-        >>> statistics = GaussianStatistics.from_features([[0.0, 1.0], [2.0, 1.0]])
+        >>> statistics = GaussianStatistics.from_embeddings([[0.0, 1.0], [2.0, 1.0]])
         >>> statistics.mean.tolist(), statistics.covariance.tolist(), statistics.count
         ([1.0, 1.0], [[2.0, 0.0], [0.0, 0.0]], 2)
     """
@@ -60,29 +60,29 @@ class GaussianStatistics:
         object.__setattr__(self, "covariance", covariance)
 
     @classmethod
-    def from_features(cls, features: ArrayLike) -> GaussianStatistics:
-        """Compute the statistics of features that are all in memory.
+    def from_embeddings(cls, embeddings: ArrayLike) -> GaussianStatistics:
+        """Compute the statistics of embeddings that are all in memory.
 
         Args:
-            features: [N, D] with N >= 2; any real dtype, computed in float64.
+            embeddings: [N, D] with N >= 2; any real dtype, computed in float64.
 
         Raises:
             ValueError: If the shape is wrong, N < 2, or a value is not finite.
         """
-        accumulator = FeatureAccumulator()
-        accumulator.update(features)
+        accumulator = EmbeddingAccumulator()
+        accumulator.update(embeddings)
         return accumulator.statistics()
 
 
-class FeatureAccumulator:
-    """Running mean and covariance of features that arrive in batches.
+class EmbeddingAccumulator:
+    """Running mean and covariance of embeddings that arrive in batches.
 
     Batches are combined with the pairwise update of Chan, Golub and LeVeque (1983), not with raw
     sums of squares, which cancel when the mean is large beside the spread. The result does not
-    depend on how the features were cut into batches, up to rounding in float64.
+    depend on how the embeddings were cut into batches, up to rounding in float64.
 
     Example:
-        >>> accumulator = FeatureAccumulator()
+        >>> accumulator = EmbeddingAccumulator()
         >>> accumulator.update([[1.0], [2.0]])
         >>> accumulator.update([[6.0]])
         >>> accumulator.statistics()
@@ -95,26 +95,26 @@ class FeatureAccumulator:
         self._mean = np.zeros(0)
         self._scatter = np.zeros((0, 0))
 
-    def update(self, features: ArrayLike) -> None:
-        """Add a batch of features.
+    def update(self, embeddings: ArrayLike) -> None:
+        """Add a batch of embeddings.
 
         Args:
-            features: [B, D] with B >= 1; arrays, lists or CPU tensors without gradients.
+            embeddings: [B, D] with B >= 1; arrays, lists or CPU tensors without gradients.
 
         Raises:
             ValueError: If the shape is wrong, D differs from earlier batches, or a value is not
                 finite. The accumulator is then unchanged.
         """
-        batch = np.asarray(features, dtype=np.float64)
+        batch = np.asarray(embeddings, dtype=np.float64)
         if batch.ndim != 2 or 0 in batch.shape:
-            raise ValueError(f"expected features [B, D], B and D at least 1, got {batch.shape}")
+            raise ValueError(f"expected embeddings [B, D], B and D at least 1, got {batch.shape}")
         if not np.isfinite(batch).all():
             raise ValueError("features hold values that are not finite")
         mean = batch.mean(axis=0)
         centred = batch - mean
         self._add(len(batch), mean, centred.T @ centred)
 
-    def merge(self, other: FeatureAccumulator) -> None:
+    def merge(self, other: EmbeddingAccumulator) -> None:
         """Add all samples of another accumulator, such as another process's share.
 
         Raises:
@@ -141,7 +141,7 @@ class FeatureAccumulator:
             self.count, self._mean, self._scatter = count, mean, scatter
             return
         if mean.shape != self._mean.shape:
-            raise ValueError(f"expected features of D = {self._mean.size}, got D = {mean.size}")
+            raise ValueError(f"expected embeddings of D = {self._mean.size}, got D = {mean.size}")
         total = self.count + count
         shift = mean - self._mean
         between = np.outer(shift, shift) * (self.count * count / total)
@@ -162,7 +162,7 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
         b: Statistics of the other, with the same D.
 
     Returns:
-        The distance, at least 0, in squared units of the features.
+        The distance, at least 0, in squared units of the embeddings.
 
     Raises:
         ValueError: If the dimensions differ.

@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.format import DESCRIPTION, check_files, fingerprint
@@ -20,8 +19,6 @@ from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.conditions import Conditions
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.models.vq import VQTokenizer
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 def convert_format_1(old: Path, out: Path) -> Bundle:
@@ -53,13 +50,15 @@ def convert_format_1(old: Path, out: Path) -> Bundle:
         tokenizer = VQTokenizer.load(old / "tokenizer", config, conditions)
         sizes: dict[str, Any] = dict(description["transformer"]) | {"grid": tokenizer.grid}
         del sizes["num_tokens"]
+        transformer = UViT(UViTConfig(**sizes))
+        transformer.load_state_dict(load_file(old / "transformer.safetensors"))
         tables = load_file(old / "statistics.safetensors")
         real = load_file(old / "real.safetensors")
         save_bundle(
             out,
             name=description["name"],
             conditions=conditions,
-            transformer=_loaded(UViT(UViTConfig(**sizes)), old / "transformer.safetensors"),
+            transformer=transformer,
             tokenizer=tokenizer,
             yardstick=Yardstick(
                 f"{description['name']}-judge",
@@ -90,9 +89,7 @@ def command(arguments: Convert) -> None:
 
 def _classifier(folder: Path, part: str, description: dict[str, Any]) -> Classifier:
     values = description[part] | {"widths": tuple(description[part]["widths"])}
-    return _loaded(Classifier(ClassifierConfig(**values)), folder / f"{part}.safetensors").eval()
-
-
-def _loaded(network: Network, path: Path) -> Network:
-    network.load_state_dict(load_file(path))
-    return network
+    classifier = Classifier(ClassifierConfig(**values))
+    weights = load_file(folder / f"{part}.safetensors")
+    classifier.load_state_dict({k.replace("trunk.", "layers."): v for k, v in weights.items()})
+    return classifier.eval()

@@ -24,7 +24,7 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Convolutional classifier; its features are the spatial mean before the last layer."""
+    """Convolutional classifier; its embeddings are the spatial mean before the last layer."""
 
     kind: ClassVar[str] = "classifier"
 
@@ -41,17 +41,17 @@ class Classifier(nn.Module):
                 layers += _convolution(width, width, stride=1)
             before = width
             self.stage_ends.append(len(layers))
-        self.trunk = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers)
         self.classifier = nn.Linear(before, config.num_classes)
 
-    def features(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> features [B, widths[-1]]."""
-        return self.trunk(images * 2 - 1).mean(dim=(2, 3))
+    def embeddings(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [0, 1] -> embeddings [B, widths[-1]]."""
+        return self.layers(images * 2 - 1).mean(dim=(2, 3))
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] in [0, 1] -> feature maps [B, widths[i], h, w] after each stage."""
         hidden, maps = images * 2 - 1, []
-        for index, layer in enumerate(self.trunk):
+        for index, layer in enumerate(self.layers):
             hidden = layer(hidden)
             if index + 1 in self.stage_ends:
                 maps.append(hidden)
@@ -59,7 +59,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> class logits [B, num_classes]."""
-        return self.classifier(self.features(images))
+        return self.classifier(self.embeddings(images))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`."""
@@ -88,13 +88,13 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
     ]
 
 
-def features_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Features [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
+def embeddings_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Embeddings [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
 
     They are where the images are, wherever the classifier computes them.
     """
     return in_batches(
-        lambda batch: classifier.features(to_float(batch)),
+        lambda batch: classifier.embeddings(to_float(batch)),
         images,
         batch_size=batch_size,
         device=next(classifier.parameters()).device,

@@ -28,17 +28,17 @@ class EfficientNetLite0(nn.Module):
         self.resolution = resolution
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> features [B, 1280]: the last convolution, pooled over the image.
+        """Images [B, C, H, W] -> embeddings [B, 1280]: the last convolution, pooled over the image.
 
         Raises:
             ValueError: C is neither 1 nor 3.
         """
         return self.classifier.extract_features(self._inputs(images)).mean(dim=(2, 3))
 
-    def logits(self, features: Tensor) -> Tensor:
-        """Features [B, 1280] of `forward` -> class logits [B, 1000] on the network's device."""
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Embeddings [B, 1280] of `forward` -> class logits [B, 1000] on the network's device."""
         head = self.classifier._fc
-        return head(features.to(head.weight.device))
+        return head(embeddings.to(head.weight.device))
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """Images [B, C, H, W] -> the last feature map at each resolution, see `stage_sizes`.

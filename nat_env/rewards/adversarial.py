@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nat_env.bundles.reals import Reals
 from nat_env.rewards.augment import augment
-from nat_env.rewards.discriminator import FeatureDiscriminator, ScratchDiscriminator
+from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.trunks import Trunk
 
@@ -75,7 +75,7 @@ class AdversarialRewardModel:
             self.discriminator = (
                 ScratchDiscriminator(channels, num_conditions, config.widths)
                 if trunk is None
-                else FeatureDiscriminator(trunk, num_conditions, config.widths[-1])
+                else TrunkDiscriminator(trunk, num_conditions, config.widths[-1])
             )
         self.discriminator.to(device)
         self.optimizer = torch.optim.Adam(
@@ -219,7 +219,17 @@ class AdversarialRewardModel:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict()`."""
-        self.discriminator.load_state_dict(state["discriminator"])
+        """Restore `state_dict()`.
+
+        Raises:
+            ValueError: it is of another discriminator.
+        """
+        try:
+            self.discriminator.load_state_dict(state["discriminator"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"state: got that of another discriminator, or of an earlier version's ({error}), "
+                f"allowed is one of {type(self.discriminator).__name__}"
+            ) from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])

@@ -44,7 +44,7 @@ class ScratchDiscriminator(nn.Module):
                 layers.append(nn.GroupNorm(GROUPS, width))
             layers.append(nn.LeakyReLU(0.2))
             before = width
-        self.trunk = nn.Sequential(*layers)
+        self.layers = nn.Sequential(*layers)
         self.head = ProjectionHead(before, num_conditions)
 
     def embed(self, images: Tensor) -> list[Tensor]:
@@ -54,14 +54,14 @@ class ScratchDiscriminator(nn.Module):
     def logits(self, embedding: Sequence[Tensor], conditions: Tensor) -> Tensor:
         """Embedding and labels [B] -> logits [B, positions]."""
         (images,) = embedding
-        return self.head(self.trunk(images * 2 - 1), conditions)
+        return self.head(self.layers(images * 2 - 1), conditions)
 
     def forward(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1], labels [B] -> logits [B, positions]."""
         return self.logits(self.embed(images), conditions)
 
 
-class FeatureDiscriminator(nn.Module):
+class TrunkDiscriminator(nn.Module):
     """Heads on the stages of a frozen pretrained network, as StyleGAN-T's on DINO.
 
     The frozen features make it look at what an image shows rather than at its texture. The loss is

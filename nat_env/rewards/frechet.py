@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
-from nat_env.models.classifier import features_of
+from nat_env.models.classifier import embeddings_of
 
 
 class FrechetReward:
@@ -21,7 +21,7 @@ class FrechetReward:
     all, and AdaNAT's adaptive policy diverged with it (appendix B); it serves a policy that all
     samples share.
 
-    A batch of a rollout is too small for a distance of its own. Features of the last `capacity`
+    A batch of a rollout is too small for a distance of its own. Embeddings of the last `capacity`
     images are kept, and the reward is the slope of the distance F from them towards the batch,
 
         (F(kept) - F(kept and batch)) * (n + B) / B,    n = `capacity`,
@@ -32,7 +32,7 @@ class FrechetReward:
     A distance that was a reward is no evidence any more: judge such a policy by another network.
 
     Example:
-        >>> reference = GaussianStatistics.from_features([[0.0], [2.0]])
+        >>> reference = GaussianStatistics.from_embeddings([[0.0], [2.0]])
         >>> reward = FrechetReward(lambda images: images.mean(dim=(2, 3)), reference, capacity=2)
         >>> labels = torch.zeros(2).long()
         >>> reward(torch.tensor([3.0, 5.0])[:, None, None, None], labels)  # F is 9 from here on
@@ -43,16 +43,16 @@ class FrechetReward:
 
     def __init__(
         self,
-        features: Callable[[Tensor], Tensor],
+        embeddings: Callable[[Tensor], Tensor],
         statistics: GaussianStatistics,
         capacity: int = 1024,
     ) -> None:
         """Start with an empty buffer.
 
         Args:
-            features: images [B, C, H, W] in [0, 1] -> features [B, D].
-            statistics: of real images' features, with the same D.
-            capacity: images whose features are kept, the latest, more than D; the more, the
+            embeddings: images [B, C, H, W] in [0, 1] -> embeddings [B, D].
+            statistics: of real images' embeddings, with the same D.
+            capacity: images whose embeddings are kept, the latest, more than D; the more, the
                 further it lags behind the policy.
 
         Raises:
@@ -61,9 +61,9 @@ class FrechetReward:
         size = statistics.mean.size
         if capacity <= size:
             raise ValueError(
-                f"capacity: got {capacity}, allowed is > {size}, the number of features"
+                f"capacity: got {capacity}, allowed is > {size}, the numbers in an embedding"
             )
-        self.features = features
+        self.embeddings = embeddings
         self.statistics = statistics
         self.capacity = capacity
         self._buffer = torch.zeros((0, size), dtype=torch.float64)
@@ -72,26 +72,26 @@ class FrechetReward:
     def of_bundle(cls, bundle: Bundle, capacity: int = 1024) -> "FrechetReward":
         """With the judge of `bundle` and its statistics of the training images."""
         yardstick = bundle.require("yardstick")
-        return cls(partial(features_of, yardstick.judge), yardstick.statistics, capacity)
+        return cls(partial(embeddings_of, yardstick.judge), yardstick.statistics, capacity)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """The same number for each of the images, [B] float32; the batch enters the buffer.
 
         Raises:
-            ValueError: features of another shape than [B, D], or not finite.
+            ValueError: embeddings of another shape than [B, D], or not finite.
         """
-        features = self.features(images).cpu().double()
+        embeddings = self.embeddings(images).cpu().double()
         allowed = (len(images), self._buffer.shape[1])
-        if features.shape != allowed:
+        if embeddings.shape != allowed:
             raise ValueError(
-                f"features: gave shape {tuple(features.shape)}, allowed is [B, D] = {allowed}"
+                f"features: gave shape {tuple(embeddings.shape)}, allowed is [B, D] = {allowed}"
             )
-        if not features.isfinite().all():
+        if not embeddings.isfinite().all():
             raise ValueError(
                 "features: gave values that are not finite; mend the images or the network"
             )
-        both = torch.cat([self._buffer, features])
+        both = torch.cat([self._buffer, embeddings])
         slope = 0.0
         if len(self._buffer) == self.capacity:
             gain = self._distance(self._buffer) - self._distance(both)
@@ -99,23 +99,26 @@ class FrechetReward:
         self._buffer = both[-self.capacity :].clone()
         return torch.full((len(images),), slope, device=images.device)
 
-    def _distance(self, features: Tensor) -> float:
-        return frechet_distance(GaussianStatistics.from_features(features.numpy()), self.statistics)
+    def _distance(self, embeddings: Tensor) -> float:
+        return frechet_distance(
+            GaussianStatistics.from_embeddings(embeddings.numpy()), self.statistics
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The buffer, oldest first."""
-        return {"features": self._buffer}
+        return {"embeddings": self._buffer}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict()`; of a larger buffer, the latest `capacity`.
 
         Raises:
-            ValueError: features of another size.
+            ValueError: embeddings of another size.
         """
-        features = state["features"].double()
-        if features.ndim != 2 or features.shape[1] != self._buffer.shape[1]:
+        name = "embeddings" if "embeddings" in state else "features"  # as older versions have it
+        embeddings = state[name].double()
+        if embeddings.ndim != 2 or embeddings.shape[1] != self._buffer.shape[1]:
             raise ValueError(
-                f"features: got shape {tuple(features.shape)}, "
+                f"features: got shape {tuple(embeddings.shape)}, "
                 f"allowed is [n, {self._buffer.shape[1]}]"
             )
-        self._buffer = features[-self.capacity :].clone()
+        self._buffer = embeddings[-self.capacity :].clone()

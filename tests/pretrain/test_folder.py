@@ -12,7 +12,7 @@ from PIL import Image
 from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
-from nat_env.models.classifier import features_of
+from nat_env.models.classifier import embeddings_of
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from pretrain.arguments import Folder
 from pretrain.config import PRESETS
@@ -287,7 +287,7 @@ def test_epochs_grow_as_images_get_fewer():
     assert steps == pytest.approx([steps[0]] * 3)
     few, preset = folder_config(200, 32), PRESETS["folder"]
     assert few.judge.loop.epochs == 10 * preset.judge.loop.epochs
-    assert folder_config(200, 32, 0.1).features.loop == preset.features.loop
+    assert folder_config(200, 32, 0.1).trunk.loop == preset.trunk.loop
     for size in (32, 48, 64, 96):
         sizes = folder_config(2_000, size).sizes(3, (size, size), 2)
         assert sizes[0].factor == (4 if size <= 48 else 8)
@@ -340,7 +340,7 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     assert torch.equal(bundle.reals.images, data.train_images)  # all there are, in colour
     assert torch.equal(bundle.reals.conditions, data.train_labels)
     assert len(bundle.reals.images) >= DiscriminatorConfig().batch_size
-    features = features_of(bundle.yardstick.judge, data.train_images)
+    features = embeddings_of(bundle.yardstick.judge, data.train_images)
     expected = balanced_statistics(features, data.train_labels)
     np.testing.assert_allclose(
         bundle.yardstick.statistics.covariance, expected.covariance, rtol=1e-4
@@ -348,7 +348,7 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     assert json.loads((out / "bundle.json").read_text())["training"]["hidden_size"] == 16
 
     next(iter(find_images(folder).files["a"])).unlink()  # other images: nothing is resumed
-    with pytest.raises(SystemExit, match=r"work: .* holds parts of .* other images"):
+    with pytest.raises(SystemExit, match=r"work: .* was made with images = .* now .* asked for"):
         entry.pretrain()
 
 

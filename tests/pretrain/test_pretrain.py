@@ -444,7 +444,7 @@ def run_tokenizer(folder):
         (4, 4), 1, 40, block_out_channels=(4, 8), latent_channels=2, norm_num_groups=2
     )
     training = TokenizerTraining(loop=small_loop(3), restart_every=3)
-    return train_tokenizer(training_data()[0], config, training, folder, seed=5)
+    return train_tokenizer(training_data()[0], config, training, folder, seed=5).vq
 
 
 @pytest.mark.parametrize("run", [run_transformer, run_judge, run_tokenizer])
@@ -670,17 +670,17 @@ def test_uvit_equals_numpy(depth, with_gradient):
 
 
 @pytest.mark.parametrize(
-    ("codes", "tokens", "classes", "size", "depth", "heads"),
-    [(7, 6, 3, 8, 1, 2), (64, 16, 10, 64, 3, 4), (256, 49, 10, 32, 7, 4)],
+    ("codes", "grid", "classes", "size", "depth", "heads"),
+    [(7, (2, 3), 3, 8, 1, 2), (64, (4, 4), 10, 64, 3, 4), (256, (7, 7), 10, 32, 7, 4)],
 )
-def test_number_of_parameters(codes, tokens, classes, size, depth, heads):
-    embeddings = (codes + 1) * size + tokens * size + (classes + 1) * size
+def test_number_of_parameters(codes, grid, classes, size, depth, heads):
+    embeddings = (codes + 1) * size + math.prod(grid) * size + (classes + 1) * size
     attention, mlp = 3 * size**2 + size**2 + size, 4 * size**2 + 4 * size + 4 * size**2 + size
     blocks = depth * (attention + mlp + 2 * 2 * size)
     skips = depth // 2 * (2 * size**2 + size)
     norms = 3 * 2 * size  # tokens, class, last
     head = size**2 + size + 2 * size + codes  # its matrix of codes is the token embedding
-    model = UViT(UViTConfig(codes, tokens, classes, size, depth, heads))
+    model = UViT(UViTConfig(codes, grid, classes, size, depth, heads))
     count = sum(p.numel() for p in model.parameters())
     assert count == embeddings + blocks + skips + norms + head
 

@@ -203,8 +203,8 @@ def test_objectives_are_those_of_their_names():
     )
     value = Objective(bundle, "judge", num_samples=300)(schedule)
     assert value == pytest.approx(-float(likelihood), rel=1e-4)
-    features = bundle.yardstick.judge.features(pictures).double().numpy()
-    mean_distance = float(((features.mean(axis=0) - bundle.statistics.mean) ** 2).sum())
+    features = bundle.yardstick.judge.embeddings(pictures).double().numpy()
+    mean_distance = float(((features.mean(axis=0) - bundle.yardstick.statistics.mean) ** 2).sum())
     assert Objective(bundle, "frechet", num_samples=300)(schedule) > mean_distance > 0
 
 

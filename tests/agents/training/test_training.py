@@ -309,7 +309,7 @@ def test_a_refused_option_leaves_no_run_behind(tmp_path):
 
 
 def test_an_evaluation_has_more_samples_than_the_judge_features(tmp_path):
-    message = r"got 32, allowed is > 32, the number of features of the judge digits-judge"
+    message = r"got 32, allowed is > 32, the numbers in an embedding by the judge digits-judge"
     with pytest.raises(ValueError, match=f"^num_samples: {message}"):
         run(tmp_path / "run", num_samples=32)
     assert not (tmp_path / "run").exists()
@@ -371,7 +371,7 @@ def test_a_run_is_understood_in_another_folder_and_on_another_machine(tmp_path, 
     moved = {"bundle": "here/mine", "real_folder": "here/reals", "resume": True}
     run("here/run", dtype=stored.dtype, **moved)
     (other,) = {"float32", "bfloat16"} - {stored.dtype}
-    with pytest.raises(ValueError, match=f"another dtype: dtype='{stored.dtype}'"):
+    with pytest.raises(ValueError, match=f"dtype = '{stored.dtype}', now '{other}' is asked for"):
         run("here/run", dtype=other, **moved)
 
 

@@ -121,12 +121,12 @@ def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, m
     both = replace(arguments, studies=("table-2",), second_judge=True)
     text = report(both)
     lab = Laboratory(both, 0)
-    real = pixels.features(lab.bundle.reals.images.float() / 255).double()
+    real = pixels.embeddings(lab.bundle.reals.images.float() / 255).double()
     policy = ScheduledPolicy(heuristic_schedule(2))
     for row in rows_of(tmp_path):
         model = lab.proxies.trained(row["label"])
         images = generate(model, policy, balanced_conditions(66, 10), 2, seed=0)
-        made = pixels.features(images).double()
+        made = pixels.embeddings(images).double()
         expected = frechet_distance(
             *(
                 GaussianStatistics(x.mean(0).numpy(), x.T.cov().numpy(), len(x))

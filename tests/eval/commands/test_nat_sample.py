@@ -13,6 +13,7 @@ from eval.commands.arguments import Sample
 from eval.commands.nat_sample import run, sample_labels
 from nat_env.commands import entry
 from nat_env.generation import generate
+from nat_env.models.conditions import Conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import LEAST_CONFIDENT, MASK_COLOUR, MOST_CONFIDENT, image_grid, to_rgb
 from nat_env.schedules import heuristic_schedule
@@ -110,11 +111,11 @@ def test_a_run_brings_its_bundle_and_steps(arguments, digits, make_run):
 
 
 def test_classes_by_name_or_number(digits):
-    named = replace(digits, class_names=("Sandal", "1", "Ankle boot", "3", *"456789"))
+    named = replace(digits, conditions=Conditions(("Sandal", "1", "Ankle boot", "3", *"456789")))
     assert sample_labels(named, ["ankle BOOT", "0"], 4).tolist() == [2, 2, 0, 0]
     assert sample_labels(named, ["sandal", "9", "3"], 4).tolist() == [0, 0, 9, 3]
     assert sample_labels(named, [], 11).tolist() == [0, 0, *range(1, 10)]
-    swapped = replace(digits, class_names=tuple(reversed(digits.conditions.names)))
+    swapped = replace(digits, conditions=Conditions(digits.conditions.names[::-1]))
     assert sample_labels(swapped, ["0"], 1).tolist() == [9]
 
 

@@ -118,7 +118,7 @@ def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels
     result = evaluate(digits, heuristic, 2, 40, 0, judges)
     assert list(result.frechet_distances) == ["digits-judge", "pixels"]
     images = generate(digits, heuristic, balanced_conditions(40, 10), 2, 0)
-    samples = GaussianStatistics.from_features(pixels.features(images))
+    samples = GaussianStatistics.from_embeddings(pixels.embeddings(images))
     direct = frechet_distance(samples, judges[1].statistics)
     assert result.frechet_distances["pixels"] == pytest.approx(direct, rel=1e-4)
 
@@ -149,7 +149,7 @@ def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic
     real = digits.reals.images.float() / 255
     assert set(result.metrics) == {"digits-judge", "pixels"}
     for name, network in (
-        ("digits-judge", digits.yardstick.judge.features),
+        ("digits-judge", digits.yardstick.judge.embeddings),
         ("pixels", pixels.network),
     ):
         expected = sample_metrics(network(real).numpy(), network(images).numpy())
@@ -162,7 +162,7 @@ def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, h
 
     def network(images):
         seen.append(len(images))
-        return digits.yardstick.judge.features(images)
+        return digits.yardstick.judge.embeddings(images)
 
     counted = Judge("counted", network, classifier=digits.yardstick.judge.classifier)
     judges = [reference(digits, bundle_judge(digits)), reference(digits, pixels)]

@@ -30,7 +30,7 @@ def test_floors_are_distances_of_images(digits, pixels):
     direct = frechet_of(digits, [decoded])
     assert own["frechet_distance"] == pytest.approx(direct, rel=1e-4)
     assert own["num_samples"] == len(digits.reals.ids)
-    samples = GaussianStatistics.from_features(pixels.features(decoded))
+    samples = GaussianStatistics.from_embeddings(pixels.embeddings(decoded))
     direct = frechet_distance(samples, judges[1].statistics)
     assert rows["pixels", "reconstruction"]["frechet_distance"] == pytest.approx(direct, rel=1e-4)
     assert rows["digits-judge", "real"]["frechet_distance"] == digits.quality["real_floor"]
@@ -52,14 +52,14 @@ def test_as_many_real_images_are_measured_as_there_are_samples(digits, num_sampl
         assert row["evaluation_samples"] == num_samples
         assert row["num_samples"] == row["num_fake"] == len(fakes)
         assert row["num_real"] == len(reals)
-        x, y = (digits.yardstick.judge.features(images).numpy() for images in (reals, fakes))
+        x, y = (digits.yardstick.judge.embeddings(images).numpy() for images in (reals, fakes))
         # A rounding in another batch may move one image across the edge of a ball.
         for metric, value in asdict(sample_metrics(x, y)).items():
             assert row[metric] == pytest.approx(value, abs=2e-3), metric
         score, spread = inception_style_score(digits.yardstick.judge(fakes).softmax(dim=1))
         assert (row["score"], row["score_std"]) == pytest.approx((score, spread), rel=1e-4)
     x, y = (
-        GaussianStatistics.from_features(digits.yardstick.judge.features(half))
+        GaussianStatistics.from_embeddings(digits.yardstick.judge.embeddings(half))
         for half in (one, other)
     )
     others = rows["digits-judge", "real others"]
@@ -95,9 +95,9 @@ def test_statistics_of_a_file_give_distances_alone(digits, pixels, tmp_path):
     np.savez(tmp_path / "stats.npz", mu=np.full(4, 100.0), sigma=np.zeros((4, 4)))
     judged = reference_from_file(digits, pixels, tmp_path / "stats.npz")
     rows = by_name(floors(digits, [judged], 5000))
-    features = pixels.features(digits.tokenizer.decode(digits.reals.ids)).double().numpy()
+    embeddings = pixels.embeddings(digits.tokenizer.decode(digits.reals.ids)).double().numpy()
     # Against one point: the mean squared distance to it, but for the n - 1 of the covariance.
-    expected = ((features.mean(axis=0) - 100) ** 2).sum() + features.var(axis=0, ddof=1).sum()
+    expected = ((embeddings.mean(axis=0) - 100) ** 2).sum() + embeddings.var(axis=0, ddof=1).sum()
     found = rows["pixels", "reconstruction"]
     assert found["frechet_distance"] == pytest.approx(expected, rel=1e-6)
     assert found["reference"].startswith("stats.npz") and "precision" not in found

@@ -113,8 +113,8 @@ def images() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def features(judge: Judge, images: Tensor) -> Tensor:
-    return judge.features(images)
+def embeddings(judge: Judge, images: Tensor) -> Tensor:
+    return judge.embeddings(images)
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:
@@ -162,7 +162,7 @@ class Reference:
     def reduced(self, x: Tensor) -> Tensor:
         return x.unfold(2, 3, 2).unfold(3, 3, 2).amax(dim=(4, 5))
 
-    def features(self, images: np.ndarray) -> Tensor:
+    def embeddings(self, images: np.ndarray) -> Tensor:
         levels = np.floor(images.astype(np.float64) * 255 + 0.5) / 255
         square = resized(resized(levels, 299).swapaxes(2, 3), 299).swapaxes(2, 3)
         x = torch.from_numpy(square * 2 - 1).float()
@@ -229,42 +229,44 @@ def test_shapes_are_those_of_the_published_network():
     assert count == 23_851_784 + 34_432 // 2 + 8 * 2049 == 23_885_392
 
 
-def test_features_are_those_of_a_plain_copy(weights, images, features):
+def test_features_are_those_of_a_plain_copy(weights, images, embeddings):
     reference = Reference(weights)
-    expected = reference.features(images.numpy())
-    assert features.shape == (2, 2048)
-    assert features.dtype == torch.float32
+    expected = reference.embeddings(images.numpy())
+    assert embeddings.shape == (2, 2048)
+    assert embeddings.dtype == torch.float32
     assert expected.std() > 0.1 and (expected[0] - expected[1]).abs().mean() > 1e-3
-    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(embeddings, expected, rtol=1e-3, atol=1e-4)
     assert reference.read == weights.keys() - {"fc.weight", "fc.bias"}
 
 
-def test_images_are_rounded_to_8_bits(judge, images, features):
+def test_images_are_rounded_to_8_bits(judge, images, embeddings):
     levels = (images[:1] * 255).round() / 255
     assert not torch.equal(levels, images[:1])
     # One image alone, which also shows that it does not see its batch mate.
-    torch.testing.assert_close(judge.features(levels), features[:1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(judge.embeddings(levels), embeddings[:1], rtol=1e-4, atol=1e-4)
 
 
 def test_grey_equals_replicated_colour(judge):
     grey = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(2))
     colour = grey.expand(-1, 3, -1, -1)
-    torch.testing.assert_close(judge.features(grey), judge.features(colour), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        judge.embeddings(grey), judge.embeddings(colour), rtol=1e-4, atol=1e-4
+    )
     with pytest.raises(ValueError, match="1 or 3 channels, got 4"):
-        judge.features(torch.zeros(1, 4, 28, 28))
+        judge.embeddings(torch.zeros(1, 4, 28, 28))
 
 
-def test_logits_are_the_last_layers(judge, weights, features):
+def test_logits_are_the_last_layers(judge, weights, embeddings):
     network = judge.network
     assert isinstance(network, InceptionV3)
-    products = features.double() @ weights["fc.weight"].double().T
+    products = embeddings.double() @ weights["fc.weight"].double().T
     for bias in (True, False):
-        logits = network.logits(features, bias)
+        logits = network.logits(embeddings, bias)
         assert logits.shape == (2, 1008)
         expected = products + weights["fc.bias"] * bias
         torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-4)
     # Those of the Inception Score are without the bias.
-    chances = judge.probabilities(features).double()
+    chances = judge.probabilities(embeddings).double()
     torch.testing.assert_close(chances, products.softmax(dim=1), rtol=1e-3, atol=1e-6)
 
 

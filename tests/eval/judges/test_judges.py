@@ -1,8 +1,7 @@
-"""Judges: the contract of `features`, and that EfficientNet-Lite0 is the published network."""
+"""Judges: the contract of `embeddings`, and that EfficientNet-Lite0 is the published network."""
 
 import hashlib
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.cbook
@@ -13,12 +12,6 @@ from PIL import Image
 
 from eval.judges.judge import Judge, bundle_judge, efficientnet_lite0
 from nat_env.models.efficientnet import EfficientNetLite0
-
-
-@dataclass(frozen=True)
-class StubBundle:
-    judge_name: str
-    judge: Judge  # has features and a classifier, as a bundle's network
 
 
 def random_images(count: int, channels: int, size: int = 28) -> torch.Tensor:
@@ -52,13 +45,13 @@ def mean_judge() -> Judge:
 
 def test_batches_are_cut_and_joined_in_order(mean_judge):
     images = random_images(7, 3)
-    torch.testing.assert_close(mean_judge.features(images), images.mean(dim=(2, 3)))
+    torch.testing.assert_close(mean_judge.embeddings(images), images.mean(dim=(2, 3)))
 
 
 def test_features_carry_no_gradient(mean_judge):
-    features = mean_judge.features(random_images(2, 3).requires_grad_())
-    assert features.dtype == torch.float32
-    assert not features.requires_grad
+    embeddings = mean_judge.embeddings(random_images(2, 3).requires_grad_())
+    assert embeddings.dtype == torch.float32
+    assert not embeddings.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -75,7 +68,7 @@ def test_features_carry_no_gradient(mean_judge):
 )
 def test_images_are_checked(mean_judge, images, message):
     with pytest.raises(ValueError, match=message):
-        mean_judge.features(images)
+        mean_judge.embeddings(images)
 
 
 def test_batch_size_is_checked():
@@ -83,17 +76,18 @@ def test_batch_size_is_checked():
         Judge("mean", lambda images: images, batch_size=0)
 
 
-def test_bundle_judge_is_the_bundles(mean_judge):
-    judge = bundle_judge(StubBundle("fashion-judge", mean_judge))
+def test_bundle_judge_is_the_bundles(digits):
+    judge = bundle_judge(digits)
     images = random_images(2, 1)
-    assert judge.name == "fashion-judge"
-    features = mean_judge.features(images)
-    assert torch.equal(judge.features(images), features)
-    assert torch.equal(judge.probabilities(features), (2 * features).softmax(dim=1))
+    network = digits.yardstick.judge
+    assert judge.name == digits.judge_name
+    embeddings = judge.embeddings(images)
+    assert torch.equal(embeddings, network.embeddings(images))
+    assert torch.equal(judge.probabilities(embeddings), network(images).softmax(dim=1))
 
 
 def test_probabilities_need_a_classifier(mean_judge):
-    exponentials = torch.tensor([1.0, 0.5]).exp()  # logits are twice the features
+    exponentials = torch.tensor([1.0, 0.5]).exp()  # logits are twice the embeddings
     expected = exponentials / exponentials.sum()
     found = mean_judge.probabilities(torch.tensor([[0.5, 0.25]]))
     torch.testing.assert_close(found[0], expected)
@@ -103,16 +97,16 @@ def test_probabilities_need_a_classifier(mean_judge):
 
 def test_efficientnet_is_deterministic(small):
     images = random_images(3, 3)
-    first = small.features(images)
+    first = small.embeddings(images)
     assert first.shape == (3, 1280)
-    assert torch.equal(first, small.features(images))
-    assert torch.equal(first, efficientnet_lite0(resolution=64).features(images))
+    assert torch.equal(first, small.embeddings(images))
+    assert torch.equal(first, efficientnet_lite0(resolution=64).embeddings(images))
 
 
 def test_efficientnet_does_not_see_batch_mates(small):
     images = random_images(7, 3)
-    together = small.features(images)
-    alone = torch.cat([small.features(image[None]) for image in images])
+    together = small.embeddings(images)
+    alone = torch.cat([small.embeddings(image[None]) for image in images])
     # Convolutions sum in another order at another batch size: equal up to float32 rounding.
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 0.1
@@ -120,9 +114,9 @@ def test_efficientnet_does_not_see_batch_mates(small):
 
 def test_grey_equals_replicated_colour(small):
     grey = random_images(2, 1)
-    assert torch.equal(small.features(grey), small.features(grey.expand(-1, 3, -1, -1)))
+    assert torch.equal(small.embeddings(grey), small.embeddings(grey.expand(-1, 3, -1, -1)))
     with pytest.raises(ValueError, match="1 or 3 channels, got 4"):
-        small.features(random_images(2, 4))
+        small.embeddings(random_images(2, 4))
 
 
 def test_efficientnet_is_frozen_and_named_after_its_resolution(small, full):
@@ -153,9 +147,9 @@ def test_features_are_what_the_classifier_reads(full):
     images = random_images(1, 3, size=224)
     classifier = network_of(full).classifier
     logits = classifier(images * 2 - 1)
-    from_features = network_of(full).logits(full.features(images))
-    torch.testing.assert_close(from_features, logits, rtol=1e-3, atol=1e-4)
-    chances = full.probabilities(full.features(images))
+    from_embeddings = network_of(full).logits(full.embeddings(images))
+    torch.testing.assert_close(from_embeddings, logits, rtol=1e-3, atol=1e-4)
+    chances = full.probabilities(full.embeddings(images))
     torch.testing.assert_close(chances, logits.softmax(dim=1), rtol=1e-3, atol=1e-6)
 
 
@@ -167,7 +161,7 @@ def test_efficientnet_recognises_a_photograph(full):
     with Image.open(str(path)) as photo:
         pixels = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    logits = network_of(full).logits(full.features(images))
+    logits = network_of(full).logits(full.embeddings(images))
     assert logits.shape == (1, 1000)
     assert logits.argmax().item() == 652
 

@@ -17,9 +17,11 @@ def saved(path, **arrays):
 
 
 def test_another_judges_reference_is_the_real_images_and_computed_once(digits, pixels, tmp_path):
-    direct = GaussianStatistics.from_features(pixels.features(digits.reals.images.float() / 255))
+    direct = GaussianStatistics.from_embeddings(
+        pixels.embeddings(digits.reals.images.float() / 255)
+    )
     first = reference(digits, pixels, tmp_path / "new")
-    assert first.description == f"{len(digits.require('reals').images)} training images"
+    assert first.description == f"{len(digits.reals.images)} training images"
     np.testing.assert_allclose(first.statistics.mean, direct.mean)
     np.testing.assert_allclose(first.statistics.covariance, direct.covariance)
 
@@ -42,7 +44,7 @@ def test_statistics_of_a_file_are_the_reference(digits, pixels, tmp_path):
     judged = reference_from_file(digits, pixels, path)
     np.testing.assert_array_equal(judged.statistics.mean, mean)
     np.testing.assert_array_equal(judged.statistics.covariance, covariance)
-    assert judged.features is None
+    assert judged.embeddings is None
     assert judged.description == f"stats.npz, SHA-256 {sha256(path)[:8]}"
 
 
@@ -84,10 +86,10 @@ def test_statistics_of_another_judge_are_refused(digits, pixels):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"features": torch.zeros(1437, 5)}, r"got \(1437, 5\), allowed is \[1437, 4\]"),
-        ({"features": torch.zeros(9, 4)}, r"got \(9, 4\)"),
-        ({"features": torch.full((1437, 4), torch.inf)}, "not finite"),
-        ({"features": "none"}, "got str"),
+        ({"embeddings": torch.zeros(1437, 5)}, r"got \(1437, 5\), allowed is \[1437, 4\]"),
+        ({"embeddings": torch.zeros(9, 4)}, r"got \(9, 4\)"),
+        ({"embeddings": torch.full((1437, 4), torch.inf)}, "not finite"),
+        ({"embeddings": "none"}, "got str"),
         ({}, "damaged"),
     ],
 )
@@ -107,23 +109,23 @@ def test_cached_features_are_checked(digits, pixels, tmp_path, state, message):
 def test_what_a_judge_gives_is_checked(digits, pixels, tmp_path):
     def network(value, image=0):
         def changed(images):
-            features = pixels.network(images)
+            embeddings = pixels.network(images)
             if len(images) > image:
-                features[image] = value
-            return features
+                embeddings[image] = value
+            return embeddings
 
         return changed
 
     for value in (torch.nan, -torch.inf):
         for metrics in (False, True):
-            with pytest.raises(ValueError, match=r"judge: bad gives features .* for 1 of 4 real"):
+            with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* for 1 of 4 real"):
                 reference(digits, Judge("bad", network(value)), metrics=metrics)
     # One that the few images of the trial do not show is not written to the cache.
-    with pytest.raises(ValueError, match=r"judge: bad gives features .* of 1437 real images"):
+    with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* of 1437 real images"):
         reference(digits, Judge("bad", network(torch.nan, 5)), tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"judge: flat gives \(4, 1, 2, 2\) for 4 images"):
         reference(digits, Judge("flat", lambda images: images[:, :, :2, :2]))
-    broken = Judge("broken", pixels.network, classifier=lambda features: features / 0)
+    broken = Judge("broken", pixels.network, classifier=lambda embeddings: embeddings / 0)
     with pytest.raises(ValueError, match="judge: broken gives class probabilities that are not fi"):
         reference(digits, broken)

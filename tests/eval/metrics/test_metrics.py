@@ -1,4 +1,4 @@
-"""Metrics on features, against torchmetrics, double loops over samples, theory and by hand."""
+"""Metrics on embeddings, against torchmetrics, double loops over samples, theory and by hand."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ from eval.metrics.score import ScoreAccumulator
 
 
 class Identity(nn.Module):
-    """Takes what torchmetrics believes to be images for features."""
+    """Takes what torchmetrics believes to be images for embeddings."""
 
     num_features = 8
 
@@ -39,8 +39,8 @@ def distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(((x - y) ** 2).sum()))
 
 
-def radius(features: np.ndarray, row: int, k: int) -> float:
-    others = [distance(features[row], features[i]) for i in range(len(features)) if i != row]
+def radius(embeddings: np.ndarray, row: int, k: int) -> float:
+    others = [distance(embeddings[row], embeddings[i]) for i in range(len(embeddings)) if i != row]
     return sorted(others)[k - 1]
 
 
@@ -147,10 +147,10 @@ def test_a_set_against_its_own_copy(offset):
     # Shuffled, so that no product of one set equals that of the other bit by bit. Far from the
     # origin, distances are small differences between large numbers.
     rng = np.random.default_rng(1)
-    features = rng.normal(size=(200, 32)) + offset
-    copy = rng.permutation(features)
-    assert precision_recall(features, copy) == (1.0, 1.0)
-    assert density_coverage(features, copy) == (pytest.approx(1.0, rel=1e-12), 1.0)
+    embeddings = rng.normal(size=(200, 32)) + offset
+    copy = rng.permutation(embeddings)
+    assert precision_recall(embeddings, copy) == (1.0, 1.0)
+    assert density_coverage(embeddings, copy) == (pytest.approx(1.0, rel=1e-12), 1.0)
 
 
 def test_sets_far_apart():
@@ -315,7 +315,7 @@ def test_score_checks_its_arguments(probabilities, num_splits, message):
 @pytest.mark.parametrize(
     ("real", "fake", "message"),
     [
-        (np.zeros((9, 3)), np.zeros((9, 4)), "D = 3 and D = 4; take the features of both"),
+        (np.zeros((9, 3)), np.zeros((9, 4)), "D = 3 and D = 4; take the embeddings of both"),
         (np.zeros(9), np.zeros((9, 4)), r"real: expected \[N, D\].*got \(9,\)"),
         (np.zeros((9, 4)), np.zeros((0, 4)), r"fake: .*got \(0, 4\)"),
         (np.zeros((9, 1)), np.array([[0.0], [np.nan], [np.inf]]), "fake: 2 of 3 rows.*not finite"),

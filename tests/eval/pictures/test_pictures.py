@@ -10,6 +10,7 @@ from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
 from eval.evaluation.policies import named_policy
 from eval.pictures.album import Album, draw_policies
+from nat_env.models.conditions import Conditions
 
 FORMULAS = (r"$\oops{$", "$x$")
 """What matplotlib reads as such, one of them broken."""
@@ -17,7 +18,7 @@ FORMULAS = (r"$\oops{$", "$x$")
 
 def test_classes_bundles_and_policies_may_be_called_anything(tmp_path, digits, make_run):
     names = tuple(FORMULAS[index % 2] + str(index) for index in range(10))
-    bundle = replace(digits, name=FORMULAS[0], class_names=names)
+    bundle = replace(digits, name=FORMULAS[0], conditions=Conditions(names))
     policies = {
         FORMULAS[0]: named_policy("heuristic", bundle, 2)[1],
         FORMULAS[1]: named_policy(str(make_run()), bundle, 2)[1],

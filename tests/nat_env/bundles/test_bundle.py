@@ -20,7 +20,7 @@ from nat_env.bundles.loading import bundle_folder, resolve_dtype
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
-from nat_env.models.classifier import Classifier, ClassifierConfig, features_of
+from nat_env.models.classifier import Classifier, ClassifierConfig, embeddings_of
 from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.uvit import UViT
 from nat_env.models.weights import save_weights
@@ -152,11 +152,11 @@ def test_stored_tokens_and_statistics_are_those_of_the_images(bundle):
     images = bundle.reals.images.float() / 255
     agreement = (bundle.tokenizer.encode(images) == bundle.reals.ids).float().mean()
     assert agreement > 0.999  # but for ties that round the other way on another machine
-    features = features_of(bundle.yardstick.judge, bundle.reals.images).double().numpy()
+    embeddings = embeddings_of(bundle.yardstick.judge, bundle.reals.images).double().numpy()
     assert bundle.yardstick.statistics.count == len(images)
-    np.testing.assert_allclose(bundle.yardstick.statistics.mean, features.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(bundle.yardstick.statistics.mean, embeddings.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(
-        bundle.yardstick.statistics.covariance, np.cov(features.T), atol=1e-4
+        bundle.yardstick.statistics.covariance, np.cov(embeddings.T), atol=1e-4
     )
 
 

@@ -16,7 +16,7 @@ def statistics(count):
 def test_more_images_than_features_on_both_sides():
     for count in (5, None):  # a file of statistics does not say how many
         check_rank("pixels", statistics(count), 5)
-    with pytest.raises(ValueError, match=r"^judge: pixels has 4 features, .* 4 real images"):
+    with pytest.raises(ValueError, match=r"^judge: pixels has 4 embeddings, .* 4 real images"):
         check_rank("pixels", statistics(4), 100)
     with pytest.raises(ValueError, match=r"^eval_samples: got 4, allowed is > 4, .* pixels"):
         check_rank("pixels", statistics(100), 4, "eval_samples")
@@ -25,8 +25,8 @@ def test_more_images_than_features_on_both_sides():
 def test_the_distance_of_batches_is_that_of_all_features_at_once():
     bundle = load_bundle("digits", dtype="float32")
     images = to_float(bundle.reals.images[:150]).flip(3)
-    features = bundle.yardstick.judge.features(images).double().numpy()
-    mean, covariance = features.mean(axis=0), np.cov(features, rowvar=False)
+    embeddings = bundle.yardstick.judge.embeddings(images).double().numpy()
+    mean, covariance = embeddings.mean(axis=0), np.cov(embeddings, rowvar=False)
     real = bundle.yardstick.statistics
     eigenvalues = np.linalg.eigvals(covariance @ real.covariance)
     expected = np.square(mean - real.mean).sum() + np.trace(covariance + real.covariance)

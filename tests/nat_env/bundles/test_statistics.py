@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from nat_env.bundles.statistics import FeatureAccumulator, GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import EmbeddingAccumulator, GaussianStatistics, frechet_distance
 
 
 def correlated(rng: np.random.Generator, count: int, dimension: int, offset: float = 0.0):
@@ -15,10 +15,10 @@ def correlated(rng: np.random.Generator, count: int, dimension: int, offset: flo
     return rng.normal(size=(count, dimension)) @ mixing + offset
 
 
-def accumulate(features: np.ndarray, batch_size: int) -> GaussianStatistics:
-    accumulator = FeatureAccumulator()
-    for start in range(0, len(features), batch_size):
-        accumulator.update(features[start : start + batch_size])
+def accumulate(embeddings: np.ndarray, batch_size: int) -> GaussianStatistics:
+    accumulator = EmbeddingAccumulator()
+    for start in range(0, len(embeddings), batch_size):
+        accumulator.update(embeddings[start : start + batch_size])
     return accumulator.statistics()
 
 
@@ -29,7 +29,7 @@ def assert_same(a: GaussianStatistics, b: GaussianStatistics) -> None:
 
 
 class Flatten(nn.Module):
-    """Pixels as features, in float64, so that torchmetrics rounds nothing to float32."""
+    """Pixels as embeddings, in float64, so that torchmetrics rounds nothing to float32."""
 
     num_features = 12
 
@@ -38,41 +38,41 @@ class Flatten(nn.Module):
 
 
 def test_statistics_are_numpys():
-    features = correlated(np.random.default_rng(0), 40, 5, offset=3.0)
-    statistics = GaussianStatistics.from_features(features)
-    np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(statistics.covariance, np.cov(features.T), rtol=1e-12)
+    embeddings = correlated(np.random.default_rng(0), 40, 5, offset=3.0)
+    statistics = GaussianStatistics.from_embeddings(embeddings)
+    np.testing.assert_allclose(statistics.mean, embeddings.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.covariance, np.cov(embeddings.T), rtol=1e-12)
     assert statistics.count == 40
     assert statistics.mean.dtype == statistics.covariance.dtype == np.float64
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 200])
 def test_statistics_do_not_depend_on_batch_size(batch_size):
-    # Float32 features far from the origin: raw sums of squares would cancel.
-    features = correlated(np.random.default_rng(1), 200, 6, offset=1e3).astype(np.float32)
-    whole = GaussianStatistics.from_features(features)
-    assert_same(accumulate(features, batch_size), whole)
+    # Float32 embeddings far from the origin: raw sums of squares would cancel.
+    embeddings = correlated(np.random.default_rng(1), 200, 6, offset=1e3).astype(np.float32)
+    whole = GaussianStatistics.from_embeddings(embeddings)
+    assert_same(accumulate(embeddings, batch_size), whole)
     np.testing.assert_allclose(
-        whole.covariance, np.cov(features.T.astype(np.float64)), rtol=1e-10, atol=1e-10
+        whole.covariance, np.cov(embeddings.T.astype(np.float64)), rtol=1e-10, atol=1e-10
     )
 
 
 def test_merge_equals_one_accumulator():
-    features = correlated(np.random.default_rng(2), 50, 4)
-    left, right = FeatureAccumulator(), FeatureAccumulator()
-    left.merge(FeatureAccumulator())  # an empty share changes nothing
-    left.update(features[:20])
+    embeddings = correlated(np.random.default_rng(2), 50, 4)
+    left, right = EmbeddingAccumulator(), EmbeddingAccumulator()
+    left.merge(EmbeddingAccumulator())  # an empty share changes nothing
+    left.update(embeddings[:20])
     right.merge(left)
-    right.update(features[20:])
-    assert_same(right.statistics(), GaussianStatistics.from_features(features))
-    assert_same(left.statistics(), GaussianStatistics.from_features(features[:20]))
+    right.update(embeddings[20:])
+    assert_same(right.statistics(), GaussianStatistics.from_embeddings(embeddings))
+    assert_same(left.statistics(), GaussianStatistics.from_embeddings(embeddings[:20]))
 
 
 def test_tensors_are_accepted():
-    features = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    embeddings = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
     assert_same(
-        GaussianStatistics.from_features(features),
-        GaussianStatistics.from_features(features.numpy()),
+        GaussianStatistics.from_embeddings(embeddings),
+        GaussianStatistics.from_embeddings(embeddings.numpy()),
     )
 
 
@@ -92,14 +92,14 @@ def test_distance_equals_torchmetrics():
     for images, is_real in ((real, True), (fake, False)):
         for batch in images.split(64):
             metric.update(batch, real=is_real)
-    a, b = (GaussianStatistics.from_features(Flatten()(images)) for images in (real, fake))
+    a, b = (GaussianStatistics.from_embeddings(Flatten()(images)) for images in (real, fake))
     assert frechet_distance(a, b) == pytest.approx(metric.compute().item(), rel=1e-10)
 
 
 def test_distance_equals_scipy():
     rng = np.random.default_rng(4)
-    a = GaussianStatistics.from_features(correlated(rng, 500, 20))
-    b = GaussianStatistics.from_features(correlated(rng, 300, 20, offset=0.5))
+    a = GaussianStatistics.from_embeddings(correlated(rng, 500, 20))
+    b = GaussianStatistics.from_embeddings(correlated(rng, 300, 20, offset=0.5))
     root = scipy.linalg.sqrtm(a.covariance @ b.covariance)
     expected = np.square(a.mean - b.mean).sum() + np.trace(
         a.covariance + b.covariance - 2 * np.real(root)
@@ -108,11 +108,11 @@ def test_distance_equals_scipy():
 
 
 def test_distance_of_singular_covariances():
-    # Fewer samples than dimensions. With centred features X and Y, the trace of the root is the
+    # Fewer samples than dimensions. With centred embeddings X and Y, the trace of the root is the
     # nuclear norm of X Y^T, which needs no root of a singular matrix.
     rng = np.random.default_rng(5)
     x, y = correlated(rng, 12, 64), correlated(rng, 20, 64, offset=0.1)
-    a, b = GaussianStatistics.from_features(x), GaussianStatistics.from_features(y)
+    a, b = GaussianStatistics.from_embeddings(x), GaussianStatistics.from_embeddings(y)
     x_scaled = (x - x.mean(0)) / np.sqrt(11)
     y_scaled = (y - y.mean(0)) / np.sqrt(19)
     root = np.linalg.norm(x_scaled @ y_scaled.T, ord="nuc")
@@ -124,7 +124,7 @@ def test_distance_keeps_precision_in_directions_of_small_variance():
     rng = np.random.default_rng(6)
     scales = np.logspace(0, -6, 100)
     x, y = (rng.normal(size=(80, 100)) * scales for _ in range(2))
-    a, b = GaussianStatistics.from_features(x), GaussianStatistics.from_features(y)
+    a, b = GaussianStatistics.from_embeddings(x), GaussianStatistics.from_embeddings(y)
     root = np.linalg.norm((x - x.mean(0)) @ (y - y.mean(0)).T, ord="nuc") / 79
     expected = np.square(a.mean - b.mean).sum() + np.trace(a.covariance + b.covariance) - 2 * root
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-10)
@@ -133,27 +133,27 @@ def test_distance_keeps_precision_in_directions_of_small_variance():
 @pytest.mark.parametrize("count", [200, 8])
 def test_distance_is_a_metric_at_zero_and_symmetric(count):
     rng = np.random.default_rng(7)
-    a = GaussianStatistics.from_features(correlated(rng, count, 16))
-    b = GaussianStatistics.from_features(correlated(rng, count, 16))
+    a = GaussianStatistics.from_embeddings(correlated(rng, count, 16))
+    b = GaussianStatistics.from_embeddings(correlated(rng, count, 16))
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-12)
     assert 0.0 <= frechet_distance(a, a) < 1e-12 * np.trace(a.covariance)
 
 
 def test_distance_of_constant_features():
-    a = GaussianStatistics.from_features(np.zeros((3, 2)))
-    b = GaussianStatistics.from_features(np.full((3, 2), 2.0))
+    a = GaussianStatistics.from_embeddings(np.zeros((3, 2)))
+    b = GaussianStatistics.from_embeddings(np.full((3, 2), 2.0))
     assert frechet_distance(a, b) == 8.0
 
 
 def test_distance_rejects_different_dimensions():
-    a = GaussianStatistics.from_features(np.eye(3))
-    b = GaussianStatistics.from_features(np.eye(4))
+    a = GaussianStatistics.from_embeddings(np.eye(3))
+    b = GaussianStatistics.from_embeddings(np.eye(4))
     with pytest.raises(ValueError, match="D = 3 and D = 4"):
         frechet_distance(a, b)
 
 
 @pytest.mark.parametrize(
-    ("features", "message"),
+    ("embeddings", "message"),
     [
         (np.zeros((1, 3)), "at least 2 samples, got 1"),
         (np.zeros(3), r"got \(3,\)"),
@@ -162,20 +162,20 @@ def test_distance_rejects_different_dimensions():
         ([[0.0, np.inf], [1.0, 1.0]], "not finite"),
     ],
 )
-def test_features_are_checked(features, message):
+def test_features_are_checked(embeddings, message):
     with pytest.raises(ValueError, match=message):
-        GaussianStatistics.from_features(features)
+        GaussianStatistics.from_embeddings(embeddings)
 
 
 def test_a_rejected_batch_leaves_the_accumulator_unchanged():
-    accumulator = FeatureAccumulator()
+    accumulator = EmbeddingAccumulator()
     with pytest.raises(ValueError, match="at least 2 samples, got 0"):
         accumulator.statistics()
     accumulator.update(np.eye(3))
     before = accumulator.statistics()
-    for features in (np.zeros((2, 4)), np.full((2, 3), np.nan)):
+    for embeddings in (np.zeros((2, 4)), np.full((2, 3), np.nan)):
         with pytest.raises(ValueError, match=r"D = 3|not finite"):
-            accumulator.update(features)
+            accumulator.update(embeddings)
     assert_same(accumulator.statistics(), before)
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nat_env import ScheduledPolicy, generate, heuristic_schedule, load_bundle
 from nat_env.bundles.format import fingerprint
@@ -30,7 +30,9 @@ def old(bundle, tmp_path):
     transformer = described["transformer"]["config"]
     height, width = transformer.pop("grid")
     for part, name in (("transformer", "transformer"), ("judge", "judge"), ("trunk", "features")):
-        shutil.copy(new / part / "model.safetensors", folder / f"{name}.safetensors")
+        weights = load_file(new / part / "model.safetensors")
+        weights = {k.replace("layers.", "trunk."): v for k, v in weights.items()}
+        save_file(weights, folder / f"{name}.safetensors")
     shutil.copy(new / "statistics.safetensors", folder)
     (folder / "tokenizer" / "tokenizer.json").write_text(
         json.dumps(described["tokenizer"]["config"])

@@ -114,11 +114,11 @@ def test_rewards_are_deterministic_and_without_gradient(
 # The Frechet distance
 
 
-def frechet_by_hand(features, statistics):
+def frechet_by_hand(embeddings, statistics):
     """With scipy's matrix square root, as FID codes do."""
-    covariance = np.cov(features, rowvar=False)
+    covariance = np.cov(embeddings, rowvar=False)
     root = scipy.linalg.sqrtm(covariance @ statistics.covariance).real
-    shift = np.square(features.mean(axis=0) - statistics.mean).sum()
+    shift = np.square(embeddings.mean(axis=0) - statistics.mean).sum()
     return shift + np.trace(covariance + statistics.covariance - 2 * root)
 
 
@@ -126,9 +126,9 @@ def test_frechet_reward_is_the_slope_of_the_distance_towards_the_batch():
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((60, 3, 4, 4), dtype=np.float32))
     labels = torch.zeros(60).long()
-    statistics = GaussianStatistics.from_features(rng.normal(0.4, 0.3, (100, 3)))
+    statistics = GaussianStatistics.from_embeddings(rng.normal(0.4, 0.3, (100, 3)))
     reward = FrechetReward(lambda batch: batch.mean(dim=(2, 3)), statistics, capacity=12)
-    features = images.double().mean(dim=(2, 3)).numpy()
+    embeddings = images.double().mean(dim=(2, 3)).numpy()
     end, buffered = 0, 0
     for size in (8, 3, 1, 20, 5, 16, 7):
         start, end = end, end + size
@@ -138,13 +138,13 @@ def test_frechet_reward_is_the_slope_of_the_distance_towards_the_batch():
         assert len(got.unique()) == 1
         expected = 0.0
         if buffered == 12:
-            before = frechet_by_hand(features[start - 12 : start], statistics)
-            after = frechet_by_hand(features[start - 12 : end], statistics)
+            before = frechet_by_hand(embeddings[start - 12 : start], statistics)
+            after = frechet_by_hand(embeddings[start - 12 : end], statistics)
             expected = (before - after) * (12 + size) / size
         np.testing.assert_allclose(got, expected, rtol=1e-4)
         buffered = min(12, buffered + size)
         torch.testing.assert_close(
-            reward.state_dict()["features"].numpy(), features[end - buffered : end]
+            reward.state_dict()["embeddings"].numpy(), embeddings[end - buffered : end]
         )
 
 
@@ -186,7 +186,7 @@ def test_frechet_reward_has_no_gradient_and_goes_on_from_its_state(bundle, tmp_p
     assert torch.equal(resumed(images[60:], labels[60:]), whole(images[60:], labels[60:]))
     smaller = FrechetReward.of_bundle(bundle, 40)
     smaller.load_state_dict(whole.state_dict())
-    assert torch.equal(smaller.state_dict()["features"], whole.state_dict()["features"][-40:])
+    assert torch.equal(smaller.state_dict()["embeddings"], whole.state_dict()["embeddings"][-40:])
 
 
 def test_frechet_reward_refuses(bundle):
@@ -195,15 +195,15 @@ def test_frechet_reward_refuses(bundle):
     reward = FrechetReward(
         lambda x: x[:, 0, 0] / x[:, 0, 0], GaussianStatistics([0] * 8, np.eye(8), 9)
     )
-    with pytest.raises(ValueError, match=r"^features: gave values that are not finite; mend"):
+    with pytest.raises(ValueError, match=r"^embeddings: gave values that are not finite; mend"):
         reward(torch.zeros(3, 1, 8, 8), torch.zeros(3).long())  # 0 / 0
-    assert len(reward.state_dict()["features"]) == 0
-    with pytest.raises(ValueError, match=r"^features: gave shape \(3, 64\)"):
+    assert len(reward.state_dict()["embeddings"]) == 0
+    with pytest.raises(ValueError, match=r"^embeddings: gave shape \(3, 64\)"):
         FrechetReward(
             lambda images: images.flatten(1)[:, :64], GaussianStatistics(np.zeros(3), np.eye(3), 9)
         )(random_images(3), torch.zeros(3).long())
-    with pytest.raises(ValueError, match=r"^features: got shape"):
-        FrechetReward.of_bundle(bundle).load_state_dict({"features": torch.zeros(4, 1)})
+    with pytest.raises(ValueError, match=r"^embeddings: got shape"):
+        FrechetReward.of_bundle(bundle).load_state_dict({"embeddings": torch.zeros(4, 1)})
 
 
 # CLIP
@@ -496,8 +496,8 @@ def test_each_environment_has_a_buffer_of_its_own(bundle):
     assert choice == {"name": "frechet", "capacity": 39}
     assert one.reward_fn is not two.reward_fn
     assert len(list(play(one, 3))) == 3
-    assert len(one.reward_fn.state_dict()["features"]) == 6
-    assert len(two.reward_fn.state_dict()["features"]) == 0
+    assert len(one.reward_fn.state_dict()["embeddings"]) == 6
+    assert len(two.reward_fn.state_dict()["embeddings"]) == 0
 
 
 def test_names_and_options_that_do_not_fit_are_refused(bundle):

@@ -12,7 +12,7 @@ from nat_env import NATDecodeVectorEnv, load_bundle
 from nat_env.bundles.reals import TensorReals, discriminator_reals
 from nat_env.rewards import adversarial
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
-from nat_env.rewards.discriminator import FeatureDiscriminator
+from nat_env.rewards.discriminator import TrunkDiscriminator
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.storage.state import load_state, save_state
@@ -157,15 +157,15 @@ def test_feature_discriminator_by_hand():
     """Each branch on its stage of the frozen network, the mean over positions of each head."""
     frozen = load_bundle("digits").trunk
     torch.manual_seed(0)
-    network = FeatureDiscriminator(ClassifierTrunk(frozen), num_conditions=10, width=8)
+    network = TrunkDiscriminator(ClassifierTrunk(frozen), num_conditions=10, width=8)
     images, labels = torch.rand(4, 1, 8, 8), torch.tensor([3, 1, 4, 1])
     hidden = images * 2 - 1
     stages = []
-    for index, layer in enumerate(frozen.trunk):
+    for index, layer in enumerate(frozen.layers):
         hidden = layer(hidden)
         if index in (2, 8):  # convolution, norm, ReLU; then twice that a stage
             stages.append(hidden)
-    torch.testing.assert_close(stages[-1].mean(dim=(2, 3)), frozen.features(images))
+    torch.testing.assert_close(stages[-1].mean(dim=(2, 3)), frozen.embeddings(images))
     (branch,), (head,) = network.branches, network.heads
     output = head.output.weight[0, :, 0, 0] + head.class_embedding.weight[labels]
     expected = (branch(stages[1]) * output[:, :, None, None]).sum(dim=1).mean(dim=(1, 2))
@@ -196,7 +196,7 @@ def test_logits_by_hand():
     model.update(*stub_images(16, False, 2))
     network = model.discriminator
     images, labels = stub_images(5, False, 3)
-    first, _, second, norm, _ = network.trunk
+    first, _, second, norm, _ = network.layers
     hidden = F.conv2d(images * 2 - 1, first.weight, first.bias, stride=2, padding=1)
     hidden = F.conv2d(F.leaky_relu(hidden, 0.2), second.weight, second.bias, stride=2, padding=1)
     groups = hidden.unflatten(1, (8, -1))  # [B, 8, W / 8, h, w]
