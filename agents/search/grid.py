@@ -19,7 +19,8 @@ from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
-from nat_env.storage.files import read_json, require_writable_folder, write_json
+from nat_env.storage.claims import locked
+from nat_env.storage.files import read_json, write_json
 
 Trial = dict[str, Any]
 
@@ -40,15 +41,21 @@ def run(arguments: Grid) -> list[Trial]:
 
     Raises:
         ValueError: an unknown bundle, a schedule that is not allowed, or a folder that cannot be
-            written.
+            written or is in use.
     """
     schedules = {schedule.name: schedule for schedule in schedules_of(arguments)}
     bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
-    check_bundle_rank(
-        bundle,
-        arguments.num_samples,
-    )
-    require_writable_folder(arguments.out)
+    check_bundle_rank(bundle, arguments.num_samples)
+    with locked(arguments.out):
+        return _run(arguments, schedules, bundle)
+
+
+def best_path(folder: Path, num_steps: int) -> Path:
+    """Where the best schedule for T = `num_steps` is written."""
+    return folder / f"best_T{num_steps}.json"
+
+
+def _run(arguments: Grid, schedules: dict[str, Schedule], bundle: Bundle) -> list[Trial]:
     path = arguments.out / f"trials_T{arguments.num_steps}.json"
     about = _about(arguments, bundle)
     stored = _stored(path)
@@ -67,11 +74,6 @@ def run(arguments: Grid) -> list[Trial]:
     best = schedules[ranked[0]["schedule"]]
     replace(best, name=f"best {best.name}").save(best_path(arguments.out, arguments.num_steps))
     return ranked
-
-
-def best_path(folder: Path, num_steps: int) -> Path:
-    """Where the best schedule for T = `num_steps` is written."""
-    return folder / f"best_T{num_steps}.json"
 
 
 def _about(arguments: Grid, bundle: Bundle) -> Trial:

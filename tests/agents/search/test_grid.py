@@ -13,6 +13,7 @@ from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
+from nat_env.storage.claims import locked
 
 
 @pytest.fixture
@@ -71,3 +72,9 @@ def test_bad_input_is_refused_before_any_work(tmp_path, tried, monkeypatch, opti
     with pytest.raises(SystemExit, match=f"nat-search: {message}"):
         grid(monkeypatch, tmp_path / "out", *options)
     assert not tried and not (tmp_path / "out").exists()
+
+
+def test_another_process_in_the_folder_is_refused(tmp_path, tried, monkeypatch):
+    with locked(tmp_path), pytest.raises(SystemExit, match="out: .* is in use by process"):
+        grid(monkeypatch, tmp_path, "--num-samples", "40")
+    assert not tried
