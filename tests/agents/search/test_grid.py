@@ -75,6 +75,6 @@ def test_bad_input_is_refused_before_any_work(tmp_path, tried, monkeypatch, opti
 
 
 def test_another_process_in_the_folder_is_refused(tmp_path, tried, monkeypatch):
-    with locked(tmp_path), pytest.raises(SystemExit, match="out: .* is in use by process"):
+    with locked(tmp_path), pytest.raises(SystemExit, match=r"out: .* is in use by process"):
         grid(monkeypatch, tmp_path, "--num-samples", "40")
     assert not tried
