@@ -5,7 +5,7 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
 from pathlib import Path
@@ -57,34 +57,42 @@ def imported_modules(source: str) -> set[str]:
     return {name.partition(".")[0] for name in imported_names(source)}
 
 
-def rooms(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Which rooms each room of a package imports.
+def room(path: str) -> str:
+    """The folder of a file: a package, or one under it."""
+    return path.rpartition("/")[0]
 
-    A room is a folder: the package itself, or one under it. What `__init__.py` of the package
-    offers to its users is left out.
+
+def module(path: str) -> str:
+    """A file without its ending; a folder for what makes it a package."""
+    return path.removesuffix(".py").removesuffix("/__init__")
+
+
+def imports(sources: Mapping[str, str], place: Callable[[str], str]) -> dict[str, set[str]]:
+    """Which places of a package each place of it imports.
+
+    What `__init__.py` of the package offers to its users is left out.
 
     Args:
         sources: by path, "nat_env/rewards/clip.py".
+        place: of a path, `room` or `module`.
     """
-    folders = {path.rpartition("/")[0] for path in sources}
-    found: dict[str, set[str]] = {folder: set() for folder in folders}
+    found: dict[str, set[str]] = {place(path): set() for path in sources}
     for path, source in sources.items():
-        folder = path.rpartition("/")[0]
-        if path == f"{folder.partition('/')[0]}/__init__.py":
+        if path.count("/") == 1 and path.endswith("/__init__.py"):
             continue
         for name in imported_names(source):
             parts = name.split(".")
             inside = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
-            room = next((place for place in inside if place in folders), None)
-            if room is not None and room != folder:
-                found[folder].add(room)
+            imported = next((other for other in inside if other in found), None)
+            if imported is not None and imported != place(path):
+                found[place(path)].add(imported)
     return found
 
 
-def circle(sources: Mapping[str, str]) -> list[str]:
-    """Rooms that import each other in a circle; none where imports have one direction."""
+def circle(sources: Mapping[str, str], place: Callable[[str], str]) -> list[str]:
+    """Places that import each other in a circle; none where imports have one direction."""
     try:
-        TopologicalSorter(rooms(sources)).prepare()
+        TopologicalSorter(imports(sources, place)).prepare()
     except CycleError as error:
         return error.args[1]
     return []
@@ -120,9 +128,10 @@ def test_imports_follow_the_arrows(package):
     assert not wrong
 
 
+@pytest.mark.parametrize("place", [room, module])
 @pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_rooms_import_in_one_direction(package):
-    assert circle(sources_of(package)) == []
+def test_rooms_and_modules_import_in_one_direction(package, place):
+    assert circle(sources_of(package), place) == []
 
 
 def test_a_planted_circle_is_caught():
@@ -133,10 +142,15 @@ def test_a_planted_circle_is_caught():
         "agents/runs/paths.py": "from agents.runs import checkpoint",
         "agents/training/train.py": "from agents import runs, learners",
     }
-    assert circle(one_way) == []
-    assert rooms(one_way)["agents/training"] == {"agents/runs", "agents/learners"}
+    assert circle(one_way, room) == circle(one_way, module) == []
+    assert imports(one_way, room)["agents/training"] == {"agents/runs", "agents/learners"}
+    assert imports(one_way, module)["agents/runs/paths"] == {"agents/runs/checkpoint"}
     back = {"agents/learners/state.py": "def load():\n    import agents.training.train"}
-    assert set(circle(one_way | back)) >= {"agents/learners", "agents/training"}
+    assert set(circle(one_way | back, room)) >= {"agents/learners", "agents/training"}
+    assert circle(one_way | back, module) == []
+    back = {"agents/runs/checkpoint.py": "from agents.runs.paths import resolved"}
+    assert circle(one_way | back, room) == []
+    assert set(circle(one_way | back, module)) == {"agents/runs/checkpoint", "agents/runs/paths"}
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))

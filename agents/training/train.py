@@ -24,9 +24,9 @@ from agents.runs.checkpoint import (
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
-from nat_env.bundles.reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk

@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nat_env.models.conditions import Conditions
 
 KINDS: dict[str, dict[str, str]] = {
@@ -50,6 +52,6 @@ def load_part(
             "the bundle is loaded"
         )
     module, _, name = KINDS[part][kind].partition(":")
-    return getattr(import_module(module), name).load(
-        folder / part, description["config"], conditions
-    )
+    loaded = getattr(import_module(module), name)
+    with torch.random.fork_rng(devices=[]):  # for weights that the file then replaces
+        return loaded.load(folder / part, description["config"], conditions)

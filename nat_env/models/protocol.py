@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from nat_env.models.conditions import Conditions
+from nat_env.models.conditions import Conditions
 
 
 class NATOutput(NamedTuple):
@@ -116,7 +115,7 @@ class Stored(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any], conditions: "Conditions") -> Self:
+    def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> Self:
         """The model that `save` wrote, on the CPU.
 
         Raises:

@@ -99,9 +99,10 @@ class VQTokenizer:
         from diffusers.models.autoencoders.vq_model import VQModel
 
         if self._folder is not None:
-            vq = VQModel.from_pretrained(
-                self._folder, use_safetensors=True, low_cpu_mem_usage=False
-            )
+            with torch.random.fork_rng(devices=[]):  # as if it had been there before
+                vq = VQModel.from_pretrained(
+                    self._folder, use_safetensors=True, low_cpu_mem_usage=False
+                )
             return vq.eval().requires_grad_(False).to(self._device)
         config = self.config
         channels = config.channels * config.patch_size**2

@@ -85,11 +85,11 @@ class FrechetReward:
         allowed = (len(images), self._buffer.shape[1])
         if embeddings.shape != allowed:
             raise ValueError(
-                f"features: gave shape {tuple(embeddings.shape)}, allowed is [B, D] = {allowed}"
+                f"embeddings: gave shape {tuple(embeddings.shape)}, allowed is [B, D] = {allowed}"
             )
         if not embeddings.isfinite().all():
             raise ValueError(
-                "features: gave values that are not finite; mend the images or the network"
+                "embeddings: gave values that are not finite; mend the images or the network"
             )
         both = torch.cat([self._buffer, embeddings])
         slope = 0.0
@@ -118,7 +118,7 @@ class FrechetReward:
         embeddings = state[name].double()
         if embeddings.ndim != 2 or embeddings.shape[1] != self._buffer.shape[1]:
             raise ValueError(
-                f"features: got shape {tuple(embeddings.shape)}, "
+                f"embeddings: got shape {tuple(embeddings.shape)}, "
                 f"allowed is [n, {self._buffer.shape[1]}]"
             )
         self._buffer = embeddings[-self.capacity :].clone()

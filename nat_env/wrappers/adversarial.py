@@ -8,7 +8,7 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
-from nat_env.bundles.reals import discriminator_reals
+from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.trunks import load_trunk

@@ -178,6 +178,14 @@ def test_loaded_once_and_shared(folder, monkeypatch):
     assert first.tokenizer is load(folder).tokenizer
 
 
+def test_reading_and_first_decoding_draw_no_random_numbers(folder):
+    state = torch.get_rng_state()
+    bundle = load_bundle(folder)
+    bundle.tokenizer.decode(torch.zeros(1, bundle.num_tokens, dtype=torch.int64))
+    bundle.nat.passes(torch.zeros(1, bundle.num_tokens, dtype=torch.int64), torch.zeros(1).long())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_shipped_name_wins_over_a_folder(tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ def statistics(count):
 def test_more_images_than_features_on_both_sides():
     for count in (5, None):  # a file of statistics does not say how many
         check_rank("pixels", statistics(count), 5)
-    with pytest.raises(ValueError, match=r"^judge: pixels has 4 embeddings, .* 4 real images"):
+    with pytest.raises(ValueError, match=r"^judge: pixels gives .* of 4 numbers, .* 4 real images"):
         check_rank("pixels", statistics(4), 100)
     with pytest.raises(ValueError, match=r"^eval_samples: got 4, allowed is > 4, .* pixels"):
         check_rank("pixels", statistics(100), 4, "eval_samples")

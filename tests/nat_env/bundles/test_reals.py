@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-import nat_env.bundles.reals
+import nat_env.bundles.discriminator_reals
 from nat_env import load_bundle
-from nat_env.bundles.reals import FolderReals, ReconstructedReals, discriminator_reals
+from nat_env.bundles.discriminator_reals import discriminator_reals
+from nat_env.bundles.reals import FolderReals, ReconstructedReals
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 
 
@@ -72,7 +73,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_images_one_by_one(
     save_images(tmp_path / "7", bundle.reals.images[:8])
     save_images(tmp_path / "2", bundle.reals.images[8:20])
     kept = discriminator_reals(bundle, reals, tmp_path)
-    monkeypatch.setattr(nat_env.bundles.reals, "KEPT_BYTES", 20 * 64 - 1)
+    monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", 20 * 64 - 1)
     streamed = discriminator_reals(bundle, reals, tmp_path)
     assert isinstance(streamed, FolderReals if reals == "raw" else ReconstructedReals)
     assert torch.equal(streamed.conditions, kept.conditions)

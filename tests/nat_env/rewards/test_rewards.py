@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from nat_env import NATDecodeVectorEnv, load_bundle
-from nat_env.bundles.reals import TensorReals, discriminator_reals
+from nat_env.bundles.discriminator_reals import discriminator_reals
+from nat_env.bundles.reals import TensorReals
 from nat_env.rewards import adversarial
 from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
 from nat_env.rewards.discriminator import TrunkDiscriminator
