@@ -118,7 +118,7 @@ def stamp() -> Row:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "commit": _commit(),
-        "command": shlex.join([*_program(), *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 
@@ -132,14 +132,6 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _program() -> list[str]:
-    """How this one was called: by its own name, or as a module."""
-    specification = getattr(sys.modules["__main__"], "__spec__", None)
-    if specification is None:
-        return [Path(sys.argv[0]).name]
-    return ["python", "-m", specification.name.removesuffix(".__main__")]
 
 
 def _metrics(evaluation: Evaluation, judge: str) -> Row:

@@ -10,7 +10,8 @@ import nat_env.bundles.discriminator_reals
 from nat_env import load_bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import FolderReals, ReconstructedReals
-from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from nat_env import NATDecodeVectorEnv, load_bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import TensorReals
 from nat_env.rewards import adversarial
-from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator import TrunkDiscriminator
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.storage.state import load_state, save_state

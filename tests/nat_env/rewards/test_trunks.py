@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from nat_env import load_bundle
 from nat_env.bundles.reals import TensorReals
 from nat_env.models.efficientnet import load_efficientnet_lite0
-from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.augment import augment
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.trunks import ClassifierTrunk, VisionTransformerTrunk, load_trunk
 
 DIGITS = load_bundle("digits")

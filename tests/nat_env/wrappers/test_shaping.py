@@ -7,7 +7,8 @@ import torch
 
 from nat_env import AdversarialReward, NATDecodeVectorEnv, PotentialShaping, StepCost, load_bundle
 from nat_env.bundles.reals import TensorReals
-from nat_env.rewards.adversarial import AdversarialRewardModel, DiscriminatorConfig
+from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.wrappers.shaping import confidence, revealed_share
 
 NUM_STEPS = 3
