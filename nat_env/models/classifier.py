@@ -71,10 +71,7 @@ class Classifier(nn.Module):
         """See `Stored`."""
         values: dict[str, Any] = dict(config) | {"widths": tuple(config["widths"])}
         sizes = ClassifierConfig(**values)
-        if sizes.num_classes != len(conditions):
-            raise ValueError(
-                f"{folder.name}: has {sizes.num_classes} classes, the bundle {len(conditions)}"
-            )
+        conditions.check_classes(folder.name, sizes.num_classes)
         classifier = cls(sizes)
         load_weights(classifier, folder)
         return classifier.eval().requires_grad_(False)

@@ -98,6 +98,15 @@ class Conditions:
                 f"allowed are 0 .. {len(self) - 1}"
             )
 
+    def check_classes(self, part: str, num_classes: int) -> None:
+        """Check that a part of a bundle knows as many classes as there are conditions.
+
+        Raises:
+            ValueError: it knows more or fewer.
+        """
+        if num_classes != len(self):
+            raise ValueError(f"{part}: has {num_classes} classes, the bundle {len(self)}")
+
     def save_tensors(self, path: Path) -> bool:
         """Write what is more than names; gives whether there is anything."""
         tensors = {name: t for name in _TENSORS if (t := getattr(self, name)) is not None}

@@ -164,10 +164,7 @@ class UViT(nn.Module):
         """See `Stored`."""
         values: dict[str, Any] = dict(config) | {"grid": tuple(config["grid"])}
         sizes = UViTConfig(**values)
-        if sizes.num_classes != len(conditions):
-            raise ValueError(
-                f"transformer: has {sizes.num_classes} classes, the bundle {len(conditions)}"
-            )
+        conditions.check_classes("transformer", sizes.num_classes)
         uvit = cls(sizes)
         load_weights(uvit, folder)
         return uvit

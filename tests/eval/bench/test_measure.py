@@ -1,4 +1,5 @@
 import functools
+import math
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,12 @@ def test_the_ceiling_is_the_best_of_the_sizes():
     assert 1e8 < both < 1e14
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells it")
 def test_peak_memory_is_that_of_the_work_alone():
     ballast = torch.ones(2**26)  # 256 MB of this process's own
     memory = peak_memory(functools.partial, torch.ones, 25 * 2**20)
-    assert 100 <= memory.rise < 150
-    assert memory.peak == pytest.approx(memory.start + memory.rise)
+    assert memory.peak == pytest.approx(memory.start + memory.rise, nan_ok=True)
+    if Path("/proc/self/status").is_file():
+        assert 100 <= memory.rise < 150
+    else:  # where only Linux would tell it
+        assert math.isnan(memory.rise)
     del ballast
