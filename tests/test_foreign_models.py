@@ -254,6 +254,8 @@ def test_first_passes_are_kept_for_a_bounded_number_of_conditions(folder, monkey
         codes = (torch.arange(16) + torch.tensor(conditions)[:, None]) % 8
         assert torch.equal(logits.argmax(dim=2), codes)
     assert seen == [[0, 1, 4], [2], [1]]  # 0 was asked for after 1, and stayed
+    kept = [part for parts in nat._first.values() for part in parts]
+    assert all(part.untyped_storage().nbytes() == part.nbytes for part in kept)
 
 
 def test_a_live_bundle_needs_no_folder(folder):

@@ -118,8 +118,9 @@ class FrozenNAT:
         if missing:
             canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
             logits, features = self._forward(canvas, torch.tensor(missing, device=self.device))
-            self._first |= {
-                number: (logits[row], features[row].float()) for row, number in enumerate(missing)
+            self._first |= {  # copies: a row of the batch would keep all of it
+                number: (logits[row].clone(), features[row].float().clone())
+                for row, number in enumerate(missing)
             }
         chosen = [self._first[number] for number in wanted]
         logits, features = (torch.stack(parts) for parts in zip(*chosen, strict=True))
