@@ -1,5 +1,6 @@
 """The policy's numbers in [-1, 1] and the physical quantities they stand for."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +11,26 @@ from torch import Tensor
 from nat_env.schedules import Schedule
 
 RAW_SCALE = 5.0
-"""raw = 5 a: the box [-1, 1] covers ratios of 0.007 to 0.993 and temperatures of 0.007 to 5."""
+"""By default raw = 5 a: the box [-1, 1] covers ratios of 0.007 to 0.993 and temperatures of 0.007
+to 5."""
 
-_NODES, _WEIGHTS = (torch.from_numpy(a).float() for a in np.polynomial.hermite_e.hermegauss(9))
-"""Gauss-Hermite quadrature: sum(weights * f(nodes)) / sum(weights) is E f(z), z ~ N(0, 1)."""
+_NODES, _WEIGHTS = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(48))
+"""Gauss-Legendre quadrature: sum(weights * f(nodes)) is the integral of f over [-1, 1]."""
 
-_SMALLEST = 1e-4
-"""Residual values are kept this far from where the inverse of an activation is infinite."""
+_WIDTH = 7.0
+"""Deviations around a Gaussian's mean beyond which it is nothing."""
+
+_SMALLEST = 1e-7
+"""Physical values are kept this far from where the inverse of an activation is infinite."""
 
 
 @dataclass(frozen=True)
 class ActionMap:
-    """[-1, 1]^4 <-> (m, tau_1, tau_2, w): sigmoid for m, softplus for the others, of 5 a.
+    """[-1, 1]^4 <-> (m, tau_1, tau_2, w): sigmoid for m, softplus for the others, of raw values.
 
     With a residual schedule, its values are added before the activations, so that a = 0 is the
-    schedule itself (the authors' option for CC3M).
+    schedule itself. The authors' code has that as an option, for CC3M, with a table of its own:
+    `authors_schedule`.
 
     Example:
         >>> from nat_env.schedules import heuristic_schedule
@@ -33,12 +39,24 @@ class ActionMap:
     """
 
     residual: Schedule | None = None
+    raw_scale: float = RAW_SCALE
+    """raw = `raw_scale` a. Temperatures and guidance reach up to it: a guidance of 10, as text
+    models have it, takes more than 5. Raw values have no bound in the paper."""
+
+    def __post_init__(self) -> None:
+        """Check the scale.
+
+        Raises:
+            ValueError: it is not a finite number above 0.
+        """
+        if not isinstance(self.raw_scale, (int, float)) or not 0 < self.raw_scale < math.inf:
+            raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
 
     def physical(self, actions: Tensor, timestep: Tensor) -> Tensor:
         """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         # In float64: a = 0 gives back the schedule's m to the last bit, on which a token may hang.
-        raw = RAW_SCALE * actions.double() + self._offset(timestep, actions)
-        return torch.cat([raw[:, :1].sigmoid(), F.softplus(raw[:, 1:])], dim=1).to(actions.dtype)
+        raw = self.raw_scale * actions.double() + self._offset(timestep, actions)
+        return _activation(raw).to(actions.dtype)
 
     def mean_physical(self, actions: Tensor, std: float | Tensor, timestep: Tensor) -> Tensor:
         """Mean of `physical` over actions that are Gaussian around those given: [B, 4].
@@ -56,22 +74,40 @@ class ActionMap:
             >>> ActionMap().mean_physical(torch.full((1, 4), -0.2), 0.2, torch.tensor([0]))
             tensor([[0.3033, 0.4069, 0.4069, 0.4069]])
         """
-        nodes, weights = _NODES.to(actions.device), _WEIGHTS.to(actions.device)
-        around = (actions + std * nodes[:, None, None]).clamp(-1, 1)  # [nodes, B, 4]
-        physical = self.physical(around.flatten(0, 1), timestep.repeat(len(nodes)))
-        weighted = physical.view(around.shape) * weights[:, None, None]
-        return weighted.sum(dim=0) / weights.sum()
+        mean = actions.double()
+        std = torch.as_tensor(std, dtype=torch.float64, device=mean.device).clamp_min(1e-9)
+        nodes, weights = (p.to(mean.device)[:, None, None] for p in (_NODES, _WEIGHTS))
+        low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
+        half = (high - low) / 2
+        at = (low + high) / 2 + half * nodes  # [nodes, B, 4]
+        offset = self._offset(timestep, mean)
+        inside, lowest, highest = (
+            _activation(self.raw_scale * a + offset) for a in (at, low, high)
+        )
+        density = (-(((at - mean) / std) ** 2) / 2).exp() / (std * math.sqrt(2 * math.pi))
+        below, above = (
+            torch.special.ndtr((low - mean) / std),
+            torch.special.ndtr((mean - high) / std),
+        )
+        share = weights * density * half  # of the Gaussian, at each node
+        total = (share * inside).sum(dim=0) + below * lowest + above * highest
+        return (total / (share.sum(dim=0) + below + above)).to(actions.dtype)
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
         raw = _inverse_activation(physical.double()) - self._offset(timestep, physical)
-        return (raw / RAW_SCALE).clamp(-1, 1).to(physical.dtype)
+        return (raw / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
         if self.residual is None:
-            return torch.zeros((), device=like.device)
+            return torch.zeros((), dtype=torch.float64, device=like.device)
         table = self.residual.table.to(like.device).double()
         return _inverse_activation(table)[timestep.clamp_max(len(table) - 1)]
+
+
+def _activation(raw: Tensor) -> Tensor:
+    """Raw values [..., 4] -> m, tau_1, tau_2, w."""
+    return torch.cat([raw[..., :1].sigmoid(), F.softplus(raw[..., 1:])], dim=-1)
 
 
 def _inverse_activation(physical: Tensor) -> Tensor:

@@ -21,14 +21,38 @@ LOGITS_AT_ONCE = {"cpu": 2**20}
 def guide(logits: Tensor, null_logits: Tensor, scale: Tensor) -> Tensor:
     """Classifier-free guidance: `logits + scale * (logits - null_logits)`.
 
-    A scale of 0 means none. (diffusers' `guidance_scale` is 1 + this scale.)
+    A scale of 0 means none. (diffusers' `guidance_scale` is 1 + this scale.) A code that either
+    pass forbids, by -inf, is forbidden.
 
     Args:
         logits: of the conditional pass [M, K].
         null_logits: of the pass with the null condition [M, K].
         scale: w per row [M].
+
+    Raises:
+        ValueError: logits that are NaN or +inf, before or after, or a row without a code that is
+            allowed.
+
+    Example:
+        >>> minus = -torch.inf
+        >>> guide(torch.tensor([[2.0, minus]]), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0]))
+        tensor([[5., -inf]])
     """
-    return torch.lerp(null_logits, logits, 1 + scale[:, None])
+    guided = torch.lerp(null_logits, logits, 1 + scale[:, None])
+    # Whatever is not finite on either side makes the sum so: one cheap pass where all is well.
+    if bool(guided.sum().isfinite()):
+        return guided
+    for name, given in (("logits", logits), ("null_logits", null_logits)):
+        if bool((given.isnan() | given.isposinf()).any()):
+            raise ValueError(f"{name}: got NaN or +inf, allowed are numbers, and -inf at codes")
+    forbidden = logits.isneginf() | null_logits.isneginf()
+    guided = guided.masked_fill(forbidden, -torch.inf)
+    if not bool(guided.amax(dim=-1).isfinite().all()):
+        raise ValueError(
+            "logits: got a row of -inf alone, or beyond float32 once guided; allowed is at least "
+            "one code, with a finite number"
+        )
+    return guided
 
 
 def sample_tokens(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
@@ -45,9 +69,10 @@ def sample_tokens(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tens
     shifted = logits - logits.amax(dim=-1, keepdim=True)
     scaled = shifted / temperature.clamp_min(_SMALLEST_TEMPERATURE)[:, None]
     cdf = scaled.exp_().cumsum_(dim=-1)  # [M, K], not normalised
-    threshold = uniforms[:, None] * cdf[:, -1:]
-    tokens = torch.searchsorted(cdf, threshold, right=True)[:, 0]
-    return tokens.clamp_max(logits.shape[-1] - 1)
+    total = cdf[:, -1:]
+    # Below the total, to which the product may round: above it lie codes of probability 0 alone.
+    threshold = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cdf, threshold, right=True)[:, 0]
 
 
 def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
@@ -66,23 +91,49 @@ def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: T
     return log_likelihood + temperature * gumbel
 
 
-def remask(confidence: Tensor, ratio: Tensor) -> Tensor:
+def remask(confidence: Tensor, masked: Tensor, ratio: Tensor) -> Tensor:
     """Which positions stay masked: the least confident ones, by rank, so that ties are exact.
 
     Args:
-        confidence: [B, N], +inf at known tokens.
+        confidence: [B, N]; of known tokens it has no effect.
+        masked: which tokens were masked [B, N] bool.
         ratio: m per sample [B] in [0, 1].
 
     Returns:
         Mask [B, N] with min(currently masked, floor(N m)) positions set in each row.
+
+    Raises:
+        ValueError: a masked token's confidence is NaN.
     """
+    if bool((confidence.isnan() & masked).any()):
+        raise ValueError("confidence: got NaN at a masked token, allowed are numbers")
     num_tokens = confidence.shape[1]
-    masked = confidence.isfinite()
     allowed = (ratio * num_tokens).floor().long()  # [B]
-    order = confidence.argsort(dim=1, stable=True)
+    largest = torch.finfo(confidence.dtype).max  # so that known tokens come last
+    sorted_by = torch.where(masked, confidence.clamp_max(largest), torch.inf)
+    order = sorted_by.argsort(dim=1, stable=True)
     ranks = torch.empty_like(order)
     ranks.scatter_(1, order, torch.arange(num_tokens, device=order.device).expand_as(order))
     return masked & (ranks < allowed[:, None])
+
+
+def check_quantities(actions: Tensor, batch: int) -> None:
+    """Check m, tau_1, tau_2, w [B, 4].
+
+    Raises:
+        ValueError: another shape, a number that is not finite, m outside [0, 1] or another
+            quantity below 0.
+    """
+    if actions.shape != (batch, 4):
+        raise ValueError(f"actions: got shape {tuple(actions.shape)}, allowed is ({batch}, 4)")
+    allowed = (actions >= 0) & actions.isfinite()
+    allowed[:, REMASK_RATIO] &= actions[:, REMASK_RATIO] <= 1
+    if not bool(allowed.all()):
+        row = actions[int((~allowed.all(dim=1)).nonzero()[0, 0])].tolist()
+        raise ValueError(
+            f"actions: got m, tau_1, tau_2, w = {row}, allowed are finite numbers, m in [0, 1] and "
+            "the others >= 0"
+        )
 
 
 def decode_step(
@@ -103,12 +154,19 @@ def decode_step(
     Returns:
         The next ids [B, N], and the confidences [B, N] by which they were re-masked, +inf at tokens
         known before.
+
+    Raises:
+        ValueError: actions or uniforms out of range, or see `guide`; nothing was changed.
     """
+    check_quantities(actions, len(ids))
+    if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
+        raise ValueError("uniforms: got a number that is not in [0, 1), or NaN")
     num_tokens, codebook_size = logits.shape[1:]
-    places = (ids == mask_id).flatten().nonzero()[:, 0]  # [M] of B * N
+    masked = ids == mask_id
+    places = masked.flatten().nonzero()[:, 0]  # [M] of B * N
     logits, null_logits = logits.flatten(0, 1), null_logits.flatten(0, 1)  # [B * N, K]
     revealed = ids.flatten().clone()  # [B * N]
-    confidence = torch.full(revealed.shape, torch.inf, device=ids.device)
+    confidence = torch.full(revealed.shape, torch.inf, dtype=torch.float32, device=ids.device)
     actions, uniforms = actions.float(), uniforms.flatten(0, 1)  # [B, 4], [B * N, 2]
     piece = LOGITS_AT_ONCE.get(ids.device.type, 2**26) // codebook_size
     for at in places.split(max(1, piece)):
@@ -122,4 +180,4 @@ def decode_step(
 
     confidence = confidence.view_as(ids)
     ratio = actions[:, REMASK_RATIO].masked_fill(last, 0.0)
-    return revealed.view_as(ids).masked_fill(remask(confidence, ratio), mask_id), confidence
+    return revealed.view_as(ids).masked_fill(remask(confidence, masked, ratio), mask_id), confidence

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
@@ -28,6 +29,7 @@ class NATDecodeEnv(gym.Env):
         residual: str | None = None,
         render_mode: str | None = None,
         reward_fn: RewardChoice = "judge",
+        raw_scale: float = RAW_SCALE,
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(
@@ -41,6 +43,7 @@ class NATDecodeEnv(gym.Env):
             AutoresetMode.DISABLED,
             render_mode,
             reward_fn,
+            raw_scale,
         )
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,20 @@ from gymnasium import spaces
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.spaces import UniformBox
 
 
 @dataclass(frozen=True)
 class ObservationForm:
-    """A Gymnasium space and the function that fills it.
-
-    `observe(features [B, M, D], ids [B, N], conditions [B], timesteps [B])` gives numpy arrays;
-    features of finished rows (timestep T) are zeros.
-    """
+    """A Gymnasium space and the functions that fill it."""
 
     space: spaces.Space
     observe: Callable[[Tensor, Tensor, Tensor, Tensor], Any]
+    """Features [B, M, D], ids [B, N], conditions [B] and timesteps [B] -> numpy arrays of all rows;
+    features of finished rows (timestep T) are zeros."""
+    final: Callable[[Tensor, Tensor], list[Any]]
+    """Ids [F, N] and conditions [F] of finished rows -> the last observation of each. Where nothing
+    tells them apart their arrays are the same, which nobody can write to."""
 
     @staticmethod
     def named(name: str, bundle: Bundle, num_steps: int) -> "ObservationForm":
@@ -48,30 +51,39 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
     size = math.prod(bundle.nat.feature_grid) * bundle.nat.feature_size
     space = spaces.Dict(
         {
-            "features": spaces.Box(-bound, bound, (size,), np.float32),
+            "features": UniformBox(-bound, bound, (size,)),
             "timestep": spaces.Box(0, num_steps, (1,), np.int64),
         }
     )
+    last = {
+        "features": _read_only(np.zeros(size, np.float32)),
+        "timestep": _read_only(np.array([num_steps])),
+    }
+    return ObservationForm(space, partial(_observed_features, num_steps), partial(_same, last))
 
-    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
-        unfinished = (timesteps < num_steps)[:, None, None]
-        return {
-            "features": torch.where(unfinished, features, 0.0).flatten(1).cpu().numpy(),
-            "timestep": _column(timesteps),
-        }
 
-    return ObservationForm(space, observe)
+def _observed_features(
+    num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
+) -> dict[str, np.ndarray]:
+    unfinished = (timesteps < num_steps)[:, None, None]
+    return {
+        "features": torch.where(unfinished, features, 0.0).flatten(1).cpu().numpy(),
+        "timestep": _column(timesteps),
+    }
 
 
 def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
     """One flat vector [D + 1], see `pooled`."""
-    bound = bundle.nat.feature_bound
-    space = spaces.Box(-bound, bound, (bundle.nat.feature_size + 1,), np.float32)
+    size = bundle.nat.feature_size
+    space = UniformBox(-bundle.nat.feature_bound, bundle.nat.feature_bound, (size + 1,))
+    last = _read_only(np.append(np.zeros(size, np.float32), np.float32(1)))
+    return ObservationForm(space, partial(_observed_mean, num_steps), partial(_same, last))
 
-    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
-        return pooled(features, timesteps, num_steps).cpu().numpy()
 
-    return ObservationForm(space, observe)
+def _observed_mean(
+    num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
+) -> np.ndarray:
+    return pooled(features, timesteps, num_steps).cpu().numpy()
 
 
 def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:
@@ -81,27 +93,43 @@ def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:
     """
     unfinished = (timesteps < num_steps)[:, None]
     mean = torch.where(unfinished, features.float().mean(dim=1), 0.0)
-    return torch.cat([mean, timesteps[:, None] / num_steps], dim=1)
+    return torch.cat([mean, timesteps[:, None].float() / num_steps], dim=1)
 
 
 def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:
     """The visual tokens themselves, with label and timestep."""
     space = spaces.Dict(
         {
-            "ids": spaces.Box(0, bundle.nat.mask_id, (bundle.num_tokens,), np.int64),
+            "ids": UniformBox(0, bundle.nat.mask_id, (bundle.num_tokens,), np.int64),
             "condition": spaces.Box(0, len(bundle.conditions) - 1, (1,), np.int64),
             "timestep": spaces.Box(0, num_steps, (1,), np.int64),
         }
     )
+    return ObservationForm(space, _observed_tokens, partial(_last_tokens, num_steps))
 
-    def observe(features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor) -> Any:
-        return {
-            "ids": ids.cpu().numpy().copy(),
-            "condition": _column(conditions),
-            "timestep": _column(timesteps),
-        }
 
-    return ObservationForm(space, observe)
+def _observed_tokens(
+    features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
+) -> dict[str, np.ndarray]:
+    return {
+        "ids": ids.cpu().numpy().copy(),
+        "condition": _column(conditions),
+        "timestep": _column(timesteps),
+    }
+
+
+def _last_tokens(num_steps: int, ids: Tensor, conditions: Tensor) -> list[Any]:
+    batch = _observed_tokens(ids, ids, conditions, torch.full_like(conditions, num_steps))
+    return [{name: part[row].copy() for name, part in batch.items()} for row in range(len(ids))]
+
+
+def _same(last: Any, ids: Tensor, conditions: Tensor) -> list[Any]:
+    return [dict(last) if isinstance(last, dict) else last for _ in ids]
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _column(values: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,23 +149,56 @@ def heuristic_schedule(
     name = (
         f"heuristic(lambda={remask_slope:g}, k={guidance_slope:g}, tau1={sampling_temperature:g})"
     )
-    return Schedule(torch.tensor(rows), name)
+    return Schedule(torch.tensor(rows, dtype=torch.float32), name)
+
+
+def authors_schedule(num_steps: int) -> Schedule:
+    """The table that AdaNAT's released code adds its actions to for CC3M (`--heu 1`).
+
+    With rho = (t + 1 - 0.001) / T: m = cos(pi rho / 2), tau_1 = 1, tau_2 = 1 - rho, w = (t + 0.001)
+    / T. tau_2 and w are those of `heuristic_schedule` one step later and earlier.
+
+    Args:
+        num_steps: T >= 1.
+
+    Example:
+        >>> authors_schedule(4).table
+        tensor([[9.2403e-01, 1.0000e+00, 7.5025e-01, 2.5000e-04],
+                [7.0738e-01, 1.0000e+00, 5.0025e-01, 2.5025e-01],
+                [3.8305e-01, 1.0000e+00, 2.5025e-01, 5.0025e-01],
+                [3.9270e-04, 1.0000e+00, 2.5000e-04, 7.5025e-01]])
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    rows = []
+    for t in range(num_steps):
+        rho = (t + 1 - 0.001) / num_steps
+        rows.append((math.cos(math.pi / 2 * rho), 1.0, 1 - rho, (t + 0.001) / num_steps))
+    return Schedule(torch.tensor(rows, dtype=torch.float32), "authors")
+
+
+NAMED_SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "heuristic": heuristic_schedule,
+    "authors": authors_schedule,
+}
+"""Schedules of any T, by name."""
 
 
 def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
-    """The schedule that `residual` names: None, the papers' `heuristic`, or a file.
+    """The schedule that `residual` names: None, one of `NAMED_SCHEDULES`, or a file.
 
     Raises:
         ValueError: another name, or a schedule of another length.
     """
     if residual is None:
         return None
-    if residual == "heuristic":
-        return heuristic_schedule(num_steps)
+    if residual in NAMED_SCHEDULES:
+        return NAMED_SCHEDULES[residual](num_steps)
     path = Path(residual)
     if not path.is_file():
+        names = ", ".join(map(repr, NAMED_SCHEDULES))
         raise ValueError(
-            f"residual: got {residual!r}, allowed are None, 'heuristic' or a schedule file"
+            f"residual: got {residual!r}, allowed are None, {names} or a schedule file"
         )
     schedule = Schedule.load(path)
     check_length("residual", residual, schedule.num_steps, num_steps)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from nat_env.actions import ActionMap
+from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.decoding import decode_step
@@ -64,6 +64,7 @@ class NATDecodeVectorEnv(VectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
         reward_fn: RewardChoice = "judge",
+        raw_scale: float = RAW_SCALE,
     ) -> None:
         """Make the environments.
 
@@ -76,11 +77,13 @@ class NATDecodeVectorEnv(VectorEnv):
             dtype: of the transformer, see `load_bundle`; ignored for a loaded bundle.
             device: likewise.
             residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
-                stands for it. A file written by `Schedule.save` is taken as well.
+                stands for it; or `authors`, the table in their code. A file written by
+                `Schedule.save` is taken as well.
             autoreset_mode: Gymnasium's three: `NextStep`, `SameStep`, `Disabled`.
             render_mode: None or `rgb_array`.
             reward_fn: scores final images: a name of `named_reward`, a dict of `name` and its
                 options, or a function; by default the judge's log-likelihood of the label.
+            raw_scale: raw values of the actions -1 and 1: temperatures and guidance reach up to it.
 
         Raises:
             ValueError: any of these is not allowed.
@@ -97,7 +100,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.num_steps = num_steps
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.action_map = ActionMap(residual_schedule(residual, num_steps))
+        self.action_map = ActionMap(residual_schedule(residual, num_steps), raw_scale)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
         self.single_observation_space = self._form.space
@@ -155,10 +158,11 @@ class NATDecodeVectorEnv(VectorEnv):
         """One decoding step of every row.
 
         Args:
-            actions: [B, 4] in [-1, 1].
+            actions: [B, 4] in [-1, 1]; what rounding put beyond it is clipped.
 
         Raises:
-            ValueError: actions of another shape, not finite or outside the box.
+            ValueError: actions of another shape, not finite or outside the box; or logits of the
+                transformer that are not finite.
             gymnasium.error.ResetNeeded: before the first reset, or on a finished row when
                 automatic resets are disabled.
         """
@@ -178,15 +182,15 @@ class NATDecodeVectorEnv(VectorEnv):
         info["_action"] = (~finished).cpu().numpy()
 
         terminated = (self.timesteps == self.num_steps) & ~finished
+        done = terminated.cpu().numpy()
         rewards = self._rewards(terminated)
         starting = finished
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             starting = terminated | finished
             if bool(terminated.any()):
-                info |= self._final_info(terminated, info["action"])
+                info |= self._final_info(done, info["action"])
         if bool(starting.any()):
             self._start(starting.nonzero()[:, 0], None)
-        done = terminated.cpu().numpy()
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
 
     def state_dict(self) -> dict[str, Any]:
@@ -263,12 +267,13 @@ class NATDecodeVectorEnv(VectorEnv):
             last=self.timesteps[rows] == self.num_steps - 1,
             mask_id=nat.mask_id,
         )
-        self.ids = self.ids.index_copy(0, rows, ids)
-        self.timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
-        going_on = rows[self.timesteps[rows] < self.num_steps]
+        ids = self.ids.index_copy(0, rows, ids)
+        timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
+        going_on = rows[timesteps[rows] < self.num_steps]
         if len(going_on):
-            passes = nat.passes(self.ids[going_on], self.conditions[going_on])
+            passes = nat.passes(ids[going_on], self.conditions[going_on])
             self._passes = self._passes.put(going_on, passes)
+        self.ids, self.timesteps = ids, timesteps  # only after a pass that was not refused
 
     def _rewards(self, terminated: Tensor) -> np.ndarray:
         rewards = np.zeros(self.num_envs, np.float64)
@@ -285,17 +290,16 @@ class NATDecodeVectorEnv(VectorEnv):
         assert self._passes is not None
         return self._form.observe(self._passes.features, self.ids, self.conditions, self.timesteps)
 
-    def _final_info(self, terminated: Tensor, actions: np.ndarray) -> dict[str, Any]:
+    def _final_info(self, done: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
         """Gymnasium's `final_obs` and `final_info` of the rows that end in this step."""
-        done = terminated.cpu().numpy()
-        batch = self._observation()
+        rows = torch.from_numpy(np.flatnonzero(done)).to(self.bundle.device)
         observations = np.full(self.num_envs, None, dtype=object)
-        for row in np.flatnonzero(done):
-            observations[row] = (
-                {key: value[row].copy() for key, value in batch.items()}
-                if isinstance(batch, dict)
-                else batch[row].copy()
-            )
+        for row, last in zip(
+            np.flatnonzero(done),
+            self._form.final(self.ids[rows], self.conditions[rows]),
+            strict=True,
+        ):
+            observations[row] = last
         return {
             "final_obs": observations,
             "_final_obs": done,

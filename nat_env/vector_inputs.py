@@ -11,9 +11,12 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 
+ROUNDING = 1e-6
+"""What a wrapper that rescales actions in float32 may be off by: a few steps of it near 1."""
+
 
 def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
-    """Actions as float32 [B, 4].
+    """Actions as float32 [B, 4], clipped where they are beyond [-1, 1] by `ROUNDING` at most.
 
     Raises:
         ValueError: another shape, a value that is not finite or outside of [-1, 1].
@@ -23,9 +26,9 @@ def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
         raise ValueError(f"actions: got shape {array.shape}, allowed is ({num_envs}, 4)")
     if not np.isfinite(array).all():
         raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
-    if np.abs(array).max() > 1:
-        raise ValueError(f"actions: got {array.min():g} .. {array.max():g}, allowed is [-1, 1]")
-    return array
+    if np.abs(array).max() > 1 + ROUNDING:
+        raise ValueError(f"actions: got {array.min()} .. {array.max()}, allowed is [-1, 1]")
+    return array.clip(-1, 1)
 
 
 def chosen_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:

@@ -19,7 +19,6 @@ from agents.learners.config import PRESETS, TrainConfig, linear
 from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.warmup import ARS, waiting
-from nat_env.actions import RAW_SCALE
 
 BUFFER_ROUNDS = 10
 """Rounds that a replay buffer holds: older rewards are those of another discriminator."""
@@ -89,6 +88,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
             "action_std": config.action_std,
             "adaptive": config.adaptive,
             "shared_noise": config.shared_noise,
+            "raw_scale": config.raw_scale,
             "optimizer_kwargs": {"fused": True},
         },
     }
@@ -102,7 +102,7 @@ def _on_policy(config: TrainConfig) -> dict[str, Any]:
         "gae_lambda": 1.0,
         "policy_kwargs": {
             "net_arch": [config.hidden_size] * 2,
-            "log_std_init": math.log(config.action_std / RAW_SCALE),
+            "log_std_init": math.log(config.action_std / config.raw_scale),
         },
     }
 
@@ -132,7 +132,7 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
 
 
 def _td3(config: TrainConfig) -> dict[str, Any]:
-    noise = np.full(4, config.action_std / RAW_SCALE)
+    noise = np.full(4, config.action_std / config.raw_scale)
     return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros(4), noise)}
 
 

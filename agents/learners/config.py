@@ -81,7 +81,8 @@ class LearnerOptions:
     algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
-    """Learn a correction of this schedule (AdaNAT's option for CC3M); None: from scratch."""
+    """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M) or a
+    schedule's file; None: from scratch."""
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
     hidden_size: Annotated[int, Gt(0), MultipleOf(4)] = 128
@@ -113,6 +114,9 @@ class ExplorationOptions:
     the fewer there are, the wider they have to explore for the reward to rise above its noise."""
     final_action_std: Annotated[float, Gt(0)] = 0.6
     """sigma after half of the training."""
+    raw_scale: Annotated[float, Gt(0)] = 5.0
+    """Raw actions reach from minus to plus this, and temperatures and guidance up to it; the paper
+    sets no bound."""
     shared_noise: bool = False
     """Explore by one draw for all samples of a batch, with --no-adaptive by one configuration: for
     the reward `frechet`, which is one number for all of them."""
@@ -300,6 +304,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             final_learning_rate=1e-5,
             action_std=0.6,
             final_action_std=0.3,
+            raw_scale=20.0,
             batch_size=4096 * 8,
             entropy_coefficient=0.01,
             max_grad_norm=1e9,

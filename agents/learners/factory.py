@@ -16,7 +16,7 @@ from agents.learners.network import AdaNATNetwork
 from agents.learners.policy import AdaNATPolicy, LearnedPolicy
 from agents.learners.predicted import PredictedPolicy
 from agents.learners.warmup import ARS, WaitsForReward
-from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.observations import ObservationForm
 
@@ -46,7 +46,7 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps
     if isinstance(model, OffPolicyAlgorithm):
-        _start_at_zero(model, config.action_std / RAW_SCALE)
+        _start_at_zero(model, config.action_std / config.raw_scale)
     return model
 
 

@@ -41,7 +41,7 @@ class _Unfold(BaseFeaturesExtractor):
 class AdaNATPolicy(ActorCriticPolicy):
     """Gaussian around the actor's output (Eq. 9), with a standard deviation set from outside.
 
-    The mean is in the paper's raw units (before sigmoid and softplus) and divided by `RAW_SCALE`
+    The mean is in the paper's raw units (before sigmoid and softplus) and divided by `raw_scale`
     to lie in the environment's box. At the last step m and tau_2 have no effect, so they are left
     out of the log-probability: there they are noise in the probability ratio.
     """
@@ -56,6 +56,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         action_std: float = 0.6,
         adaptive: bool = True,
         shared_noise: bool = False,
+        raw_scale: float = RAW_SCALE,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -74,6 +75,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             shared_noise: explore by one draw for all samples of a batch: with an actor that is not
                 adaptive they then share their configuration, and a reward that belongs to the
                 batch (`FrechetReward`) can tell what it was worth.
+            raw_scale: of the environment's `ActionMap`.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate.
@@ -104,6 +106,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.action_std = action_std
         self.adaptive = adaptive
         self.shared_noise = shared_noise
+        self.raw_scale = raw_scale
         super().__init__(
             observation_space,
             action_space,
@@ -130,7 +133,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         mean = self.actor(features, timestep)
         raw = mean if deterministic else self.explore(mean)
         log_prob = self._log_prob(mean, raw, timestep)
-        return raw / RAW_SCALE, self.critic(features, timestep), log_prob
+        return raw / self.raw_scale, self.critic(features, timestep), log_prob
 
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
@@ -138,7 +141,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         """Values [B, 1], log-probabilities [B] of given actions [B, 4], entropy [B]."""
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
-        log_prob = self._log_prob(mean, actions * RAW_SCALE, timestep)
+        log_prob = self._log_prob(mean, actions * self.raw_scale, timestep)
         entropy = Normal(mean, self.action_std).entropy().sum(dim=1)
         return self.critic(features, timestep), log_prob, entropy
 
@@ -149,8 +152,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def get_distribution(self, obs: PyTorchObs) -> DiagGaussianDistribution:
         """Of the actions in box units, those that have no effect at the last step included."""
-        mean = self.actor(*self._state(obs)) / RAW_SCALE
-        log_std = torch.full_like(mean, math.log(self.action_std / RAW_SCALE))
+        mean = self.actor(*self._state(obs)) / self.raw_scale
+        log_std = torch.full_like(mean, math.log(self.action_std / self.raw_scale))
         return DiagGaussianDistribution(4).proba_distribution(mean, log_std)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
@@ -161,7 +164,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         features, timestep = self._state(observation)
         mean = self.actor(features, timestep)
         raw = mean if deterministic else self.explore(mean)
-        return (raw / RAW_SCALE).clamp(-1, 1)
+        return (raw / self.raw_scale).clamp(-1, 1)
 
     def _state(self, obs: Any) -> tuple[Tensor, Tensor]:
         return self.features_extractor(obs)
@@ -182,6 +185,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             "action_std": self.action_std,
             "adaptive": self.adaptive,
             "shared_noise": self.shared_noise,
+            "raw_scale": self.raw_scale,
         }
 
 
@@ -222,8 +226,9 @@ class LearnedPolicy:
     @torch.no_grad()
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        mean = self.actor(features, timestep) / RAW_SCALE
-        return self.action_map.mean_physical(mean, self.action_std / RAW_SCALE, timestep)
+        scale = self.action_map.raw_scale
+        mean = self.actor(features, timestep) / scale
+        return self.action_map.mean_physical(mean, self.action_std / scale, timestep)
 
 
 class ExploringPolicy:
@@ -238,4 +243,4 @@ class ExploringPolicy:
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         raw = self.policy.explore(self.policy.actor(_rounded(features), timestep))
-        return self.action_map.physical((raw / RAW_SCALE).clamp(-1, 1), timestep)
+        return self.action_map.physical((raw / self.policy.raw_scale).clamp(-1, 1), timestep)

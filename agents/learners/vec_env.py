@@ -222,13 +222,15 @@ def _layer_with(env: Any, name: str) -> Any:
 
 
 def _info_of_row(infos: Any, row: int, num_envs: int) -> dict[str, Any]:
-    """The entries of one row in a batch of infos, copied; what is not `num_envs` long, whole.
+    """The entries of one row in a batch of infos; what is not `num_envs` long, whole.
+
+    They are copies, but for arrays that nobody can write to.
 
     A batch is Gymnasium's dict of arrays, nested dicts and ``_key`` masks, or one dict per row (as
     ``DictInfoToList`` returns, and object arrays of dicts).
     """
     if not isinstance(infos, Mapping):
-        return deepcopy(dict(infos[row] or {}))
+        return _copied(dict(infos[row] or {}))
     picked: dict[str, Any] = {}
     for key, value in infos.items():
         mask = infos.get(f"_{key}")
@@ -238,5 +240,13 @@ def _info_of_row(infos: Any, row: int, num_envs: int) -> dict[str, Any]:
         if isinstance(value, Mapping):
             picked[key] = _info_of_row(value, row, num_envs)
         else:
-            picked[key] = deepcopy(value[row] if is_batch and len(value) == num_envs else value)
+            picked[key] = _copied(value[row] if is_batch and len(value) == num_envs else value)
     return picked
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return value
+    return deepcopy(value)

@@ -10,11 +10,11 @@ import torch
 from agents.learners.config import TrainConfig
 from agents.learners.factory import TrainedPolicy, untrained_policy
 from agents.runs.paths import with_paths
-from nat_env.actions import ActionMap
+from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
-from nat_env.schedules import residual_schedule
+from nat_env.schedules import NAMED_SCHEDULES, residual_schedule
 from nat_env.storage.claims import check_same
 from nat_env.storage.files import read_json, write_json
 from nat_env.storage.state import load_state, save_state
@@ -30,7 +30,7 @@ _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
     schedule = residual_schedule(config.residual, config.num_steps)
-    if schedule is not None and config.residual != "heuristic":
+    if schedule is not None and config.residual not in NAMED_SCHEDULES:
         schedule.save(folder / RESIDUAL)
     write_config(folder, _settled(config, bundle), bundle.fingerprint)
 
@@ -57,7 +57,8 @@ def run_residual(folder: Path, config: TrainConfig) -> str | None:
 
     A run then neither needs the user's file again nor follows what is written to it later.
     """
-    return config.residual if config.residual in (None, "heuristic") else str(folder / RESIDUAL)
+    named = config.residual in (None, *NAMED_SCHEDULES)
+    return config.residual if named else str(folder / RESIDUAL)
 
 
 def load_run_config(folder: Path) -> TrainConfig:
@@ -118,7 +119,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps)
-    policy = untrained_policy(config, bundle, ActionMap(residual))
+    policy = untrained_policy(config, bundle, ActionMap(residual, config.raw_scale))
     path = _policy_file(folder, which)
     try:
         policy.load_state_dict(load_state(path)["policy"])
@@ -179,6 +180,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
     def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
+        config.setdefault("raw_scale", RAW_SCALE)  # what runs have that do not say
         return {"fingerprint": values["fingerprint"], "config": config}
 
     return read_json(folder / CONFIG, "run", form)

@@ -22,6 +22,7 @@ from agents.runs.paths import with_paths
 from agents.sharing.arguments import Share
 from agents.sharing.card import model_card
 from nat_env.bundles.bundle import Bundle
+from nat_env.schedules import NAMED_SCHEDULES
 from nat_env.storage.claims import is_empty
 from nat_env.storage.files import require_writable_folder, write_text
 
@@ -108,7 +109,7 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
     return replace(
         with_paths(config, bare),
         bundle=Path(config.bundle).name,
-        residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
+        residual=config.residual if config.residual in (None, *NAMED_SCHEDULES) else RESIDUAL,
     )
 
 

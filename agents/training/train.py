@@ -89,6 +89,7 @@ class Training:
             config.num_steps,
             observation=algorithm_of(config).observation,
             residual=residual,
+            raw_scale=config.raw_scale,
             reward_fn=_own_reward(config, bundle),
         )
         if config.reward == "adversarial":

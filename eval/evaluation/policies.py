@@ -14,27 +14,34 @@ from torch import Tensor
 from agents.learners.factory import TrainedPolicy
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.sharing.hub import HUB, shared_folder
+from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
-from nat_env.schedules import SCHEDULE_SUFFIXES, Schedule, check_length, heuristic_schedule
+from nat_env.schedules import (
+    NAMED_SCHEDULES,
+    SCHEDULE_SUFFIXES,
+    Schedule,
+    check_length,
+    heuristic_schedule,
+)
 
 ALLOWED = (
-    "heuristic, heuristic(lambda, k, tau1) with three numbers, a schedule's file (json, "
+    "heuristic, heuristic(lambda, k, tau1) with three numbers, authors, a schedule's file (json, "
     "or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors, or what "
     "nat-share wrote: a folder or hub:user/name"
 )
 
-_HEURISTIC = re.compile(r"heuristic(?:\((.*)\))?")
+_OF_ANY_T = re.compile(r"(?:heuristic\((.*)\)|" + "|".join(NAMED_SCHEDULES) + ")")
 
 
 def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, DecodingPolicy]:
     """A policy from the text that names it on a command line.
 
     Args:
-        spec: `heuristic`, `heuristic(lambda, k, tau1)`, a file that `Schedule.load` takes, the
-            folder of a run, whose best policy is taken, or `best.safetensors` or `last.safetensors`
-            in it, or a shared policy: its folder or `hub:user/name`.
+        spec: a name in `NAMED_SCHEDULES`, `heuristic(lambda, k, tau1)`, a file that `Schedule.load`
+            takes, the folder of a run, whose best policy is taken, or `best.safetensors` or
+            `last.safetensors` in it, or a shared policy: its folder or `hub:user/name`.
         bundle: what the policy is for.
         num_steps: T >= 1.
 
@@ -54,7 +61,7 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
         >>> policy(torch.zeros(1, 16, 64), torch.tensor([0]))
         tensor([[0.9239, 0.8000, 2.0000, 0.1250]])
     """
-    match = _HEURISTIC.fullmatch(spec.strip())
+    match = _OF_ANY_T.fullmatch(spec.strip())
     if match:
         schedule = _heuristic(spec, match[1], num_steps)
         return spec.strip() if match[1] is None else schedule.name, ScheduledPolicy(schedule)
@@ -67,12 +74,12 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
 
 
 def own_num_steps(spec: str) -> int | None:
-    """T of a schedule's file or of a run; None for a heuristic, which is for any T.
+    """T of a schedule's file or of a run; None for a named schedule, which is for any T.
 
     Raises:
         ValueError: no policy is named so.
     """
-    if _HEURISTIC.fullmatch(spec.strip()):
+    if _OF_ANY_T.fullmatch(spec.strip()):
         return None
     if run := run_of(spec):
         return load_run_config(run[0]).num_steps
@@ -104,7 +111,7 @@ def is_gone(spec: str) -> bool:
         >>> is_gone("heuristic"), is_gone("runs/of/yesterday")
         (False, True)
     """
-    return not (_HEURISTIC.fullmatch(spec.strip()) or spec.startswith(HUB) or Path(spec).exists())
+    return not (_OF_ANY_T.fullmatch(spec.strip()) or spec.startswith(HUB) or Path(spec).exists())
 
 
 def for_seed(spec: str, seed: int) -> str:
@@ -250,8 +257,9 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
     elif isinstance(policy, TrainedPolicy):
-        residual = policy.action_map.residual
+        residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
         tensors = [*_tensors(policy.state_dict())]
+        tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]
     else:
         raise ValueError(
@@ -274,7 +282,7 @@ def _tensors(state: Mapping[str, Any]) -> Iterator[Tensor]:
 
 def _heuristic(spec: str, arguments: str | None, num_steps: int) -> Schedule:
     if arguments is None:
-        return heuristic_schedule(num_steps)
+        return NAMED_SCHEDULES[spec.strip()](num_steps)
     try:
         slope, guidance, temperature = (float(text) for text in arguments.split(","))
     except ValueError:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nat_env.models.precision import without_autocast
+
 
 @torch.no_grad()
 def in_batches(
@@ -39,4 +41,5 @@ def in_batches(
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
     home = rows[0].device
     batches = zip(*(tensor.split(batch_size) for tensor in rows), strict=True)
-    return torch.cat([function(*(b.to(device) for b in batch)).to(home) for batch in batches])
+    with without_autocast(torch.device(device or home)):
+        return torch.cat([function(*(b.to(device) for b in batch)).to(home) for batch in batches])

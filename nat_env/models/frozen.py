@@ -1,13 +1,16 @@
 """The frozen NAT as decoding sees it: two logits and one feature map per canvas."""
 
 import math
+import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from nat_env.models.precision import without_autocast
 from nat_env.models.protocol import MaskedTransformer
 
 FIRST_PASSES_KEPT = 1024
@@ -49,7 +52,8 @@ class FrozenNAT:
     dtype: torch.dtype = torch.float32
     """The transformer is moved there and to this, in place."""
     rows_per_pass: int = 128
-    """Rows of one forward call: chunks that fit the caches are faster than one large batch."""
+    """Rows of one forward call: on a CPU, chunks that fit its caches are faster than one large
+    batch."""
 
     def __post_init__(self) -> None:
         """Freeze the transformer.
@@ -58,6 +62,7 @@ class FrozenNAT:
             ValueError: what it says of itself is missing or does not fit together.
         """
         _check(self.transformer)
+        _compute_alone_after_fork()
         self.transformer.to(device=self.device, dtype=self.dtype)
         self.transformer.eval()
         self.transformer.requires_grad_(False)
@@ -112,8 +117,19 @@ class FrozenNAT:
         Logits [N, K] in the transformer's dtype and features [M, D] in float32: 1 MB a condition
         in bfloat16 at the papers' size S, at most `FIRST_PASSES_KEPT` of them.
         `forget_first_passes` frees them.
+
+        Raises:
+            ValueError: conditions that are not int64, or out of range.
         """
         wanted = condition.tolist()
+        if (
+            condition.dtype != torch.int64
+            or not 0 <= min(wanted) <= max(wanted) <= self.null_condition
+        ):
+            raise ValueError(
+                f"condition: got {condition.dtype} in {min(wanted)} .. {max(wanted)}, allowed are "
+                f"int64 in 0 .. {self.null_condition}"
+            )
         missing = sorted({*wanted, self.null_condition} - self._first.keys())
         if missing:
             canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
@@ -135,12 +151,14 @@ class FrozenNAT:
         """Logits [R, N, K] and features [R, M, D], in chunks of `rows_per_pass`.
 
         Raises:
-            ValueError: the transformer gives other shapes than it says.
+            ValueError: the transformer gives other shapes than it says, numbers that are not
+                finite, or no code that is allowed.
         """
         chunks = zip(
             ids.split(self.rows_per_pass), condition.split(self.rows_per_pass), strict=True
         )
-        outputs = [self.transformer(*chunk) for chunk in chunks]
+        with without_autocast(self.device):
+            outputs = [self.transformer(*chunk) for chunk in chunks]
         logits, features = zip(*((o.logits, o.features) for o in outputs), strict=True)
         rows, places = len(outputs[0].logits), math.prod(self.feature_grid)
         for name, first, allowed in (
@@ -152,7 +170,38 @@ class FrozenNAT:
                     f"transformer: gave {name} {tuple(first.shape)}, allowed is {allowed} by its "
                     "num_tokens, codebook_size, feature_grid and feature_size"
                 )
-        return torch.cat(logits), torch.cat(features)
+        return self._finite(torch.cat(logits), torch.cat(features))
+
+    def _finite(self, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, checked: of logits, -inf forbids a code, and everything else is finite."""
+        # Whatever is not finite makes the sum so: one cheap pass where all is well.
+        sums = [part.sum(dtype=torch.float32) for part in (logits, features)]
+        if bool(sum(sums).isfinite()):
+            return logits, features
+        wrong = {
+            # The largest of a row tells of NaN, of +inf, and of -inf alone.
+            "logits": not bool(logits.amax(dim=-1).isfinite().all()),
+            "features": not bool(features.isfinite().all()),
+        }
+        for name in [name for name in wrong if wrong[name]]:
+            allowed = {"logits": "numbers, and -inf at some codes", "features": "finite numbers"}
+            raise ValueError(
+                f"{name}: the transformer gave NaN, or what is infinite, in "
+                f"{str(self.dtype).removeprefix('torch.')}, allowed are {allowed[name]}; what is "
+                "too large for float16 may fit bfloat16 or float32"
+            )
+        return logits, features
+
+
+@cache
+def _compute_alone_after_fork() -> None:
+    """Give forked processes one torch thread, as `gym.make_vec(..., "async")` makes them.
+
+    A child has none of the threads that its parent had started, and would wait for them for ever.
+    Registered by the first frozen model, which is what starts them, and not by an import.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _check(transformer: MaskedTransformer) -> None:

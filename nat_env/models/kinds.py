@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nat_env.models.conditions import Conditions
+from nat_env.models.precision import float32_default
 
 KINDS: dict[str, dict[str, str]] = {
     "transformer": {"uvit": "nat_env.models.uvit:UViT"},
@@ -53,5 +54,6 @@ def load_part(
         )
     module, _, name = KINDS[part][kind].partition(":")
     loaded = getattr(import_module(module), name)
-    with torch.random.fork_rng(devices=[]):  # for weights that the file then replaces
+    # Forked for random weights, which the file then replaces.
+    with torch.random.fork_rng(devices=[]), float32_default():
         return loaded.load(folder / part, description["config"], conditions)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nat_env.models.batches import in_batches
 from nat_env.models.conditions import Conditions
+from nat_env.models.precision import float32_default, without_autocast
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass: it bounds the memory, however many images there are."""
@@ -35,6 +36,9 @@ class TokenizerConfig:
     layers_per_block: int = 1
     latent_channels: int = 8
     norm_num_groups: int = 8
+    input_range: tuple[float, float] = (-1.0, 1.0)
+    """What black and white are inside the network: (-1, 1), or (0, 1) as MaskGIT's and MAGE's have
+    it. It matters at the padding of convolutions, which is 0 inside."""
 
     @property
     def factor(self) -> int:
@@ -50,13 +54,15 @@ class TokenizerConfig:
         """Check the sizes.
 
         Raises:
-            ValueError: an image size that the factor does not divide.
+            ValueError: an image size that the factor does not divide, or another range.
         """
         if any(side < 1 or side % self.factor for side in self.image_size):
             raise ValueError(
                 f"image_size: got {self.image_size}, allowed are multiples of the tokenizer's "
                 f"factor {self.factor}"
             )
+        if tuple(self.input_range) not in ((-1, 1), (0, 1)):
+            raise ValueError(f"input_range: got {self.input_range}, allowed are (-1, 1) and (0, 1)")
 
 
 class VQTokenizer:
@@ -99,7 +105,8 @@ class VQTokenizer:
         from diffusers.models.autoencoders.vq_model import VQModel
 
         if self._folder is not None:
-            with torch.random.fork_rng(devices=[]):  # as if it had been there before
+            # As if it had been there before.
+            with torch.random.fork_rng(devices=[]), float32_default():
                 vq = VQModel.from_pretrained(
                     self._folder, use_safetensors=True, low_cpu_mem_usage=False
                 )
@@ -107,19 +114,21 @@ class VQTokenizer:
         config = self.config
         channels = config.channels * config.patch_size**2
         levels = len(config.block_out_channels)
-        return VQModel(
-            in_channels=channels,
-            out_channels=channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=config.block_out_channels,
-            layers_per_block=config.layers_per_block,
-            latent_channels=config.latent_channels,
-            vq_embed_dim=config.latent_channels,
-            num_vq_embeddings=config.codebook_size,
-            norm_num_groups=config.norm_num_groups,
-            mid_block_add_attention=False,
-        ).to(self._device)
+        with float32_default():
+            vq = VQModel(
+                in_channels=channels,
+                out_channels=channels,
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                up_block_types=("UpDecoderBlock2D",) * levels,
+                block_out_channels=config.block_out_channels,
+                layers_per_block=config.layers_per_block,
+                latent_channels=config.latent_channels,
+                vq_embed_dim=config.latent_channels,
+                num_vq_embeddings=config.codebook_size,
+                norm_num_groups=config.norm_num_groups,
+                mid_block_add_attention=False,
+            )
+        return vq.to(self._device)
 
     def to(self, device: Any) -> "VQTokenizer":
         """Move to a device, in place."""
@@ -135,17 +144,21 @@ class VQTokenizer:
 
     def latents(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> latents before quantisation [B, L, h, w]."""
-        return self.vq.encode(F.pixel_unshuffle(images * 2 - 1, self.config.patch_size)).latents
+        low, high = self.config.input_range
+        inside = images * (high - low) + low
+        return self.vq.encode(F.pixel_unshuffle(inside, self.config.patch_size)).latents
 
     def images(self, latents: Tensor) -> Tensor:
         """Quantised latents [B, L, h, w] -> images [B, C, H, W], not clipped."""
         patches: Any = self.vq.decode(latents, force_not_quantize=True)
-        return (F.pixel_shuffle(patches.sample, self.config.patch_size) + 1) / 2
+        low, high = self.config.input_range
+        return (F.pixel_shuffle(patches.sample, self.config.patch_size) - low) / (high - low)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> ids [B, N] int64, row-major."""
-        _, _, (_, _, ids) = self.vq.quantize(self.latents(images))
+        with without_autocast(images.device):
+            _, _, (_, _, ids) = self.vq.quantize(self.latents(images))
         return ids.view(len(images), -1)
 
     @torch.no_grad()
@@ -173,6 +186,7 @@ class VQTokenizer:
     def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> "VQTokenizer":
         """See `Stored`."""
         values: dict[str, Any] = dict(config)
-        for name in ("image_size", "block_out_channels"):
-            values[name] = tuple(values[name])
+        for name in ("image_size", "block_out_channels", "input_range"):
+            if name in values:  # files before `input_range` have none
+                values[name] = tuple(values[name])
         return cls(TokenizerConfig(**values), folder)

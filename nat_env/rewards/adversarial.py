@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.bundles.reals import Reals
+from nat_env.models.precision import float32_default, without_autocast
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
@@ -70,7 +71,7 @@ class AdversarialRewardModel:
         # Conditions alike, as generated images have them: else it learned how frequent they are.
         self._real_weights = 1 / reals.conditions.bincount().float()[reals.conditions]
         self.generator = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), float32_default():
             torch.manual_seed(seed)
             self.discriminator = (
                 ScratchDiscriminator(channels, num_conditions, config.widths)
@@ -91,7 +92,8 @@ class AdversarialRewardModel:
         batches = zip(
             images.split(EMBEDDED_AT_ONCE), conditions.split(EMBEDDED_AT_ONCE), strict=True
         )
-        logits = torch.cat([self.discriminator(i, c).mean(dim=1) for i, c in batches])
+        with without_autocast(images.device):
+            logits = torch.cat([self.discriminator(i, c).mean(dim=1) for i, c in batches])
         if self.config.reward_form == "sigmoid":
             return logits.sigmoid()
         return F.softplus(logits) if self.config.reward_form == "softplus" else logits
@@ -114,13 +116,19 @@ class AdversarialRewardModel:
         Returns:
             Means over the steps of `loss`, `accuracy_real`, `accuracy_fake`.
         """
+        with without_autocast(images.device):
+            results = self._steps(images, conditions, num_updates)
+        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+
+    def _steps(self, images: Tensor, conditions: Tensor, count: int) -> list[dict[str, float]]:
+        """What `update` does, and what `_step` gives of each step."""
         conditions = conditions.to(images.device)
         embedded = None
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
             embedded = self._embedded(len(images), batches, images[:1], images.device)
         size = min(self.config.batch_size, len(images))
-        drawn = [self._draw(len(images), size) for _ in range(num_updates)]
+        drawn = [self._draw(len(images), size) for _ in range(count)]
         real_batches = self._real_batches([numbers for _, numbers in drawn], images.device)
         results = []
         for (chosen, _), real_batch in zip(drawn, real_batches, strict=True):
@@ -129,7 +137,7 @@ class AdversarialRewardModel:
             else:
                 fake = self.discriminator.embed(self._augmented(images[chosen]))
             results.append(self._step(*real_batch, fake, conditions[chosen]))
-        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+        return results
 
     def _step(
         self,

@@ -97,7 +97,7 @@ class FrechetReward:
             gain = self._distance(self._buffer) - self._distance(both)
             slope = gain * len(both) / len(images)
         self._buffer = both[-self.capacity :].clone()
-        return torch.full((len(images),), slope, device=images.device)
+        return torch.full((len(images),), slope, dtype=torch.float32, device=images.device)
 
     def _distance(self, embeddings: Tensor) -> float:
         return frechet_distance(

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nat_env.models.precision import without_autocast
+
 
 class Reward(Protocol):
     """Scores images one by one: deterministic, independent of the batch's other members."""
@@ -29,7 +31,8 @@ def scores_of(reward: Reward, images: Tensor, conditions: Tensor) -> Tensor:
     Raises:
         ValueError: not one number for each image, or one that is not finite.
     """
-    scores = torch.as_tensor(reward(images, conditions))
+    with without_autocast(images.device):
+        scores = torch.as_tensor(reward(images, conditions))
     if scores.shape != (len(images),):
         raise ValueError(
             f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "

@@ -6,7 +6,12 @@ import torch
 from scipy.special import expit, logit
 
 from nat_env.actions import RAW_SCALE, ActionMap
-from nat_env.schedules import Schedule, heuristic_schedule
+from nat_env.schedules import (
+    Schedule,
+    authors_schedule,
+    heuristic_schedule,
+    residual_schedule,
+)
 
 TABLE = Schedule(
     torch.tensor([[0.9, 0.5, 3.0, 0.0], [0.5, 1.5, 0.2, 1.0], [0.0, 2.5, 1e-3, 8.0]]), "mine"
@@ -53,8 +58,8 @@ def test_residual_is_added_before_the_activations():
     actions, steps = random_actions(60), torch.arange(60) % 3
     table = TABLE.table.double().numpy()[steps]
     raw = 5 * actions.double().numpy()
-    ratio = expit(raw[:, 0] + logit(np.clip(table[:, 0], 1e-4, 1 - 1e-4)))
-    others = softplus(raw[:, 1:] + inverse_softplus(np.maximum(table[:, 1:], 1e-4)))
+    ratio = expit(raw[:, 0] + logit(np.clip(table[:, 0], 1e-7, 1 - 1e-7)))
+    others = softplus(raw[:, 1:] + inverse_softplus(np.maximum(table[:, 1:], 1e-7)))
     physical = ActionMap(TABLE).physical(actions, steps)
     np.testing.assert_allclose(physical[:, 0], ratio, rtol=1e-4)
     np.testing.assert_allclose(physical[:, 1:], others, rtol=1e-4)
@@ -65,8 +70,8 @@ def test_zero_is_the_residual_schedule(num_steps):
     schedule = heuristic_schedule(num_steps, 0.7, 1.3, 0.8)
     steps = torch.arange(num_steps)
     physical = ActionMap(schedule).physical(torch.zeros(num_steps, 4), steps)
-    # 0 itself cannot be reached by a sigmoid: 1e-4 stands for it, which masks no token.
-    np.testing.assert_allclose(physical, schedule.table, rtol=1e-4, atol=1.01e-4)
+    # 0 itself cannot be reached by a sigmoid: 1e-7 stands for it, which masks no token.
+    np.testing.assert_allclose(physical, schedule.table, rtol=1e-6, atol=1.01e-7)
     for num_tokens in (16, 49, 256):
         counts = (physical[:, 0] * num_tokens).floor()
         assert torch.equal(counts, (schedule.table[:, 0] * num_tokens).floor())
@@ -113,20 +118,59 @@ def test_what_lies_outside_the_box_is_clipped():
     assert actions.tolist() == [[-1.0] * 4, [1.0] * 4, [1.0, 1.0, 1.0, -1.0]]
 
 
-@pytest.mark.parametrize("std", [0.06, 0.2])
-def test_mean_physical_is_the_integral_over_the_gaussian(std):
-    actions, steps = random_actions(60).clamp(-0.4, 0.4), torch.arange(60) % 2
-    noise = np.linspace(-7, 7, 2001)
+@pytest.mark.parametrize("raw_scale", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("std", [0.001, 0.06, 0.32, 1.5])
+def test_mean_physical_is_the_integral_over_the_clipped_gaussian(std, raw_scale):
+    """Also at the edges of the box, where the clip is a kink, and beyond them."""
+    mapping = ActionMap(TABLE, raw_scale)
+    actions, steps = random_actions(20), torch.arange(20) % 2
+    actions[:3] = torch.tensor([[-1.0], [1.0], [1.0 + 3 * std]])
+    noise = np.linspace(-7, 7, 4001)
     density = np.exp(-(noise**2) / 2)
     density /= density.sum()
-    expected = np.zeros((60, 4))
-    for z, weight in zip(noise, density, strict=True):
-        moved = (actions + std * float(z)).clamp(-1, 1)
-        expected += weight * ActionMap(TABLE).physical(moved, steps).double().numpy()
-    mean = ActionMap(TABLE).mean_physical(actions, std, steps)
+    around = np.clip(actions.double().numpy()[:, None] + std * noise[:, None], -1, 1)
+    moved = torch.from_numpy(around).flatten(0, 1)  # [20 * noise, 4]
+    physical = mapping.physical(moved, steps.repeat_interleave(len(noise)))
+    expected = np.einsum("bzq,z->bq", physical.view(20, -1, 4).numpy(), density)
+    mean = mapping.mean_physical(actions, std, steps)
     assert mean.dtype == torch.float32
-    np.testing.assert_allclose(mean, expected, atol=2e-3)
-    assert (mean - ActionMap(TABLE).physical(actions, steps)).abs().max() > 0.005
+    np.testing.assert_allclose(mean, expected, atol=2e-5 * raw_scale, rtol=1e-5)
+    each = mapping.mean_physical(actions, torch.full((20, 4), std), steps)
+    torch.testing.assert_close(each, mean)
+
+
+def test_a_larger_scale_reaches_further():
+    """MUSE's guidance for CC3M is 10."""
+    mapping = ActionMap(raw_scale=20.0)
+    corners = mapping.physical(torch.tensor([[-1.0] * 4, [1.0] * 4]), torch.tensor([0, 0]))
+    np.testing.assert_allclose(corners, [[0, 0, 0, 0], [1, 20, 20, 20]], atol=1e-7)
+    wanted = torch.tensor([[0.5, 8.0, 12.0, 10.0]])
+    action = mapping.actions(wanted, torch.tensor([0]))
+    torch.testing.assert_close(mapping.physical(action, torch.tensor([0])), wanted)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="raw_scale: got"):
+            ActionMap(raw_scale=wrong)
+
+
+def test_small_values_of_a_residual_schedule_are_kept():
+    table = torch.tensor([[1e-5, 1e-5, 0.0, 1e-5], [0.0, 3e-6, 1e-4, 0.0], [0.3, 1.0, 2e-5, 0.5]])
+    found = ActionMap(Schedule(table)).physical(torch.zeros(3, 4), torch.arange(3))
+    np.testing.assert_allclose(found, table, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [4, 8, 16])
+def test_zero_is_the_authors_table(num_steps):
+    """Their formulas by hand: rho = (t + 1 - 0.001) / T, w = (t + 0.001) / T."""
+    found = ActionMap(authors_schedule(num_steps)).physical(
+        torch.zeros(num_steps, 4), torch.arange(num_steps)
+    )
+    for t in range(num_steps):
+        rho = (t + 0.999) / num_steps
+        row = [np.cos(np.pi / 2 * rho), 1.0, 1 - rho, (t + 0.001) / num_steps]
+        np.testing.assert_allclose(found[t], row, atol=1e-6)
+    assert torch.equal(
+        residual_schedule("authors", num_steps).table, authors_schedule(num_steps).table
+    )
 
 
 def test_mean_physical_without_noise_is_physical():

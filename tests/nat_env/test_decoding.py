@@ -27,7 +27,10 @@ def loop_step(ids, logits, null_logits, action, uniforms, last, mask_id):
             continue
         conditional = [float(x) for x in logits[position]]
         unconditional = [float(x) for x in null_logits[position]]
-        guided = [c + scale * (c - u) for c, u in zip(conditional, unconditional, strict=True)]
+        guided = [
+            -math.inf if -math.inf in (c, u) else c + scale * (c - u)
+            for c, u in zip(conditional, unconditional, strict=True)
+        ]
         largest = max(guided)
         weights = [math.exp((g - largest) / sampling_temperature) for g in guided]
         threshold, token, below = float(uniforms[position][0]) * sum(weights), -1, 0.0
@@ -154,7 +157,7 @@ def test_remask_hides_the_least_confident():
     confidence = torch.tensor(
         [[-1.0, -5.0, inf, -3.0], [inf, inf, -2.0, -9.0], [-1.0, -1.0, -1.0, -1.0]]
     )
-    hidden = remask(confidence, torch.tensor([0.5, 0.75, 0.26]))
+    hidden = remask(confidence, confidence < inf, torch.tensor([0.5, 0.75, 0.26]))
     assert hidden[0].tolist() == [False, True, False, True]
     assert hidden[1].tolist() == [False, False, True, True]  # 3 allowed, 2 there
     assert hidden[2].sum() == 1
@@ -367,3 +370,96 @@ def test_where_diffusers_amused_scheduler_differs():
     )
     assert (theirs == 3).sum() == 0
     assert (ours == 3).sum() == 5
+
+
+@pytest.mark.parametrize("forbidding", ["both", "conditional", "null", "each its own"])
+@pytest.mark.parametrize("scale", [0.0, 0.3, 7.0])
+def test_forbidden_codes_are_never_drawn_and_counts_stay_exact(forbidding, scale):
+    """Against the plain loop, with codes at -inf: among them the first and the last ones."""
+    rng = np.random.default_rng(11)
+    batch, num_tokens, codes = 4, 16, 9
+    logits, null_logits, actions, uniforms = random_step(rng, batch, num_tokens, codes)
+    uniforms[0, ::2, 0], uniforms[1, ::2, 0] = LARGEST_UNIFORM, 2.0**-24
+    actions[:, 0], actions[:, 3] = torch.tensor([0.5, 0.13, 0.9, 1.0]), scale
+    forbidden = torch.from_numpy(rng.random((batch, num_tokens, codes)) < 0.4)
+    forbidden[..., [0, -1]], forbidden[..., 4] = True, False
+    own = torch.from_numpy(rng.random(forbidden.shape) < 0.5)
+    if forbidding != "null":
+        logits[forbidden & (own if forbidding == "each its own" else True)] = -math.inf
+    if forbidding != "conditional":
+        null_logits[forbidden & (~own if forbidding == "each its own" else True)] = -math.inf
+    ids = torch.full((batch, num_tokens), codes)
+    ids[:, 5] = 4
+    after, _ = decode_step(ids, logits, null_logits, actions, uniforms, torch.zeros(4) > 0, codes)
+    revealed, _ = decode_step(ids, logits, null_logits, actions, uniforms, torch.ones(4) > 0, codes)
+    assert (after == codes).sum(dim=1).tolist() == [8, 2, 14, 15]
+    assert not forbidden.gather(2, revealed[..., None]).any()
+    for row in range(batch):
+        parts = (logits[row], null_logits[row], actions[row], uniforms[row])
+        assert after[row].tolist() == loop_step(ids[row].tolist(), *parts, False, codes)
+
+
+@pytest.mark.parametrize("which", ["logits", "null_logits"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_logits_that_are_no_numbers_are_refused_by_name(which, value, scale):
+    arguments = dict(
+        zip(
+            ("logits", "null_logits", "actions", "uniforms"),
+            random_step(np.random.default_rng(12), 2, 6, 5),
+            strict=True,
+        )
+    )
+    arguments["actions"][:, 3] = scale
+    arguments[which][1, 3, 2] = value
+    ids = torch.full((2, 6), 5)
+    with pytest.raises(ValueError, match=f"^{which}: got NaN or"):
+        decode_step(ids, **arguments, last=torch.zeros(2) > 0, mask_id=5)
+
+
+def test_a_row_without_an_allowed_code_and_an_overflow_are_refused():
+    logits, null_logits = torch.zeros(2, 3), torch.zeros(2, 3)
+    logits[1, :2], null_logits[1, 2] = -math.inf, -math.inf  # none that both allow
+    with pytest.raises(ValueError, match=r"^logits: got a row of -inf alone"):
+        guide(logits, null_logits, torch.tensor([1.0, 1.0]))
+    with pytest.raises(ValueError, match=r"^logits: .* beyond float32 once guided"):
+        guide(torch.full((1, 2), 1e30), torch.zeros(1, 2), torch.tensor([1e20]))
+    large = torch.full((4, 2), 3e38)  # finite, though their sum is not
+    assert torch.equal(guide(large, large, torch.zeros(4)), large)
+
+
+@pytest.mark.parametrize(
+    ("argument", "place", "value", "message"),
+    [
+        ("actions", (1, 0), 1.5, "actions: got m"),
+        ("actions", (1, 0), math.nan, "actions: got m"),
+        ("actions", (0, 1), -0.1, "actions: got m"),
+        ("actions", (0, 2), math.inf, "actions: got m"),
+        ("actions", (0, 3), -1.0, "actions: got m"),
+        ("uniforms", (0, 2, 0), math.nan, "uniforms: got"),
+        ("uniforms", (0, 2, 1), 1.0, "uniforms: got"),
+        ("uniforms", (0, 2, 1), -0.1, "uniforms: got"),
+    ],
+)
+def test_actions_and_uniforms_out_of_range_are_refused(argument, place, value, message):
+    arguments = dict(
+        zip(
+            ("logits", "null_logits", "actions", "uniforms"),
+            random_step(np.random.default_rng(13), 2, 6, 5),
+            strict=True,
+        )
+    )
+    arguments[argument][place] = value
+    with pytest.raises(ValueError, match=message):
+        decode_step(torch.full((2, 6), 5), **arguments, last=torch.zeros(2) > 0, mask_id=5)
+
+
+def test_what_is_masked_is_not_read_from_the_confidences():
+    """A masked token of infinite confidence counts as one, and comes before all known ones."""
+    confidence = torch.tensor([[math.inf, math.inf, -math.inf, 0.0]])
+    masked = torch.tensor([[False, True, True, True]])
+    for count in range(4):
+        hidden = remask(confidence, masked, torch.tensor([count / 4]))
+        assert hidden.tolist() == [[False, count > 2, count > 0, count > 1]]
+    with pytest.raises(ValueError, match="confidence: got NaN"):
+        remask(torch.tensor([[math.nan, 0.0]]), torch.tensor([[True, True]]), torch.tensor([0.5]))
