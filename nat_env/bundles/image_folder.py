@@ -1,5 +1,6 @@
 """Images of a folder with one sub-folder per class: which there are, and their pixels."""
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def find_images(folder: Path) -> ImageFolder:
     Raises:
         ValueError: not a folder, one without sub-folders, or a sub-folder without images.
     """
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise ValueError(f"folder: {str(folder)!r} is not a folder; allowed is one of images")
     subs, ignored = [], []
