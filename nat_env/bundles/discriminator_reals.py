@@ -15,6 +15,9 @@ REALS = ("reconstructed", "raw")
 KEPT_BYTES = 2**30
 """Images of a folder that take no more are read at once; of more, those that are drawn."""
 
+_TRIED = 64
+"""Of the latter so many are read beforehand, for what is to be said of them."""
+
 
 def discriminator_reals(
     bundle: Bundle, reals: str = "reconstructed", folder: Path | None = None
@@ -68,6 +71,7 @@ def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
     height, width = bundle.tokenizer.image_size
     shape = (bundle.tokenizer.channels, height, width)
     if math.prod(shape) * len(found.paths) > KEPT_BYTES:
+        read_images(found.paths[:: math.ceil(len(found.paths) / _TRIED)], (height, width), shape[0])
         return FolderReals(found.paths, conditions, shape)
     return TensorReals(read_images(found.paths, (height, width), shape[0]), conditions)
 

@@ -1,19 +1,20 @@
 """Images of a folder with one sub-folder per class: which there are, and their pixels."""
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
+
+from nat_env.bundles.image_file import Picture, read_picture
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
-_DARK_BITS = 14
-"""Values of so many bits, or fewer, are at most a quarter of the brightness of 16 bits."""
+_DARK_BITS = 2
+"""An image that leaves so many bits unused, or more, is at most a quarter as bright as it could."""
 
 _SHOWN = 5
 """Paths that a message names; of more it says how many."""
@@ -52,6 +53,7 @@ def find_images(folder: Path) -> ImageFolder:
     Raises:
         ValueError: not a folder, one without sub-folders, or a sub-folder without images.
     """
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise ValueError(f"folder: {str(folder)!r} is not a folder; allowed is one of images")
     subs, ignored = [], []
@@ -89,53 +91,63 @@ def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
 
     Returns:
         [n, channels, height, width] uint8. Transparent pixels are white, of an animation it is the
-        first picture, and a camera's note on how it was held is followed. A warning names images
-        of 16 bits a channel that use few of them.
+        first picture, and a camera's note on how it was held is followed. One warning names images
+        that use few of their bits, where most do, and those with damage beside their pixels.
 
     Raises:
         ValueError: files that are damaged or no images; it names them.
     """
-    images = torch.empty((len(paths), *size, channels), dtype=torch.uint8)
-    broken = []
-    brightest: dict[Path, int] = {}
+    images = torch.empty((len(paths), channels, *size), dtype=torch.uint8)
+    broken, notes = [], _Notes()
     for index, path in enumerate(paths):
         try:
-            with Image.open(path) as image:
-                if image.mode.startswith("I;16"):
-                    brightest[path] = int(np.asarray(image).max())
-                picture = _opaque(ImageOps.exif_transpose(image))
+            picture = read_picture(path)
         except Exception as error:  # whatever a decoder raises on bytes that it did not expect
             broken.append(f"{path} ({error})")
             continue
-        picture = ImageOps.fit(picture, (size[1], size[0]), Image.Resampling.LANCZOS)
-        pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
-        images[index] = torch.from_numpy(pixels).view(*size, channels)
+        images[index] = torch.from_numpy(picture.fitted(size, channels))
+        notes.add(path, picture)
     if broken:
         raise ValueError(
             f"folder: {len(broken)} of {len(paths)} images cannot be read; repair or remove "
             f"{_listed(broken)}"
         )
-    bits = max(brightest.values(), default=0).bit_length()
-    if 0 < bits <= _DARK_BITS:  # 12 bits of a microscope or a scanner, say
-        warnings.warn(
-            f"folder: {len(brightest)} of {len(paths)} images have 16 bits a channel but no value "
-            f"of more than {bits}: they are dark; unless they are meant to be, multiply "
-            f"the values by {2 ** (16 - bits)} in {_listed(brightest)}",
-            stacklevel=2,
-        )
-    return images.permute(0, 3, 1, 2).contiguous()
+    if text := notes.text():
+        warnings.warn(f"folder: {text}", stacklevel=2)
+    return images
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """In RGB, on white where it is transparent."""
-    if image.mode.startswith("I;16"):  # Pillow would cut off at 255 instead of scaling
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode!r}; allowed are 8 or 16 bits a channel")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+class _Notes:
+    """What is to be said of the images of a folder, in one sentence."""
+
+    def __init__(self) -> None:
+        self.used: dict[int, dict[Path, int]] = {8: {}, 16: {}}
+        """By bits of a channel: how many of them each image uses."""
+        self.damaged: list[str] = []
+
+    def add(self, path: Path, picture: Picture) -> None:
+        self.used[picture.bits][path] = picture.used
+        if picture.damage:
+            self.damaged.append(f"{path} ({picture.damage})")
+
+    def text(self) -> str:
+        """Empty where there is nothing to say."""
+        total, said = sum(map(len, self.used.values())), []
+        for bits, images in self.used.items():
+            dark = {path: used for path, used in images.items() if 0 < used <= bits - _DARK_BITS}
+            if 2 * len(dark) > len(images):  # 12 bits of a microscope or a scanner, say
+                most = max(dark.values())
+                said.append(
+                    f"{len(dark)} of {total} images have {bits} bits a channel but no value of "
+                    f"more than {most}: they are dark; unless they are meant to be, multiply the "
+                    f"values by {2 ** (bits - most)} in {_listed(dark)}"
+                )
+        if self.damaged:
+            said.append(
+                f"{len(self.damaged)} of {total} images are read without what is damaged beside "
+                f"their pixels, and so perhaps not upright: {_listed(self.damaged)}"
+            )
+        return "; ".join(said)
 
 
 def _is_image(path: Path) -> bool:

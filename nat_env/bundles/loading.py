@@ -1,5 +1,6 @@
 """Loading a bundle by its name or folder, once for all that ask."""
 
+import os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -39,7 +40,7 @@ def bundle_folder(name_or_path: str | Path) -> Path:
         ValueError: neither a shipped name nor a folder with a `bundle.json`.
     """
     shipped = Path(str(files("nat_env"))) / "assets" / str(name_or_path)
-    for folder in (shipped, Path(name_or_path)):
+    for folder in (shipped, Path(os.path.expanduser(name_or_path))):
         if (folder / DESCRIPTION).is_file():
             return folder.resolve()
     raise ValueError(

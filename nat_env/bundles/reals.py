@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nat_env.bundles.image_folder import read_images
+from nat_env.bundles.image_file import read_picture
 from nat_env.models.pixels import to_float
 from nat_env.models.protocol import Tokenizer
 
@@ -89,7 +89,7 @@ class FolderReals(Dataset[Tensor]):
     conditions: Tensor
     """[n] int64."""
     image_shape: tuple[int, int, int]
-    """That they are resized to, see `read_images`."""
+    """That they are resized to, see `Picture.fitted`."""
 
     def __len__(self) -> int:
         """N."""
@@ -98,7 +98,8 @@ class FolderReals(Dataset[Tensor]):
     def __getitem__(self, number: int) -> Tensor:
         """One image [C, H, W] float32 in [0, 1]."""
         channels, height, width = self.image_shape
-        return to_float(read_images([self.paths[number]], (height, width), channels)[0])
+        picture = read_picture(self.paths[number])
+        return to_float(torch.from_numpy(picture.fitted((height, width), channels)))
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`."""

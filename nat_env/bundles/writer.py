@@ -1,7 +1,9 @@
 """Writing a bundle."""
 
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,12 @@ from nat_env.models.classifier import Classifier
 from nat_env.models.conditions import Conditions
 from nat_env.models.kinds import save_part
 from nat_env.models.protocol import MaskedTransformer, Tokenizer
-from nat_env.storage.files import require_writable_folder, sha256, write_json, written_aside
+from nat_env.storage.claims import locked
+from nat_env.storage.files import explained, sha256, sync, write_json, written_aside
+
+_ASIDE = ".bundle."
+"""Begins the name of the folder in which a bundle is made, within that of the one it replaces."""
+_CONTENTS = (*PARTS, CONDITIONS, STATISTICS, REALS, DESCRIPTION)
 
 
 def save_bundle(
@@ -42,7 +49,9 @@ def save_bundle(
     quality: Mapping[str, Any] | None = None,
     known_as: str | None = None,
 ) -> None:
-    """Write a bundle; `bundle.json` comes last, so that a broken-off write is no bundle.
+    """Write a bundle: whole, or not at all.
+
+    It is written aside, and takes the place of one that is there when all of it is on the disk.
 
     Args:
         folder: of the bundle; one that is there is replaced.
@@ -59,55 +68,93 @@ def save_bundle(
             files.
 
     Raises:
-        ValueError: `folder` cannot be written, a model of no known kind, or parts that do not fit
-            together.
+        ValueError: `folder` cannot be written, is in use, or holds something else under the name of
+            a part; a model of no known kind, or parts that do not fit together.
+        OSError: the disk is full, say; a bundle that was there is still there.
     """
     check_parts(conditions, transformer, tokenizer, yardstick, trunk, reals)
-    require_writable_folder(folder)
-    (folder / DESCRIPTION).unlink(missing_ok=True)
-    for part in PARTS:
-        shutil.rmtree(folder / part, ignore_errors=True)
-    for file in (CONDITIONS, STATISTICS, REALS):
-        (folder / file).unlink(missing_ok=True)
-
-    judge = yardstick and yardstick.judge
-    models = dict(zip(PARTS, (transformer, tokenizer, judge, trunk), strict=True))
-    described = {
-        part: save_part(folder, part, model) for part, model in models.items() if model is not None
-    }
-    paths = [path for part in described for path in sorted((folder / part).iterdir())]
-    for path in paths:
-        path.chmod(0o644)  # some libraries write for their user alone
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    tensors: dict[str, dict[str, Tensor]] = {}
-    if yardstick is not None:
-        described["judge"]["name"] = yardstick.name
-        tensors[STATISTICS] = {
-            "mean": torch.from_numpy(yardstick.statistics.mean),
-            "covariance": torch.from_numpy(yardstick.statistics.covariance),
-            "count": torch.tensor(yardstick.statistics.count),
+    with _replaced(folder) as aside:
+        judge = yardstick and yardstick.judge
+        models = dict(zip(PARTS, (transformer, tokenizer, judge, trunk), strict=True))
+        described = {
+            part: save_part(aside, part, model)
+            for part, model in models.items()
+            if model is not None
         }
-    if reals is not None:
-        tensors[REALS] = {"images": reals.images, "conditions": reals.conditions}
-        if reals.ids is not None:
-            tensors[REALS]["ids"] = reals.ids.to(torch.int32)
-    for file, values in tensors.items():
-        with written_aside(folder / file) as aside:
-            save_file({k: v.contiguous() for k, v in values.items()}, aside)
-    names += tensors
-    if conditions.save_tensors(folder / CONDITIONS):
-        names.append(CONDITIONS)
-    hashes = {file: sha256(folder / file) for file in names}
-    write_json(
-        folder / DESCRIPTION,
-        {
-            "format": FORMAT,
-            "name": name,
-            "conditions": list(conditions.names),
-            **described,
-            "training": training or {},
-            "quality": quality or {},
-            "fingerprint": known_as or fingerprint(hashes),
-            "files": hashes,
-        },
-    )
+        paths = [path for part in described for path in sorted((aside / part).iterdir())]
+        for path in paths:
+            path.chmod(0o644)  # some libraries write for their user alone
+        names = [path.relative_to(aside).as_posix() for path in paths]
+        tensors: dict[str, dict[str, Tensor]] = {}
+        if yardstick is not None:
+            described["judge"]["name"] = yardstick.name
+            tensors[STATISTICS] = {
+                "mean": torch.from_numpy(yardstick.statistics.mean),
+                "covariance": torch.from_numpy(yardstick.statistics.covariance),
+                "count": torch.tensor(yardstick.statistics.count),
+            }
+        if reals is not None:
+            tensors[REALS] = {"images": reals.images, "conditions": reals.conditions}
+            if reals.ids is not None:
+                tensors[REALS]["ids"] = reals.ids.to(torch.int32)
+        for file, values in tensors.items():
+            with written_aside(aside / file) as path:
+                save_file({k: v.contiguous() for k, v in values.items()}, path)
+        names += tensors
+        if conditions.save_tensors(aside / CONDITIONS):
+            names.append(CONDITIONS)
+        hashes = {file: sha256(aside / file) for file in names}
+        write_json(
+            aside / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "name": name,
+                "conditions": list(conditions.names),
+                **described,
+                "training": training or {},
+                "quality": quality or {},
+                "fingerprint": known_as or fingerprint(hashes),
+                "files": hashes,
+            },
+        )
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a bundle written to `folder` would replace a bundle alone.
+
+    Raises:
+        ValueError: it is no bundle, and has a file or folder of the name of a part.
+    """
+    if (folder / DESCRIPTION).is_file() or any(folder.glob(f"{_ASIDE}*")):
+        return
+    for part in _CONTENTS:
+        if (folder / part).exists():
+            raise ValueError(
+                f"folder: {str(folder)!r} is no bundle, but has a {part!r}; choose another folder"
+            )
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Give a folder for a whole bundle, which then takes the place of the one in `folder`."""
+    check_replaceable(folder)
+    with locked(folder, "folder"), explained(folder):
+        broken_off = list(folder.glob(f"{_ASIDE}*"))
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder))
+        try:
+            yield aside
+            for path in aside.rglob("*"):
+                sync(path)
+            (folder / DESCRIPTION).unlink(missing_ok=True)
+            for part in _CONTENTS:  # the description comes last: without it there is no bundle
+                old, new = folder / part, aside / part
+                if old.is_dir():
+                    shutil.rmtree(old)
+                else:
+                    old.unlink(missing_ok=True)
+                if new.exists():
+                    new.rename(old)
+            sync(folder)
+        finally:
+            for path in (aside, *broken_off):
+                shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ A field says what it allows by the marks of `annotated_types`:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,7 +28,7 @@ _LIMIT = {Ge: "ge", Gt: "gt", Le: "le", Lt: "lt", MultipleOf: "multiple_of"}
 def check_bounds(options: Any) -> None:
     """Check every field of a dataclass against its type: choices, bounds, finite numbers.
 
-    Numbers with bounds have to be finite. None passes where the type has it.
+    Numbers have to be finite, also within tuples and mappings. None passes where the type has it.
 
     Args:
         options: an instance of a dataclass, whose fields' types are Literals, numbers with marks
@@ -50,6 +50,7 @@ def check_bounds(options: Any) -> None:
     hints = get_type_hints(type(options), include_extras=True)
     for field in fields(options):
         _check(field.name, getattr(options, field.name), hints[field.name], ())
+        _check_finite(field.name, getattr(options, field.name))
 
 
 def _check(name: str, value: Any, hint: Any, marks: tuple[Any, ...]) -> None:
@@ -70,6 +71,17 @@ def _check(name: str, value: Any, hint: Any, marks: tuple[Any, ...]) -> None:
             raise ValueError(f"{name}: got {value!r}, allowed are {list(get_args(hint))}")
     elif numbers := [mark for mark in marks if type(mark) in _HOLDS]:
         _check_number(name, value, numbers)
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_finite(f"{name}.{key}", part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            _check_finite(name, part)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: got {value!r}, allowed is a finite number")
 
 
 def _check_length(name: str, value: tuple[Any, ...], marks: tuple[Any, ...]) -> None:

@@ -1,7 +1,11 @@
 """What happens between a command's name and its work: the same for all commands."""
 
+import io
 import os
-from collections.abc import Mapping
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -18,8 +22,8 @@ class Command:
     `Choice` such a pair, too. Its module imports nothing heavy, so that --help is quick."""
     run: str
     """A function of the options."""
-    interrupted: str = "the same command goes on"
-    """What a user may do after Ctrl+C; options in braces."""
+    interrupted: str = "the same command goes on: {command}"
+    """What a user may do after Ctrl+C; options in braces, and the command as it was given."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,38 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     """
     if os.environ.get("NO_COLOR"):  # see no-color.org; tyro reads a variable of its own instead
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no UTF-8
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     chosen, options = None, None
+    words = home_expanded(sys.argv[1:] if args is None else args)
     try:
         check_packages()
-        chosen, options = _parsed(name, command, args)
+        chosen, options = _parsed(name, command, words)
         _set_threads(options)
         load(chosen.run)(options)
     except (ValueError, ImportError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from None
     except KeyboardInterrupt:
-        after = chosen.interrupted.format_map(vars(options)) if chosen and options else ""
+        known = {"command": shlex.join([name, *words])}
+        after = chosen.interrupted.format_map(vars(options) | known) if chosen and options else ""
         raise SystemExit(f"{name}: interrupted{after and '; '}{after}") from None
+
+
+def home_expanded(words: Sequence[str]) -> list[str]:
+    """Words with `~` and `~user` expanded wherever a path may begin, not only at a word's start.
+
+    Shells expand `--out ~/x`, and neither `--out=~/x` nor `policy=~/runs/a`.
+
+    Example:
+        >>> home = os.path.expanduser("~")
+        >>> home_expanded(["--out=~/x", "a=~/b"]) == [f"--out={home}/x", f"a={home}/b"]
+        True
+        >>> home_expanded(["--about", "it takes ~5 s", "x~/y"])
+        ['--about', 'it takes ~5 s', 'x~/y']
+    """
+    beginning = re.compile(r'(?<![^=:,"])~[\w.-]*(?=[/":,]|$)')
+    return [beginning.sub(lambda found: os.path.expanduser(found[0]), word) for word in words]
 
 
 def load(place: str) -> Any:
@@ -63,7 +88,7 @@ def load(place: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def _parsed(name: str, command: Command | Choice, args: list[str] | None) -> tuple[Command, Any]:
+def _parsed(name: str, command: Command | Choice, args: list[str]) -> tuple[Command, Any]:
     from nat_env.commands.parsing import parse, parse_one_of
 
     if isinstance(command, Choice):

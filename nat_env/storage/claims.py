@@ -11,7 +11,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nat_env.storage.files import read_json, require_writable_folder, write_json
+from nat_env.storage.files import (
+    explained,
+    read_json,
+    refuse_home,
+    require_writable_folder,
+    write_json,
+)
 
 LOCK = ".lock"
 """The operating system's lock on it ends with the process that holds it, however that ends."""
@@ -45,13 +51,14 @@ def locked(folder: Path, argument: str = "out") -> Iterator[None]:
     """
     require_writable_folder(folder)
     with ExitStack() as held:
-        try:
-            held.enter_context(_lock(folder / LOCK, timeout=0))
-        except Timeout:
-            raise ValueError(
-                f"{argument}: {str(folder)!r} is in use by {_holder(folder)}; wait until it has "
-                "ended, or choose another folder"
-            ) from None
+        with explained(folder / LOCK):
+            try:
+                held.enter_context(_lock(folder / LOCK, timeout=0))
+            except Timeout:
+                raise ValueError(
+                    f"{argument}: {str(folder)!r} is in use by {_holder(folder)}; wait until it "
+                    "has ended, or choose another folder"
+                ) from None
         write_json(folder / HOLDER, _this_process())
         held.callback((folder / HOLDER).unlink, missing_ok=True)
         yield
@@ -93,8 +100,11 @@ def claimed(
 @contextmanager
 def edited(path: Path) -> Iterator[None]:
     """Keep other processes' `edited` blocks waiting while this one reads a file and writes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.with_name(f".{path.name}.lock"), timeout=-1):
+    refuse_home(path)
+    with ExitStack() as held:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_lock(path.with_name(f".{path.name}.lock"), timeout=-1))
         yield
 
 

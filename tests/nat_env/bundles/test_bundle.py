@@ -472,10 +472,11 @@ def test_an_unwritable_folder_is_refused(bundle, tmp_path):
 
 @pytest.mark.parametrize("saves_before", range(4))
 @pytest.mark.parametrize("over_another", [False, True])
-def test_a_write_that_breaks_off_leaves_no_bundle(
+def test_a_write_that_breaks_off_leaves_the_bundle_of_before(
     bundle, folder, tmp_path, monkeypatch, saves_before, over_another
 ):
     target = folder if over_another else tmp_path / "new"
+    before = {p: p.read_bytes() for p in target.rglob("*") if p.is_file()}
     original = nat_env.bundles.writer.save_file
     saved: list[Path] = []
 
@@ -490,13 +491,27 @@ def test_a_write_that_breaks_off_leaves_no_bundle(
         monkeypatch.setattr(module, "save_file", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(target, **parts_of(bundle))
-    assert not (target / "bundle.json").exists()
-    assert not [p for p in target.rglob(".*") if p.is_file()]  # nothing half-written lies about
-    with pytest.raises(ValueError, match=r"^bundle: got "):
-        load(target)
+    assert {p: p.read_bytes() for p in target.rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     save_bundle(target, **parts_of(bundle))
     assert load(target).fingerprint
+
+
+def test_a_killed_write_is_taken_up_and_a_folder_of_something_else_is_not(bundle, tmp_path):
+    target = tmp_path / "new"
+    (target / "judge").mkdir(parents=True)
+    (target / "judge" / "verdicts.txt").write_text("of a court")
+    with pytest.raises(
+        ValueError, match=r"^folder: .*new' is no bundle, but has a 'judge'; choose"
+    ):
+        save_bundle(target, **parts_of(bundle))
+    assert (target / "judge" / "verdicts.txt").read_text() == "of a court"
+    (target / ".bundle.abcdefgh" / "trunk").mkdir(parents=True)  # killed when it had the judge
+    (target / "notes.txt").write_text("mine")
+    save_bundle(target, **parts_of(bundle))
+    assert load(target).fingerprint
+    assert (target / "notes.txt").read_text() == "mine"
+    assert not list(target.glob(".*"))
 
 
 def test_labels_are_checked(bundle):

@@ -19,7 +19,8 @@ class Options:
     seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(10)], ...], Len(1)] = (0,)
     scales: tuple[Annotated[float, Gt(0)], Annotated[float, Le(1)]] = (2.0, 1.0)
     name: Literal["a", "b"] = "a"
-    free: float = math.nan
+    free: float = 0.0
+    more: dict[str, float | str] | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -43,6 +44,10 @@ def test_what_is_allowed_passes():
         ({"seeds": (3, 10)}, "seeds: got 10, allowed is >= 0 and < 10"),
         ({"scales": (0.0, 1.0)}, "scales: got 0.0, allowed is > 0"),
         ({"scales": (1.0, 1.5)}, "scales: got 1.5, allowed is <= 1"),
+        ({"scales": (math.inf, 1.0)}, "scales: got inf, allowed is a finite number, > 0"),
+        ({"free": math.nan}, "free: got nan, allowed is a finite number"),
+        ({"free": -math.inf}, "free: got -inf, allowed is a finite number"),
+        ({"more": {"a": "b", "c": math.nan}}, "more.c: got nan, allowed is a finite number"),
         ({"name": "c"}, "name: got 'c', allowed are ['a', 'b']"),
     ],
 )

@@ -5,12 +5,12 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
 from nat_env.commands import command_line
-from nat_env.commands.command_line import Choice, Command, load, run_command
+from nat_env.commands.command_line import Choice, Command, home_expanded, load, run_command
 from nat_env.commands.entry import COMMANDS
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +75,10 @@ def ending(monkeypatch, error, command=OPTIONS):
         (ValueError("seed: got -1"), "nat-x: seed: got -1"),
         (ImportError("no optuna"), "nat-x: no optuna"),
         (OSError(28, "No space left on device", "a"), "[Errno 28] No space left on device: 'a'"),
-        (KeyboardInterrupt(), "nat-x: interrupted; the same command goes on"),
+        (
+            KeyboardInterrupt(),
+            "nat-x: interrupted; the same command goes on: nat-x --device meta --threads 1",
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_sentence(monkeypatch, error, sentence):
@@ -89,6 +92,83 @@ def test_the_sentence_after_an_interruption_may_name_options(monkeypatch):
     )
     command = Command(OPTIONS.options, OPTIONS.run, "")
     assert ending(monkeypatch, KeyboardInterrupt(), command) == "nat-x: interrupted"
+
+
+def option_types(hint):
+    """A type and all that it is made of."""
+    yield hint
+    for part in get_args(hint):
+        yield from option_types(part)
+
+
+def float_options():
+    """Command, word of a choice, and field, wherever an option may be a float."""
+    for name, command in COMMANDS.items():
+        parts = command.parts if isinstance(command, Choice) else {"": command}
+        for word, part in parts.items():
+            options = load(part.options)
+            choices = options if isinstance(options, dict) else {word: options}
+            for choice, found in choices.items():
+                kind = found[1] if isinstance(found, tuple) else found
+                hints = get_type_hints(kind if isinstance(kind, type) else type(kind))
+                for field, hint in hints.items():
+                    if get_origin(hint) is not dict and float in option_types(hint):
+                        length = len(get_args(hint)) if get_origin(hint) is tuple else 1
+                        yield name, choice, field, length
+
+
+@pytest.mark.parametrize(("name", "choice", "field", "length"), list(float_options()))
+def test_a_float_that_is_not_finite_is_refused(tmp_path, monkeypatch, name, choice, field, length):
+    """Before anything is written, with a sentence that names the option."""
+    monkeypatch.chdir(tmp_path)
+    required = {"--out": "out", "--data": "data"} if choice == "folder" else {"--out": "out"}
+    words = [choice] * bool(choice) + [word for pair in required.items() for word in pair]
+    option = [f"--{field.replace('_', '-')}", *["nan"] * length]
+    with pytest.raises(SystemExit, match=rf"^{name}: {field}: got nan, allowed is a finite number"):
+        run_command(name, COMMANDS[name], words + option)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["--out=~/x", "--out=~", "~/x", "a=~/x", 'x:{"y": "~/x"}'])
+def test_home_is_expanded_wherever_a_path_may_begin(monkeypatch, word):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert home_expanded([word]) == [word.replace("~", "/home/me")]
+
+
+@pytest.mark.parametrize("word", ["a~b", "x/~/y", "~no-such-user~", "about ~5 s", "it is ~ 5"])
+def test_another_tilde_is_left_alone(word):
+    assert home_expanded([word]) == [word]
+
+
+def test_a_command_gets_its_folders_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    command = Command("nat_env.convert.arguments:Convert", "work")
+    found, given = command_line.load, []
+    monkeypatch.setattr(
+        command_line, "load", lambda place: given.append if place == "work" else found(place)
+    )
+    run_command("nat-convert", command, ["~/old", "--out=~/new"])
+    assert (given[0].old, given[0].out) == (Path("/home/me/old"), Path("/home/me/new"))
+
+
+def test_a_name_that_is_no_utf_8_can_be_said():
+    """By a program whose output takes UTF-8 alone, in what it prints and in its last sentence."""
+    code = (
+        "from nat_env.commands import command_line as c\n"
+        "def work(options):\n"
+        "    print('read k\\udce4tzchen')\n"
+        "    raise ValueError('folder: k\\udce4tzchen')\n"
+        "found = c.load\n"
+        "c.load = lambda place: work if place == 'work' else found(place)\n"
+        "command = c.Command('nat_env.convert.arguments:Convert', 'work')\n"
+        "c.run_command('nat-x', command, ['old', '--out', 'new'])\n"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False
+    )
+    assert result.stdout == b"read k\\udce4tzchen\n"
+    assert result.stderr == b"nat-x: folder: k\\udce4tzchen\n"
 
 
 def test_a_bug_is_no_sentence(monkeypatch):
