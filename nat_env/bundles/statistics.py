@@ -11,6 +11,7 @@ Everything is float64, for the distance is a small difference between large trac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +59,16 @@ class GaussianStatistics:
             raise ValueError("the covariance is not symmetric")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "covariance", covariance)
+
+    @cached_property
+    def factor(self) -> NDArray[np.float64]:
+        """F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
+        eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
+        # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and
+        # not 1e-16 of the largest, once per missing dimension.
+        largest = np.abs(eigenvalues).max(initial=0.0)
+        kept = eigenvalues > eigenvalues.size * np.finfo(np.float64).eps * largest
+        return eigenvectors[:, kept] * np.sqrt(eigenvalues[kept])
 
     @classmethod
     def from_embeddings(cls, embeddings: ArrayLike) -> GaussianStatistics:
@@ -151,6 +162,37 @@ class EmbeddingAccumulator:
         self.count = total
 
 
+def balanced_statistics(embeddings: ArrayLike, labels: ArrayLike) -> GaussianStatistics:
+    """Statistics in which each class weighs the same, as it does among generated images.
+
+    Without it a distance would tell how uneven the classes are, which no policy can change. With
+    even classes they are the usual mean and unbiased covariance.
+
+    Args:
+        embeddings: [n, D], n at least 2; any real dtype, computed in float64.
+        labels: [n] integers. Classes that have no embedding have no weight.
+
+    Raises:
+        ValueError: the shapes disagree, n < 2, or a value is not finite.
+
+    Example:
+        >>> balanced_statistics([[0.0], [0.0], [0.0], [4.0]], [0, 0, 0, 1]).mean
+        array([2.])
+    """
+    values, classes = np.asarray(embeddings, dtype=np.float64), np.asarray(labels)
+    if values.ndim != 2 or classes.shape != values.shape[:1] or len(values) < 2:
+        raise ValueError(
+            f"embeddings: got {values.shape} with labels {classes.shape}, allowed are [n, D] and "
+            "[n] with n at least 2"
+        )
+    _, which, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    weights = 1 / (len(counts) * counts[which])  # [n], sum 1
+    mean = weights @ values
+    centred = values - mean
+    covariance = (weights[:, None] * centred).T @ centred / (1 - np.square(weights).sum())
+    return GaussianStatistics(mean, (covariance + covariance.T) / 2, count=len(values))
+
+
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     """Compute the squared Frechet (2-Wasserstein) distance between two Gaussians.
 
@@ -180,18 +222,8 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     # With S_a = A A^T and S_b = B B^T, the trace of the root is the sum of the singular values of
     # A^T B. Taking them there, and not as roots of the eigenvalues of the squared matrix, keeps
     # full precision in directions of small variance and makes the distance symmetric.
-    cross = _factor(a.covariance).T @ _factor(b.covariance)
+    cross = a.factor.T @ b.factor
     overlap = np.linalg.svd(cross, compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * overlap
     # The spread is never negative; what rounding leaves below 0 is noise.
     return float(np.square(a.mean - b.mean).sum() + max(spread, 0.0))
-
-
-def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and not
-    # 1e-16 of the largest, once per missing dimension.
-    tolerance = eigenvalues.size * np.finfo(np.float64).eps * np.abs(eigenvalues).max(initial=0.0)
-    kept = eigenvalues > tolerance
-    return eigenvectors[:, kept] * np.sqrt(eigenvalues[kept])

@@ -38,6 +38,7 @@ def arguments(tmp_path, make_run) -> Eval:
         num_samples=40,
         seeds=(0, 1),
         batch_size=16,
+        second_judge=False,
         threads=1,
         dtype="float32",
         pictures=False,

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from nat_env.bundles.statistics import EmbeddingAccumulator, GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import (
+    EmbeddingAccumulator,
+    GaussianStatistics,
+    balanced_statistics,
+    frechet_distance,
+)
 
 
 def correlated(rng: np.random.Generator, count: int, dimension: int, offset: float = 0.0):
@@ -191,3 +196,28 @@ def test_a_rejected_batch_leaves_the_accumulator_unchanged():
 def test_statistics_are_checked(mean, covariance, count, message):
     with pytest.raises(ValueError, match=message):
         GaussianStatistics(mean, covariance, count)
+
+
+def test_statistics_weigh_classes_alike():
+    """As many copies of each class as make them even, by numpy; their number only scales them."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 2])
+    copies = torch.tensor([6, 3, 1])[labels]
+    repeated = features.repeat_interleave(copies, dim=0).numpy()  # 6 rows of each class
+    got = balanced_statistics(features, labels)
+    np.testing.assert_allclose(got.mean, repeated.mean(axis=0))
+    squares = (copies.double() / 18).square().sum().item()
+    np.testing.assert_allclose(got.covariance * (1 - squares), np.cov(repeated.T, bias=True))
+    assert got.count == 9
+    even = balanced_statistics(features, torch.arange(9) % 3)
+    np.testing.assert_allclose(even.covariance, np.cov(features.numpy().T))
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "labels"),
+    [(np.zeros(3), np.zeros(3)), (np.zeros((3, 2)), np.zeros(2)), (np.zeros((1, 2)), np.zeros(1))],
+)
+def test_balanced_statistics_need_a_label_each(embeddings, labels):
+    with pytest.raises(ValueError, match="embeddings: got"):
+        balanced_statistics(embeddings, labels)
