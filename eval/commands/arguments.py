@@ -69,7 +69,7 @@ class Eval(Computation):
     images, of samples, reconstructions and real images; and a table of these and of the score."""
     kept_rows: bool = False
     """Of a policy whose file is gone, take the rows that results.json has under its name; of the
-    others those that it has in another dtype, too, as from another machine."""
+    others those that it has in another dtype or of another device, too."""
     pictures: bool = True
     """Draw sample grids, the quantities per step, and samples step by step."""
     progress: Annotated[bool, tyro.conf.Suppress] = True

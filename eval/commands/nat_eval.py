@@ -14,7 +14,7 @@ from eval.evaluation.policies import (
     named_contestants,
     split_name,
 )
-from eval.evaluation.rows import Results, Row
+from eval.evaluation.rows import Results, Row, stamp
 from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
 from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.inception import inception_v3
@@ -203,7 +203,7 @@ def _floors(arguments: Eval, bundle: Bundle, results: Results, judged: Reference
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
         new = floors(bundle, [judged], arguments.num_samples, arguments.progress, shared_cache())
-        results.add_floors(new)
+        results.add_floors([floor | stamp() for floor in new])
     return results.find_floors(identity)
 
 

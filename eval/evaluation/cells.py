@@ -26,7 +26,7 @@ class Cell:
     batch_size: int
     progress: bool
     kept_rows: bool = False
-    """Take a row of the same policy in another dtype, too."""
+    """Take a row of the same policy in another dtype or on another device, too."""
 
     def check(self) -> None:
         """Refuse what can be neither found nor computed.
@@ -96,13 +96,15 @@ class Cell:
         return identity | {
             "policy_fingerprint": policy_fingerprint(self.policy),
             "dtype": self.bundle.dtype,
+            "device": self.bundle.device.type,
         }
 
     def _find(self, judged: Reference) -> Row | None:
         about = {"judge": judged.judge.name, "reference": judged.description}
         identity = self._identity | about
         if self.kept_rows:
-            identity.pop("dtype", None)
+            for name in ("dtype", "device"):
+                identity.pop(name, None)
         return self.results.find(identity)
 
     def _missing(self) -> list[Reference]:

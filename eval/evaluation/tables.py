@@ -190,12 +190,7 @@ def provenance(rows: Sequence[Row]) -> str:
     """
     days = sorted({row["date"][:10] for row in rows})
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    machines = dict.fromkeys(
-        "{processor}, {cpu_count} processors, {torch_threads} torch threads, torch {torch}".format(
-            **row["machine"]
-        )
-        for row in rows
-    )
+    machines = dict.fromkeys(_machine_of(row) for row in rows)
     dtypes = ", ".join(sorted({row["dtype"] for row in rows if "dtype" in row}))
     commits = ", ".join(sorted({row["commit"] for row in rows if row.get("commit")}))
     commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
@@ -207,6 +202,15 @@ def provenance(rows: Sequence[Row]) -> str:
             f"Command: {'; '.join(commands)}.",
         ]
     )
+
+
+def _machine_of(row: Row) -> str:
+    machine = row["machine"]
+    on = "{processor}, {cpu_count} processors, {torch_threads} torch threads, torch {torch}".format(
+        **machine
+    )
+    device = row.get("device", "cpu")
+    return on if device == "cpu" else f"{on}, on {device}: {machine.get('accelerator')}"
 
 
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:

@@ -123,6 +123,9 @@ def _load_statistics(path: Path) -> GaussianStatistics:
             f"statistics: {path} cannot be read ({error!r}), allowed is a .npz with mu and sigma"
         ) from error
     try:
+        for name, array in (("mu", mean), ("sigma", covariance)):
+            if array.dtype.kind != "f":  # integers have been cut off, or have wrapped around
+                raise ValueError(f"{name} is {array.dtype}, allowed are floating-point numbers")
         return GaussianStatistics(mean, covariance, count=None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"statistics: mu and sigma of {path}: {error}") from error

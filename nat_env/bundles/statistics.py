@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,8 +29,9 @@ class GaussianStatistics:
             be smaller than D; the covariance is then singular.
 
     Raises:
-        ValueError: If the shapes disagree, ``count`` is below 2, a value is not finite, or the
-            covariance is not symmetric.
+        ValueError: If the shapes disagree, a value is complex or not finite, ``count`` is no
+            integer from 2 on, or the covariance is none: not symmetric, a correlation beyond 1, or
+            an eigenvalue below -1e-6 of the largest.
 
     Example:
         >>> statistics = GaussianStatistics.from_embeddings([[0.0, 1.0], [2.0, 1.0]])
@@ -43,27 +45,47 @@ class GaussianStatistics:
 
     def __post_init__(self) -> None:
         """Check shapes and values, for statistics are also read from files."""
-        mean = np.asarray(self.mean, dtype=np.float64)
-        covariance = np.asarray(self.covariance, dtype=np.float64)
-        if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+        mean = real_array("mean", self.mean)
+        covariance = real_array("covariance", self.covariance)
+        if mean.ndim != 1 or not mean.size or covariance.shape != (mean.size, mean.size):
             raise ValueError(
                 f"expected mean [D] and covariance [D, D], got {mean.shape} and {covariance.shape}"
             )
-        if self.count is not None and self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+        count = self.count
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, Integral) or count < 2
+        ):
+            raise ValueError(f"count: a covariance needs at least 2 samples, got {count!r}")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError("mean or covariance holds values that are not finite")
+        # What each entry may be at most, so that small variances beside large ones are checked too.
+        deviations = np.sqrt(covariance.diagonal().clip(min=0.0))
+        bound = np.outer(deviations, deviations)
+        rounding = 1e-6 * bound + 1e-12 * np.abs(covariance).max()
         # An eigendecomposition reads one triangle only: asymmetry would go unseen.
-        scale = np.abs(covariance).max(initial=0.0)
-        if not np.allclose(covariance, covariance.T, rtol=0.0, atol=1e-6 * scale):
+        if (np.abs(covariance - covariance.T) > rounding).any():
             raise ValueError("the covariance is not symmetric")
+        if (np.abs(covariance) > bound + rounding).any():
+            raise ValueError("the covariance has a variance below 0 or a correlation beyond 1")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "covariance", covariance)
+        eigenvalues, _ = self._eigen
+        if eigenvalues[0] < -1e-6 * eigenvalues[-1]:
+            raise ValueError(
+                f"the covariance has the eigenvalue {eigenvalues[0]:.3g} beside "
+                f"{eigenvalues[-1]:.3g}, allowed are none below 0"
+            )
+
+    @cached_property
+    def _eigen(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Eigenvalues [D], ascending, and eigenvectors [D, D] of the covariance."""
+        eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
+        return eigenvalues, eigenvectors
 
     @cached_property
     def factor(self) -> NDArray[np.float64]:
         """F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
-        eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
+        eigenvalues, eigenvectors = self._eigen
         # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and
         # not 1e-16 of the largest, once per missing dimension.
         largest = np.abs(eigenvalues).max(initial=0.0)
@@ -83,6 +105,23 @@ class GaussianStatistics:
         accumulator = EmbeddingAccumulator()
         accumulator.update(embeddings)
         return accumulator.statistics()
+
+
+def real_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Real numbers as float64.
+
+    Args:
+        name: of the argument, for the message.
+        values: an array, lists, or a CPU tensor without gradients.
+
+    Raises:
+        ValueError: values that are no real numbers, such as complex ones, dates or texts.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: got {array.dtype}, allowed are real numbers")
+    with np.errstate(over="ignore"):  # beyond float64 is infinite, and refused as such
+        return array.astype(np.float64, copy=False)
 
 
 class EmbeddingAccumulator:
@@ -116,7 +155,7 @@ class EmbeddingAccumulator:
             ValueError: If the shape is wrong, D differs from earlier batches, or a value is not
                 finite. The accumulator is then unchanged.
         """
-        batch = np.asarray(embeddings, dtype=np.float64)
+        batch = real_array("embeddings", embeddings)
         if batch.ndim != 2 or 0 in batch.shape:
             raise ValueError(f"expected embeddings [B, D], B and D at least 1, got {batch.shape}")
         if not np.isfinite(batch).all():
@@ -179,7 +218,7 @@ def balanced_statistics(embeddings: ArrayLike, labels: ArrayLike) -> GaussianSta
         >>> balanced_statistics([[0.0], [0.0], [0.0], [4.0]], [0, 0, 0, 1]).mean
         array([2.])
     """
-    values, classes = np.asarray(embeddings, dtype=np.float64), np.asarray(labels)
+    values, classes = real_array("embeddings", embeddings), np.asarray(labels)
     if values.ndim != 2 or classes.shape != values.shape[:1] or len(values) < 2:
         raise ValueError(
             f"embeddings: got {values.shape} with labels {classes.shape}, allowed are [n, D] and "

@@ -190,7 +190,25 @@ def test_a_rejected_batch_leaves_the_accumulator_unchanged():
         (np.zeros(2), np.eye(3), 5, "covariance \\[D, D\\]"),
         (np.zeros(2), np.eye(2), 1, "at least 2 samples"),
         (np.zeros(2), np.full((2, 2), np.nan), 5, "not finite"),
+        (np.zeros(0), np.zeros((0, 0)), 5, "covariance \\[D, D\\]"),
+        (np.zeros(2), np.eye(2), 0, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), -3, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), 5.5, "at least 2 samples, got 5.5"),
+        (np.zeros(2), np.eye(2), np.inf, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), True, "at least 2 samples"),
         (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), 5, "not symmetric"),
+        # Beside a variance that hides it.
+        (np.zeros(3), np.diag([1e6, 1, 1]) + np.eye(3, k=-1) / 2, 5, "not symmetric"),
+        (np.zeros(2), -np.eye(2), None, "variance below 0"),
+        (np.zeros(2), np.diag([1e6, -0.5]), None, "variance below 0"),
+        (np.zeros(2), np.array([[1.0, 2], [2, 1]]), None, "correlation beyond 1"),
+        # Of three that are each correlated by -0.9 with both others.
+        (np.zeros(3), np.full((3, 3), -0.9) + 1.9 * np.eye(3), 9, "eigenvalue -0.8 beside 1.9"),
+        (np.zeros(2) + 1j, np.eye(2), 5, "mean: got complex128"),
+        (np.zeros(2), np.eye(2) * (1 + 0j), 5, "covariance: got complex128"),
+        (np.array(["0", "0"]), np.eye(2), 5, "mean: got <U1"),
+        (np.zeros(2, dtype="m8[s]"), np.eye(2), 5, "mean: got timedelta64"),
+        (np.zeros(2), np.eye(2, dtype=object), 5, "covariance: got object"),
     ],
 )
 def test_statistics_are_checked(mean, covariance, count, message):
@@ -221,3 +239,13 @@ def test_statistics_weigh_classes_alike():
 def test_balanced_statistics_need_a_label_each(embeddings, labels):
     with pytest.raises(ValueError, match="embeddings: got"):
         balanced_statistics(embeddings, labels)
+
+
+def test_rounding_to_float32_and_singular_covariances_are_no_fault():
+    rng = np.random.default_rng(0)
+    embeddings = correlated(rng, 20, 50).astype(np.float32) * np.logspace(0, -6, 50)
+    statistics = GaussianStatistics.from_embeddings(embeddings)
+    rounded = statistics.covariance.astype(np.float32)
+    again = GaussianStatistics(statistics.mean, rounded, np.int64(20))
+    assert frechet_distance(statistics, again) < 1e-5 * np.trace(statistics.covariance)
+    GaussianStatistics(np.zeros(3), np.zeros((3, 3)), None)
