@@ -5,12 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from nat_env.bundles.reals import TensorReals
-from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import balanced_statistics, frechet_distance
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.models.classifier import embeddings_of
@@ -130,33 +128,6 @@ def _make(
         f"{quality['reconstruction_floor']:.2f}; {quality['codes_in_use']} of "
         f"{config.codebook_size} codes in use\nbundle written to {out}"
     )
-
-
-def balanced_statistics(embeddings: Tensor, labels: Tensor) -> GaussianStatistics:
-    """Statistics in which each class weighs the same, as it does among generated images.
-
-    Without it a distance would tell how uneven the classes are, which no policy can change. With
-    even classes they are the usual mean and unbiased covariance.
-
-    Args:
-        embeddings: [n, D].
-        labels: [n].
-
-    Example:
-        >>> embeddings, labels = (
-        ...     torch.tensor([[0.0], [0.0], [0.0], [4.0]]),
-        ...     torch.tensor([0, 0, 0, 1]),
-        ... )
-        >>> balanced_statistics(embeddings, labels).mean
-        array([2.])
-    """
-    values = embeddings.double().numpy()
-    _, which, counts = np.unique(labels.numpy(), return_inverse=True, return_counts=True)
-    weights = 1 / (len(counts) * counts[which])  # [n], sum 1
-    mean = weights @ values
-    centred = values - mean
-    covariance = (weights[:, None] * centred).T @ centred / (1 - np.square(weights).sum())
-    return GaussianStatistics(mean, (covariance + covariance.T) / 2, count=len(values))
 
 
 def _identity(config: PretrainConfig, data: LabelledImages) -> dict[str, Any]:

@@ -200,7 +200,9 @@ def test_a_discriminator_needs_no_judge_either(folder, tmp_path):
 
 
 def test_what_needs_a_judge_says_so_before_any_work(folder, tmp_path):
-    evaluation = Eval(policies=("heuristic",), out=tmp_path / "eval", bundle=str(folder))
+    evaluation = Eval(
+        policies=("heuristic",), out=tmp_path / "eval", bundle=str(folder), second_judge=False
+    )
     training = TrainConfig(tmp_path / "run", bundle=str(folder))
     for refused in (
         partial(nat_env.NATDecodeVectorEnv, 2, str(folder)),

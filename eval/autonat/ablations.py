@@ -13,7 +13,7 @@ from eval.evaluation.floors import FLOORS, floors
 from eval.evaluation.rows import Row, find, stamp
 from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import verdict
-from eval.judges.references import CACHE
+from eval.judges.embedding import shared_cache
 from nat_env.models.uvit import UViT
 from nat_env.storage.claims import check_same, locked
 from nat_env.storage.files import read_json, write_json, write_text
@@ -127,7 +127,7 @@ def _values(rows: Sequence[Row], judge: str) -> dict[str, dict[int, float]]:
 def _floors(lab: Laboratory) -> str:
     """What no schedule can pass."""
     setting = lab.setting
-    found = floors(lab.bundle, lab.judges, setting.num_samples, cache=setting.out / CACHE)
+    found = floors(lab.bundle, lab.judges, setting.num_samples, cache=shared_cache())
     lines = ["| floor | judge | images | FD |", "| --- | --- | ---: | ---: |"]
     for row in found:
         count = str(row["num_samples"] or "")

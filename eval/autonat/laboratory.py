@@ -11,9 +11,9 @@ from eval.autonat import alternation
 from eval.autonat.arguments import Ablations
 from eval.autonat.cost import row_passes
 from eval.evaluation.evaluate import evaluate
-from eval.judges.embedding import embedding_size
+from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.judge import bundle_judge, efficientnet_lite0
-from eval.judges.references import CACHE, Reference, reference
+from eval.judges.references import Reference, reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, check_samples
 from nat_env.bundles.loading import load_bundle
@@ -51,8 +51,9 @@ class Laboratory:
             judges.append(second := efficientnet_lite0(112))
             size = embedding_size(self.bundle, second)
             check_samples(second.name, size, setting.num_samples, "num_samples")
-        cache = setting.out / CACHE
-        self.judges: list[Reference] = [reference(self.bundle, judge, cache) for judge in judges]
+        self.judges: list[Reference] = [
+            reference(self.bundle, judge, shared_cache()) for judge in judges
+        ]
         self._path = self.folder / "distances.json"
         self._distances: dict[str, dict[str, float]] = (
             read_json(self._path, "out", dict) if self._path.is_file() else {}

@@ -34,7 +34,7 @@ class Eval(Computation):
     with. {seed} in a path stands for each of the seeds: runs/a{seed} is a training of its own for
     each of them. 'name=policy' gives it a name in tables and pictures."""
     out: Path
-    """Folder for results.json, table.md, pictures, and the second judge's statistics."""
+    """Folder for results.json, table.md and pictures."""
     num_steps: Annotated[int, Ge(1)] | None = None
     """T, decoding steps. By default that of the runs and schedules, and 4 for heuristics alone."""
     num_samples: NumSamples = 10_000
@@ -43,9 +43,14 @@ class Eval(Computation):
     """One evaluation each; all policies are given the same random numbers."""
     bundle: str | None = None
     """A shipped bundle's name or a folder. By default that of the run folders, or else fashion."""
-    second_judge: bool = False
-    """Also judge by EfficientNet-Lite0 of ImageNet, which no training saw. Takes longer than the
-    sampling, on CPUs."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0 of ImageNet, which no part of a bundle was trained with: a
+    bundle's own judge is akin to what its policies are rewarded by. Needs more than 1280 samples,
+    and on CPUs longer than the sampling."""
+    second_judge_images: Annotated[int, Ge(2)] = 5000
+    """Real images that it compares with, at most, classes alike. The first evaluation of a bundle
+    embeds them and their reconstructions, 30 to 60 a second on one core; what it says of them is
+    kept in ~/.cache/nat-env for all later ones."""
     second_judge_resolution: Annotated[int, Ge(1)] = 112
     """Pixels that it resizes images to; 224 is its own, and 4 to 5 times slower."""
     inception: Path | None = None
@@ -64,7 +69,7 @@ class Eval(Computation):
     images, of samples, reconstructions and real images; and a table of these and of the score."""
     kept_rows: bool = False
     """Of a policy whose file is gone, take the rows that results.json has under its name; of the
-    others those that it has in another dtype, too, as from another machine."""
+    others those that it has in another dtype or of another device, too."""
     pictures: bool = True
     """Draw sample grids, the quantities per step, and samples step by step."""
     progress: Annotated[bool, tyro.conf.Suppress] = True

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.commands.arguments import Eval
-from eval.evaluation.cells import Cell, complete
+from eval.evaluation.cells import Cell
 from eval.evaluation.floors import floors
 from eval.evaluation.policies import (
     chosen_bundle,
@@ -14,12 +14,12 @@ from eval.evaluation.policies import (
     named_contestants,
     split_name,
 )
-from eval.evaluation.rows import Results, Row
+from eval.evaluation.rows import Results, Row, stamp
 from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
-from eval.judges.embedding import embedding_size
+from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.inception import inception_v3
-from eval.judges.judge import bundle_judge, efficientnet_lite0
-from eval.judges.references import CACHE, Reference, reference, reference_from_file
+from eval.judges.judge import Judge, bundle_judge, efficientnet_lite0
+from eval.judges.references import Reference, reference, reference_from_file
 from eval.pictures.album import Album, draw_policies, draw_precision_recall, draw_trainings
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
@@ -131,26 +131,58 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
         ValueError: too few samples for a judge, or features or statistics that do not fit.
         ImportError: the second judge's packages are not installed.
     """
-    judges = [bundle_judge(bundle)]
+    judges: list[tuple[Judge, int | None]] = [(bundle_judge(bundle), None)]
     if arguments.second_judge:
-        resolution = arguments.second_judge_resolution
-        judges.append(efficientnet_lite0(resolution, device=arguments.device))
+        judges.append((_second_judge(arguments, bundle), arguments.second_judge_images))
     from_file: list[Reference] = []
     if arguments.inception is not None:
         inception = inception_v3(arguments.inception, device=arguments.device)
         if arguments.inception_statistics is None:
-            judges.append(inception)
+            judges.append((inception, None))
         else:
             from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
-    for judge in judges:  # before the real images are shown to it, which takes long
+    for judge, _ in judges:  # before the real images are shown to it, which takes long
         check_samples(judge.name, embedding_size(bundle, judge), arguments.num_samples)
-    cache = arguments.out / CACHE
     found = [
-        reference(bundle, judge, cache, arguments.progress, arguments.metrics) for judge in judges
+        reference(
+            bundle,
+            judge,
+            shared_cache(),
+            arguments.progress,
+            arguments.metrics,
+            num_real,
+        )
+        for judge, num_real in judges
     ] + from_file
     for judged in found:
         check_rank(judged.judge.name, judged.statistics, arguments.num_samples)
     return found
+
+
+def _second_judge(arguments: Eval, bundle: Bundle) -> Judge:
+    """Checked with the way out in the messages: it is there without being asked for.
+
+    Raises:
+        ValueError: too few samples, or real images, for its embeddings.
+        ImportError: its packages are not installed.
+    """
+    way_out = "or leave the second judge out by --no-second-judge"
+    try:
+        judge = efficientnet_lite0(arguments.second_judge_resolution, device=arguments.device)
+    except ImportError as error:
+        raise ImportError(f"{error}; {way_out}") from error
+    size = embedding_size(bundle, judge)
+    for name, count in (
+        ("num_samples", arguments.num_samples),
+        ("second_judge_images", arguments.second_judge_images),
+        ("bundle's real images", len(bundle.require("reals").conditions)),
+    ):
+        if count <= size:
+            raise ValueError(
+                f"{name}: got {count}, allowed is > {size}, the numbers in an embedding by the "
+                f"judge {judge.name}; take more, {way_out}"
+            )
+    return judge
 
 
 def _floors(arguments: Eval, bundle: Bundle, results: Results, judged: Reference) -> list[Row]:
@@ -167,12 +199,11 @@ def _floors(arguments: Eval, bundle: Bundle, results: Results, judged: Reference
             {"floor": "real others"},
         )
         for floor in results.find_floors(identity | wanted)
-        if complete(floor, judged)
+        if "draws" in floor and ("precision" in floor or judged.embeddings is None)
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
-        cache = arguments.out / CACHE
-        new = floors(bundle, [judged], arguments.num_samples, arguments.progress, cache)
-        results.add_floors(new)
+        new = floors(bundle, [judged], arguments.num_samples, arguments.progress, shared_cache())
+        results.add_floors([floor | stamp() for floor in new])
     return results.find_floors(identity)
 
 

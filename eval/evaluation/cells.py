@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.evaluation.evaluate import evaluate
-from eval.evaluation.policies import Contestant, policy_fingerprint
+from eval.evaluation.policies import Contestant, for_seed, is_trained_by, policy_fingerprint
 from eval.evaluation.rows import Results, Row, evaluation_rows
+from eval.judges.judge import bundle_judge
 from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy
@@ -25,7 +26,7 @@ class Cell:
     batch_size: int
     progress: bool
     kept_rows: bool = False
-    """Take a row of the same policy in another dtype, too."""
+    """Take a row of the same policy in another dtype or on another device, too."""
 
     def check(self) -> None:
         """Refuse what can be neither found nor computed.
@@ -55,7 +56,8 @@ class Cell:
                 f"{name}, seed {self.seed}" if self.progress else None,
                 self.contestant.shuffled,
             )
-            self.results.add(evaluation_rows(self._identity, evaluation, missing))
+            rows = evaluation_rows(self._identity, evaluation, missing)
+            self.results.add([row | self._kinship(row["judge"]) for row in rows])
         rows = self.kept()
         if self.progress:
             _report(rows, "" if missing else " (was there)")
@@ -64,6 +66,11 @@ class Cell:
     def kept(self) -> list[Row]:
         """Those there are."""
         return [row for judged in self.judges if (row := self._find(judged))]
+
+    def _kinship(self, judge: str) -> Row:
+        spec = for_seed(self.contestant.spec, self.seed)
+        own = judge == bundle_judge(self.bundle).name
+        return {"judge_gave_reward": True} if is_trained_by(spec, judge, own) else {}
 
     @property
     def policy(self) -> DecodingPolicy | None:
@@ -89,13 +96,15 @@ class Cell:
         return identity | {
             "policy_fingerprint": policy_fingerprint(self.policy),
             "dtype": self.bundle.dtype,
+            "device": self.bundle.device.type,
         }
 
     def _find(self, judged: Reference) -> Row | None:
         about = {"judge": judged.judge.name, "reference": judged.description}
         identity = self._identity | about
         if self.kept_rows:
-            identity.pop("dtype", None)
+            for name in ("dtype", "device"):
+                identity.pop(name, None)
         return self.results.find(identity)
 
     def _missing(self) -> list[Reference]:
@@ -104,7 +113,9 @@ class Cell:
 
 def complete(row: Row | None, judged: Reference) -> bool:
     """Whether a row holds all that is measured with this reference today."""
-    return row is not None and ("precision" in row or judged.embeddings is None)
+    if row is None or judged.embeddings is None:
+        return row is not None
+    return "precision" in row and row["num_real"] == len(judged.embeddings)
 
 
 def _report(rows: list[Row], note: str) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eval.judges.drawing import alike, draw
 from eval.judges.embedding import real_embeddings, reconstructed_embeddings
 from eval.judges.judge import bundle_judge
 from eval.judges.references import Reference
 from eval.metrics.sample_metrics import sample_metrics
 from eval.metrics.score import ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import balanced_statistics, frechet_distance
 
 Embeddings = NDArray[np.float32]
 
@@ -27,6 +28,10 @@ FLOORS = {
 """The floors, and what tables call them."""
 
 
+DRAWS = 3
+"""Of real images, that a floor is the mean of."""
+
+
 def floors(
     bundle: Bundle,
     judges: Sequence[Reference],
@@ -36,11 +41,13 @@ def floors(
 ) -> list[dict[str, Any]]:
     """Distances and metrics of real images, as many as an evaluation has samples.
 
-    All of these depend on the number of samples, so that one floor does not suit every N.
+    All of these depend on the number of samples, so that one floor does not suit every N. Images
+    are drawn as samples are, classes as even as can be; a class that has too few of them weighs as
+    much as the others. A distance is the mean over several draws, metrics are of the first one.
 
-    `reconstruction`: N of the bundle's real images after the tokenizer, against the judge's
-    reference. They are among its images, so that samples, which are not, have it harder.
-    `real others`: N of the bundle's real images, or half of them if they are too few for that,
+    `reconstruction`: N of the judge's real images after the tokenizer, against its reference. They
+    are among its images, so that samples, which are not, have it harder.
+    `real others`: N of the judge's real images, or half of a class if there are too few for that,
     against all others.
     `real`: images that no part was trained on, for the bundle's own judge, measured when the
     bundle was made.
@@ -55,8 +62,9 @@ def floors(
 
     Returns:
         One dict for each floor: bundle, bundle_fingerprint, evaluation_samples (N), judge, floor,
-        num_samples, reference, frechet_distance, metrics, score. `num_samples` is that of the
-        floor, None where the bundle does not say.
+        num_samples, reference, frechet_distance, draws, frechet_distance_std, metrics, score.
+        `num_samples` is that of the floor, None where the bundle does not say; the standard
+        deviation is that over draws, None of one draw.
     """
     about = {
         "bundle": bundle.name,
@@ -78,37 +86,75 @@ def floors(
 def _reconstruction(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
-    embeddings = reconstructed_embeddings(bundle, judged.judge, cache, progress)
-    embeddings = embeddings[_order(embeddings)[:num_samples]]
-    statistics = GaussianStatistics.from_embeddings(embeddings)
-    return {
-        "floor": "reconstruction",
-        "num_samples": len(embeddings),
-        "reference": judged.description,
-        "frechet_distance": frechet_distance(statistics, judged.statistics),
-    } | _measured(bundle, judged, judged.embeddings, embeddings)
+    embeddings = reconstructed_embeddings(bundle, judged.judge, judged.images, cache, progress)
+    labels = _labels(bundle, judged)
+    draws = _draws(labels, num_samples)
+    distances = [
+        frechet_distance(balanced_statistics(embeddings[one], labels[one]), judged.statistics)
+        for one in draws
+    ]
+    return (
+        {
+            "floor": "reconstruction",
+            "num_samples": len(draws[0]),
+            "reference": judged.description,
+        }
+        | _over_draws(distances)
+        | _measured(bundle, judged, judged.embeddings, embeddings[_alike(labels, draws[0])])
+    )
 
 
 def _real_others(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
-    embeddings = judged.embeddings
-    if embeddings is None:
-        embeddings = real_embeddings(bundle, judged.judge, cache, progress)
-    order = _order(embeddings)
-    size = min(num_samples, len(embeddings) // 2)
-    one, other = embeddings[order[:size]], embeddings[order[size:]]
-    statistics = [GaussianStatistics.from_embeddings(part) for part in (one, other)]
+    embeddings = real_embeddings(bundle, judged.judge, judged.images, cache, progress)
+    labels = _labels(bundle, judged)
+    draws = _draws(labels, num_samples, halves=True)
+    # Without the classes of one image, which there is no other one of.
+    rest = [
+        np.setdiff1d(np.flatnonzero(np.isin(labels, labels[one])), one, assume_unique=True)
+        for one in draws
+    ]
+    distances = [
+        frechet_distance(*(balanced_statistics(embeddings[part], labels[part]) for part in parts))
+        for parts in zip(draws, rest, strict=True)
+    ]
+    one, other = (embeddings[_alike(labels, part)] for part in (draws[0], rest[0]))
+    return (
+        {
+            "floor": "real others",
+            "num_samples": len(draws[0]),
+            "reference": f"{len(rest[0])} other training images, classes alike",
+        }
+        | _over_draws(distances)
+        | _measured(bundle, judged, other, one)
+    )
+
+
+def _labels(bundle: Bundle, judged: Reference) -> NDArray[np.int64]:
+    return bundle.require("reals").conditions.numpy()[judged.images]
+
+
+def _draws(
+    labels: NDArray[np.int64], num_samples: int, halves: bool = False
+) -> list[NDArray[np.int64]]:
+    """Several, or the only one where all images are taken."""
+    draws = [draw(labels, num_samples, np.random.default_rng(i), halves) for i in range(DRAWS)]
+    return draws[:1] if len(draws[0]) == len(labels) else draws
+
+
+def _alike(labels: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of `chosen` that metrics take, which cannot weigh classes."""
+    return chosen[alike(labels[chosen], np.random.default_rng(0))]
+
+
+def _over_draws(distances: list[float]) -> dict[str, Any]:
+    spread = float(np.std(distances, ddof=1)) if len(distances) > 1 else None
     return {
-        "floor": "real others",
-        "num_samples": size,
-        "reference": f"{len(other)} other training images",
-        "frechet_distance": frechet_distance(*statistics),
-    } | _measured(bundle, judged, other, one)
-
-
-def _order(embeddings: Embeddings) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(len(embeddings))
+        "frechet_distance": float(np.mean(distances)),
+        "frechet_distance_std": spread,
+        "draws": len(distances),
+    }
 
 
 def _quoted(bundle: Bundle) -> dict[str, Any]:

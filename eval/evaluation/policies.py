@@ -104,6 +104,26 @@ def run_of(spec: str) -> tuple[Path, str] | None:
     return (path, "best") if path.is_dir() else None
 
 
+def is_trained_by(spec: str, judge: str, own: bool) -> bool:
+    """Whether a judge's network gave the reward of the run that a policy is of.
+
+    Such a judge is no independent one. A schedule counts as of no run.
+
+    Args:
+        spec: of the policy.
+        judge: its name.
+        own: whether it is the bundle's.
+    """
+    run = run_of(spec)
+    if run is None:
+        return False
+    config = load_run_config(run[0])
+    if config.reward == "adversarial":
+        trunk = config.discriminator.trunk
+        return trunk == "efficientnet" and judge.startswith("efficientnet-lite0")
+    return own and any(name in config.reward for name in ("judge", "frechet"))
+
+
 def is_gone(spec: str) -> bool:
     """Whether `spec` names a file or folder that is not there.
 

@@ -73,7 +73,13 @@ class Results:
         """Take up what the file holds: another process may have added to it for hours."""
         if self.path.is_file():
             self.rows, self.floors = read_json(
-                self.path, "out", lambda stored: (list(stored["rows"]), list(stored["floors"]))
+                self.path,
+                "out",
+                # Rows that name no device were computed where there was none but the CPU.
+                lambda stored: (
+                    [{"device": "cpu"} | row for row in stored["rows"]],
+                    list(stored["floors"]),
+                ),
             )
 
     def _write(self) -> None:

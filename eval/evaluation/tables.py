@@ -66,6 +66,8 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     for row in floors:
         count = "" if row["num_samples"] is None else f", N = {row['num_samples']}"
         distance = f"{row['frechet_distance']:.2f}"
+        if row.get("frechet_distance_std") is not None:
+            distance += f" ± {row['frechet_distance_std']:.2f}"
         judge = f"{row['judge']}{count}"
         lines.append(markdown_line([FLOORS[row["floor"]], "", judge, distance, "", "", "", "", ""]))
     references = dict.fromkeys(
@@ -73,10 +75,12 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     )
     note = (
         f"Bundle {', '.join(bundles)}. FD: Frechet distance to real images under the judge named, "
-        "lower is better; mean ± sample standard deviation over seeds. "
+        "lower is better; mean ± sample standard deviation over seeds, of floors over draws. "
         "Change: against the first policy. Class accuracy: by the bundle's judge. "
         "Seconds: of generating N images, judging left out."
     )
+    for judge, policies in _judged_by_their_reward(rows).items():
+        note += f" Not independent: {judge}, whose network rewarded {', '.join(policies)}."
     if references:
         note += f" References: {'; '.join(references)}."
     return "\n".join([*lines, "", note])
@@ -186,12 +190,7 @@ def provenance(rows: Sequence[Row]) -> str:
     """
     days = sorted({row["date"][:10] for row in rows})
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    machines = dict.fromkeys(
-        "{processor}, {cpu_count} processors, {torch_threads} torch threads, torch {torch}".format(
-            **row["machine"]
-        )
-        for row in rows
-    )
+    machines = dict.fromkeys(_machine_of(row) for row in rows)
     dtypes = ", ".join(sorted({row["dtype"] for row in rows if "dtype" in row}))
     commits = ", ".join(sorted({row["commit"] for row in rows if row.get("commit")}))
     commands = dict.fromkeys(f"`{row['command']}`" for row in rows)
@@ -205,6 +204,15 @@ def provenance(rows: Sequence[Row]) -> str:
     )
 
 
+def _machine_of(row: Row) -> str:
+    machine = row["machine"]
+    on = "{processor}, {cpu_count} processors, {torch_threads} torch threads, torch {torch}".format(
+        **machine
+    )
+    device = row.get("device", "cpu")
+    return on if device == "cpu" else f"{on}, on {device}: {machine.get('accelerator')}"
+
+
 def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
     """Rows by setting (judge, N, T) and policy; what is compared stands together."""
     settings: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
@@ -212,6 +220,16 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]
         setting = (row["judge"], row["num_samples"], row["num_steps"])
         settings.setdefault(setting, {}).setdefault(row["policy"], []).append(row)
     return {(s, policy): group for s, by in settings.items() for policy, group in by.items()}
+
+
+def _judged_by_their_reward(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Policies by the judge whose network their reward came from."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        policies = found.setdefault(row["judge"], [])
+        if row.get("judge_gave_reward") and row["policy"] not in policies:
+            policies.append(row["policy"])
+    return {judge: policies for judge, policies in found.items() if policies}
 
 
 def _is_measured(row: Row) -> bool:

@@ -1,6 +1,9 @@
 """A judge's embeddings of a bundle's images, computed once and kept in files."""
 
+import hashlib
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,16 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.models.batches import in_batches
 from nat_env.models.pixels import to_float
 from nat_env.storage.state import load_state, save_state
+
+
+def shared_cache() -> Path:
+    """Where evaluations keep the embeddings of real images for one another.
+
+    In the user's cache, `$XDG_CACHE_HOME` or ~/.cache: what a judge says of a bundle's images is
+    the same for all evaluations. Files are named after the bundle's fingerprint and the judge, and
+    may be deleted at any time.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nat-env"
 
 
 def embedding_size(bundle: Bundle, judge: Judge) -> int:
@@ -36,13 +49,18 @@ def embedding_size(bundle: Bundle, judge: Judge) -> int:
 
 
 def real_embeddings(
-    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+    bundle: Bundle,
+    judge: Judge,
+    images: NDArray[np.int64],
+    cache: Path | None = None,
+    progress: bool = False,
 ) -> NDArray[np.float32]:
-    """Of the bundle's real images [n, D].
+    """Of some of the bundle's real images [n, D].
 
     Args:
-        bundle: holds n real images.
+        bundle: holds real images.
         judge: its own or another one.
+        images: numbers [n] of those wanted.
         cache: a folder, where they are read from, or else written to; None for none.
         progress: show a bar.
 
@@ -50,21 +68,31 @@ def real_embeddings(
         ValueError: a file in `cache` is damaged or another judge's, or the judge gives embeddings
             that are not finite.
     """
-    images = bundle.require("reals").images
-    return _kept(bundle, judge, images, to_float, "embeddings", cache, progress)
+    reals = bundle.require("reals").images
+
+    def pixels(numbers: Tensor) -> Tensor:
+        return to_float(reals[numbers].to(bundle.device))
+
+    return _kept(bundle, judge, images, pixels, "real", cache, progress)
 
 
 def reconstructed_embeddings(
-    bundle: Bundle, judge: Judge, cache: Path | None = None, progress: bool = False
+    bundle: Bundle,
+    judge: Judge,
+    images: NDArray[np.int64],
+    cache: Path | None = None,
+    progress: bool = False,
 ) -> NDArray[np.float32]:
-    """Of the bundle's real images after the tokenizer [n, D]; as `real_embeddings`."""
-    decode = bundle.tokenizer.decode
-    reals = bundle.require("reals")
-    ids = reals.ids
-    if ids is None:
-        encode = bundle.tokenizer.encode
-        ids = in_batches(lambda batch: encode(to_float(batch)), reals.images, device=bundle.device)
-    return _kept(bundle, judge, ids, decode, "reconstructed", cache, progress)
+    """Of some of the bundle's real images after the tokenizer [n, D]; as `real_embeddings`."""
+    reals, tokenizer = bundle.require("reals"), bundle.tokenizer
+
+    def reconstructed(numbers: Tensor) -> Tensor:
+        if reals.ids is not None:
+            return tokenizer.decode(reals.ids[numbers].to(bundle.device))
+        pixels = to_float(reals.images[numbers].to(bundle.device))
+        return tokenizer.decode(tokenizer.encode(pixels))
+
+    return _kept(bundle, judge, images, reconstructed, "reconstructed", cache, progress)
 
 
 def image_bar(total: int, label: str | None) -> tqdm:
@@ -75,37 +103,42 @@ def image_bar(total: int, label: str | None) -> tqdm:
 def _kept(
     bundle: Bundle,
     judge: Judge,
-    rows: Tensor,
+    images: NDArray[np.int64],
     images_of: Callable[[Tensor], Tensor],
     what: str,
     cache: Path | None,
     progress: bool,
 ) -> NDArray[np.float32]:
-    path = cache and cache / f"{bundle.fingerprint[:16]}_{judge.name}_{what}.safetensors"
+    path = cache and cache / _file(bundle, judge, images, what)
     if path is not None and path.is_file():
-        return _read(bundle, judge, path).numpy()
-    label = f"{judge.name}, {'real' if what == 'embeddings' else what}"
-    with image_bar(len(rows), label if progress else None) as bar:
+        return _read(bundle, judge, path, len(images)).numpy()
+    with image_bar(len(images), f"{judge.name}, {what}" if progress else None) as bar:
 
-        def embedded(batch: Tensor) -> Tensor:
-            embeddings = judge.embeddings(images_of(batch))
-            bar.update(len(batch))
+        def embedded(numbers: Tensor) -> Tensor:
+            embeddings = judge.embeddings(images_of(numbers))
+            bar.update(len(numbers))
             return embeddings
 
-        embeddings = in_batches(embedded, rows, device=bundle.device)
+        embeddings = in_batches(embedded, torch.from_numpy(images))
     _check_finite(judge, "embeddings", embeddings)
     if path is not None:
-        save_state(path, {"embeddings": embeddings})
+        with suppress(OSError):  # a full or read-only disk costs the time again, and no more
+            save_state(path, {"embeddings": embeddings})
     return embeddings.numpy()
 
 
-def _read(bundle: Bundle, judge: Judge, path: Path) -> Tensor:
+def _file(bundle: Bundle, judge: Judge, images: NDArray[np.int64], what: str) -> str:
+    chosen = hashlib.sha256(images.tobytes()).hexdigest()[:8]
+    return f"{bundle.fingerprint[:16]}_{judge.name}_{what}_{chosen}.safetensors"
+
+
+def _read(bundle: Bundle, judge: Judge, path: Path, count: int) -> Tensor:
     advice = f"cache: embeddings of the judge {judge.name}, in {path}; delete that file"
     try:
         embeddings = load_state(path)["embeddings"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{advice}, which is damaged ({error})") from error
-    allowed = (len(bundle.require("reals").images), embedding_size(bundle, judge))
+    allowed = (count, embedding_size(bundle, judge))
     if not torch.is_tensor(embeddings) or embeddings.shape != allowed:
         got = tuple(embeddings.shape) if torch.is_tensor(embeddings) else type(embeddings).__name__
         raise ValueError(f"{advice}: got {got}, allowed is {list(allowed)}")

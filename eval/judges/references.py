@@ -8,14 +8,12 @@ from zlib import error as ZlibError
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.judges.drawing import alike, draw
 from eval.judges.embedding import embedding_size, real_embeddings
 from eval.judges.judge import Judge, bundle_judge
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.bundles.statistics import GaussianStatistics, balanced_statistics
 from nat_env.storage.files import sha256
-
-CACHE = "references"
-"""Sub-folder of an evaluation that keeps the judges' embeddings of real images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +24,11 @@ class Reference:
     statistics: GaussianStatistics
     description: str
     """Which real images, and how many."""
+    images: NDArray[np.int64]
+    """Numbers of the bundle's real images that its floors are drawn from."""
     embeddings: NDArray[np.float32] | None = None
-    """[n, D] of the bundle's real images, for the metrics that compare samples with each of them;
-    None leaves these out."""
+    """[n, D] of real images, equally many of each class, for the metrics that compare samples with
+    each of them; None leaves these out."""
 
 
 def reference(
@@ -37,8 +37,9 @@ def reference(
     cache: Path | None = None,
     progress: bool = False,
     metrics: bool = False,
+    num_real: int | None = None,
 ) -> Reference:
-    """What `judge` compares samples of `bundle` with.
+    """What `judge` compares samples of `bundle` with: real images, classes alike as in samples.
 
     For the bundle's own judge, the statistics that the bundle carries. For another one, those of
     the bundle's real images, whose embeddings are computed once and then read from `cache`.
@@ -49,25 +50,31 @@ def reference(
         cache: a folder; None for none.
         progress: show a bar.
         metrics: hold the embeddings of the real images, for `Evaluation.metrics`.
+        num_real: how many of the bundle's real images, at most, classes alike; None for all.
 
     Raises:
         ValueError: the judge's embeddings are not finite, or have another dimension than the
             statistics or the cached embeddings, or these are damaged.
     """
+    labels = bundle.require("reals").conditions.numpy()
+    images = np.arange(len(labels))
+    if num_real is not None and num_real < len(images):
+        images = np.sort(draw(labels, num_real, np.random.default_rng(0)))
     own = judge.name == bundle_judge(bundle).name
     if own:
         statistics = bundle.require("yardstick").statistics
         _check_dimension(bundle, judge, statistics, f"the bundle {bundle.name}")
+        description = f"all {statistics.count} training images"
+        if not metrics:
+            return Reference(judge, statistics, description, images)
     else:
         embedding_size(bundle, judge)
-    embeddings = real_embeddings(bundle, judge, cache, progress) if metrics or not own else None
-    if own or embeddings is None:
-        statistics = bundle.require("yardstick").statistics
-        description = f"all {statistics.count} training images"
-    else:
-        statistics = GaussianStatistics.from_embeddings(embeddings)
-        description = f"{len(embeddings)} training images"
-    return Reference(judge, statistics, description, embeddings if metrics else None)
+    embeddings = real_embeddings(bundle, judge, images, cache, progress)
+    if not own:
+        statistics = balanced_statistics(embeddings, labels[images])
+        description = f"{len(images)} training images, classes alike"
+    kept = alike(labels[images], np.random.default_rng(0))
+    return Reference(judge, statistics, description, images, embeddings[kept] if metrics else None)
 
 
 def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
@@ -89,7 +96,8 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
     """
     statistics = _load_statistics(path)
     _check_dimension(bundle, judge, statistics, str(path))
-    return Reference(judge, statistics, f"{path.name}, SHA-256 {sha256(path)[:8]}")
+    images = np.arange(len(bundle.require("reals").conditions))
+    return Reference(judge, statistics, f"{path.name}, SHA-256 {sha256(path)[:8]}", images)
 
 
 def _check_dimension(
@@ -115,6 +123,9 @@ def _load_statistics(path: Path) -> GaussianStatistics:
             f"statistics: {path} cannot be read ({error!r}), allowed is a .npz with mu and sigma"
         ) from error
     try:
+        for name, array in (("mu", mean), ("sigma", covariance)):
+            if array.dtype.kind != "f":  # integers have been cut off, or have wrapped around
+                raise ValueError(f"{name} is {array.dtype}, allowed are floating-point numbers")
         return GaussianStatistics(mean, covariance, count=None)
     except (ValueError, TypeError) as error:
         raise ValueError(f"statistics: mu and sigma of {path}: {error}") from error

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nat_env.bundles.statistics import real_array
+
 Array = NDArray[np.float64]
 
 
@@ -10,9 +12,10 @@ def checked(name: str, values: ArrayLike) -> Array:
     """Take `values` as float64 [N, D].
 
     Raises:
-        ValueError: a wrong shape, or values that are not finite; `name` is the argument's.
+        ValueError: a wrong shape, or values that are no real numbers, or not finite; `name` is
+            the argument's.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = real_array(name, values)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(f"{name}: expected [N, D] with N and D at least 1, got {array.shape}")
     bad = int((~np.isfinite(array)).any(axis=1).sum())

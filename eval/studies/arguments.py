@@ -56,6 +56,7 @@ class Comparison(Computation):
 
 MethodName = Literal[
     "adaptive",
+    "adaptive-scratch",
     "not-adaptive",
     "adaptive-frechet",
     "not-adaptive-frechet",
@@ -167,6 +168,8 @@ class Quality(Computation):
     """tau_1 of the grid, at all steps."""
     seed: Seed = 0
     """Of the evaluation; the grids have samples of their own."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
 
     def grid(self, num_steps: int) -> Grid:
         """The grid at one T."""
@@ -190,6 +193,7 @@ class Quality(Computation):
             num_samples=self.num_samples,
             seeds=(self.seed,),
             bundle=self.bundle,
+            second_judge=self.second_judge,
             **self.computation(),
         )
 
@@ -211,3 +215,5 @@ class Demo(Computation):
     """N, images of the evaluation."""
     seed: Seed = 0
     """Of training and evaluation alike."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""

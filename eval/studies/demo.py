@@ -33,6 +33,8 @@ def demo(arguments: Demo) -> None:
         out=arguments.out,
         num_steps=config.num_steps,
         num_samples=arguments.num_samples,
+        second_judge=arguments.second_judge,
+        second_judge_images=arguments.num_samples,
         **arguments.computation(),
     )
     bundle = load_bundle(config.bundle, config.dtype, config.device)

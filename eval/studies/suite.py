@@ -41,6 +41,10 @@ def schedule_search(about: str, name: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "adaptive": training("PPO, discriminator (AdaNAT)"),
+    "adaptive-scratch": training(
+        "PPO, discriminator that shares no network with a judge",
+        {"trunk": "scratch"},
+    ),
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
     "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),
     "not-adaptive-frechet": training(

@@ -45,11 +45,12 @@ class Method:
     evaluations only, that no budget counts and that hide a reward which leads astray."""
 
 
-def training(about: str, **changes: Any) -> Method:
-    """A method that is nat-train with some options changed."""
+def training(about: str, discriminator: Mapping[str, Any] | None = None, **changes: Any) -> Method:
+    """A method that is nat-train with some options, and some of the discriminator's, changed."""
 
     def prepare(trial: Trial) -> None:
-        config = training_config(trial, **changes)
+        changed = dataclasses.replace(trial.arguments.preset.discriminator, **discriminator or {})
+        config = training_config(trial, discriminator=changed, **changes)
         Training(config, trial.arguments.progress).run()
 
     return Method(about, prepare, "last.safetensors")

@@ -11,6 +11,8 @@ Everything is float64, for the distance is a small difference between large trac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,8 +29,9 @@ class GaussianStatistics:
             be smaller than D; the covariance is then singular.
 
     Raises:
-        ValueError: If the shapes disagree, ``count`` is below 2, a value is not finite, or the
-            covariance is not symmetric.
+        ValueError: If the shapes disagree, a value is complex or not finite, ``count`` is no
+            integer from 2 on, or the covariance is none: not symmetric, a correlation beyond 1, or
+            an eigenvalue below -1e-6 of the largest.
 
     Example:
         >>> statistics = GaussianStatistics.from_embeddings([[0.0, 1.0], [2.0, 1.0]])
@@ -42,22 +45,52 @@ class GaussianStatistics:
 
     def __post_init__(self) -> None:
         """Check shapes and values, for statistics are also read from files."""
-        mean = np.asarray(self.mean, dtype=np.float64)
-        covariance = np.asarray(self.covariance, dtype=np.float64)
-        if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+        mean = real_array("mean", self.mean)
+        covariance = real_array("covariance", self.covariance)
+        if mean.ndim != 1 or not mean.size or covariance.shape != (mean.size, mean.size):
             raise ValueError(
                 f"expected mean [D] and covariance [D, D], got {mean.shape} and {covariance.shape}"
             )
-        if self.count is not None and self.count < 2:
-            raise ValueError(f"a covariance needs at least 2 samples, got {self.count}")
+        count = self.count
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, Integral) or count < 2
+        ):
+            raise ValueError(f"count: a covariance needs at least 2 samples, got {count!r}")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise ValueError("mean or covariance holds values that are not finite")
+        # What each entry may be at most, so that small variances beside large ones are checked too.
+        deviations = np.sqrt(covariance.diagonal().clip(min=0.0))
+        bound = np.outer(deviations, deviations)
+        rounding = 1e-6 * bound + 1e-12 * np.abs(covariance).max()
         # An eigendecomposition reads one triangle only: asymmetry would go unseen.
-        scale = np.abs(covariance).max(initial=0.0)
-        if not np.allclose(covariance, covariance.T, rtol=0.0, atol=1e-6 * scale):
+        if (np.abs(covariance - covariance.T) > rounding).any():
             raise ValueError("the covariance is not symmetric")
+        if (np.abs(covariance) > bound + rounding).any():
+            raise ValueError("the covariance has a variance below 0 or a correlation beyond 1")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "covariance", covariance)
+        eigenvalues, _ = self._eigen
+        if eigenvalues[0] < -1e-6 * eigenvalues[-1]:
+            raise ValueError(
+                f"the covariance has the eigenvalue {eigenvalues[0]:.3g} beside "
+                f"{eigenvalues[-1]:.3g}, allowed are none below 0"
+            )
+
+    @cached_property
+    def _eigen(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Eigenvalues [D], ascending, and eigenvectors [D, D] of the covariance."""
+        eigenvalues, eigenvectors = np.linalg.eigh(self.covariance)
+        return eigenvalues, eigenvectors
+
+    @cached_property
+    def factor(self) -> NDArray[np.float64]:
+        """F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
+        eigenvalues, eigenvectors = self._eigen
+        # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and
+        # not 1e-16 of the largest, once per missing dimension.
+        largest = np.abs(eigenvalues).max(initial=0.0)
+        kept = eigenvalues > eigenvalues.size * np.finfo(np.float64).eps * largest
+        return eigenvectors[:, kept] * np.sqrt(eigenvalues[kept])
 
     @classmethod
     def from_embeddings(cls, embeddings: ArrayLike) -> GaussianStatistics:
@@ -72,6 +105,23 @@ class GaussianStatistics:
         accumulator = EmbeddingAccumulator()
         accumulator.update(embeddings)
         return accumulator.statistics()
+
+
+def real_array(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Real numbers as float64.
+
+    Args:
+        name: of the argument, for the message.
+        values: an array, lists, or a CPU tensor without gradients.
+
+    Raises:
+        ValueError: values that are no real numbers, such as complex ones, dates or texts.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: got {array.dtype}, allowed are real numbers")
+    with np.errstate(over="ignore"):  # beyond float64 is infinite, and refused as such
+        return array.astype(np.float64, copy=False)
 
 
 class EmbeddingAccumulator:
@@ -105,7 +155,7 @@ class EmbeddingAccumulator:
             ValueError: If the shape is wrong, D differs from earlier batches, or a value is not
                 finite. The accumulator is then unchanged.
         """
-        batch = np.asarray(embeddings, dtype=np.float64)
+        batch = real_array("embeddings", embeddings)
         if batch.ndim != 2 or 0 in batch.shape:
             raise ValueError(f"expected embeddings [B, D], B and D at least 1, got {batch.shape}")
         if not np.isfinite(batch).all():
@@ -151,6 +201,37 @@ class EmbeddingAccumulator:
         self.count = total
 
 
+def balanced_statistics(embeddings: ArrayLike, labels: ArrayLike) -> GaussianStatistics:
+    """Statistics in which each class weighs the same, as it does among generated images.
+
+    Without it a distance would tell how uneven the classes are, which no policy can change. With
+    even classes they are the usual mean and unbiased covariance.
+
+    Args:
+        embeddings: [n, D], n at least 2; any real dtype, computed in float64.
+        labels: [n] integers. Classes that have no embedding have no weight.
+
+    Raises:
+        ValueError: the shapes disagree, n < 2, or a value is not finite.
+
+    Example:
+        >>> balanced_statistics([[0.0], [0.0], [0.0], [4.0]], [0, 0, 0, 1]).mean
+        array([2.])
+    """
+    values, classes = real_array("embeddings", embeddings), np.asarray(labels)
+    if values.ndim != 2 or classes.shape != values.shape[:1] or len(values) < 2:
+        raise ValueError(
+            f"embeddings: got {values.shape} with labels {classes.shape}, allowed are [n, D] and "
+            "[n] with n at least 2"
+        )
+    _, which, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    weights = 1 / (len(counts) * counts[which])  # [n], sum 1
+    mean = weights @ values
+    centred = values - mean
+    covariance = (weights[:, None] * centred).T @ centred / (1 - np.square(weights).sum())
+    return GaussianStatistics(mean, (covariance + covariance.T) / 2, count=len(values))
+
+
 def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     """Compute the squared Frechet (2-Wasserstein) distance between two Gaussians.
 
@@ -180,18 +261,8 @@ def frechet_distance(a: GaussianStatistics, b: GaussianStatistics) -> float:
     # With S_a = A A^T and S_b = B B^T, the trace of the root is the sum of the singular values of
     # A^T B. Taking them there, and not as roots of the eigenvalues of the squared matrix, keeps
     # full precision in directions of small variance and makes the distance symmetric.
-    cross = _factor(a.covariance).T @ _factor(b.covariance)
+    cross = a.factor.T @ b.factor
     overlap = np.linalg.svd(cross, compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * overlap
     # The spread is never negative; what rounding leaves below 0 is noise.
     return float(np.square(a.mean - b.mean).sum() + max(spread, 0.0))
-
-
-def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return F [D, R] with F F^T = covariance, R its numerical rank (symmetric eigenvectors)."""
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    # Eigenvalues that are rounding errors of 0 would count with their square root, 1e-8 and not
-    # 1e-16 of the largest, once per missing dimension.
-    tolerance = eigenvalues.size * np.finfo(np.float64).eps * np.abs(eigenvalues).max(initial=0.0)
-    kept = eigenvalues > tolerance
-    return eigenvectors[:, kept] * np.sqrt(eigenvalues[kept])

@@ -9,13 +9,24 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """What seconds depend on."""
+    """What seconds and the last digits of results depend on.
+
+    The accelerator is the one that torch would use; whether it was, a result's device says.
+    """
     return {
         "processor": cpu_name() or platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "accelerator": accelerator_name(),
     }
+
+
+def accelerator_name() -> str | None:
+    """The model of the first CUDA device, `mps`, or None."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "mps" if torch.backends.mps.is_available() else None
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:

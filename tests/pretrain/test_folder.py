@@ -11,13 +11,13 @@ from PIL import Image
 
 from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.statistics import balanced_statistics
 from nat_env.commands import entry
 from nat_env.models.classifier import embeddings_of
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from pretrain.arguments import Folder
 from pretrain.config import PRESETS
 from pretrain.folder import folder_config, folder_images
-from pretrain.make import balanced_statistics
 from pretrain.run import prepared
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -257,22 +257,6 @@ def test_every_image_is_once_in_training_or_testing(folder):
     again = folder_images(find_images(folder), 8, name="other")
     assert torch.equal(again.test_images, data.test_images)
     assert again.name == "other"
-
-
-def test_statistics_weigh_classes_alike():
-    """As many copies of each class as make them even, by numpy; their number only scales them."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(9, 3, generator=generator, dtype=torch.float64)
-    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 2])
-    copies = torch.tensor([6, 3, 1])[labels]
-    repeated = features.repeat_interleave(copies, dim=0).numpy()  # 6 rows of each class
-    got = balanced_statistics(features, labels)
-    np.testing.assert_allclose(got.mean, repeated.mean(axis=0))
-    squares = (copies.double() / 18).square().sum().item()
-    np.testing.assert_allclose(got.covariance * (1 - squares), np.cov(repeated.T, bias=True))
-    assert got.count == 9
-    even = balanced_statistics(features, torch.arange(9) % 3)
-    np.testing.assert_allclose(even.covariance, np.cov(features.numpy().T))
 
 
 # The command

@@ -38,6 +38,7 @@ def arguments(tmp_path, make_run) -> Eval:
         num_samples=40,
         seeds=(0, 1),
         batch_size=16,
+        second_judge=False,
         threads=1,
         dtype="float32",
         pictures=False,
@@ -74,6 +75,10 @@ def test_results_hold_every_seed_of_every_policy(arguments, digits):
     table, _ = run(arguments)
     rows = stored(arguments)
     assert all(row.keys() >= NEEDED for row in rows)
+    assert all((row["device"], row["dtype"]) == ("cpu", "float32") for row in rows)
+    limits = json.loads((arguments.out / "results.json").read_text())["floors"]
+    provenances = {"date", "machine", "commit", "command"}
+    assert limits and all(floor.keys() >= provenances for floor in limits)
     learned = arguments.policies[1]
     assert [(row["policy"], row["seed"]) for row in rows] == [
         ("heuristic", 0), ("heuristic", 1), (learned, 0), (learned, 1),
@@ -250,7 +255,7 @@ def test_metrics_are_added_to_rows_that_lack_them_and_then_kept(arguments, evalu
     assert "precision" not in plain and "precision" not in stored(one)[0]
     table, _ = run(replace(one, metrics=True))
     (row,) = stored(one)
-    assert len(evaluations) == 2 and row["num_real"] == 1437
+    assert len(evaluations) == 2 and row["num_real"] == 10 * 133
     assert f"| {row['precision']:.3f} | {row['recall']:.3f} |" in table
     assert run(replace(one, metrics=True))[0] == table
     assert "precision" not in run(one)[0] and len(evaluations) == 2
@@ -325,7 +330,7 @@ def test_inception_compares_with_a_files_statistics(arguments, tmp_path, monkeyp
     run(one)
     assert evaluations[1:] == [(0, ["inception-v3"])]
     own = stored(one)[1]
-    assert own["reference"] == "1437 training images" and "precision" in own
+    assert own["reference"] == "1437 training images, classes alike" and "precision" in own
     assert own["frechet_distance"] != row["frechet_distance"]
     with pytest.raises(ValueError, match=r"inception_statistics: got .* only with inception"):
         replace(standard, inception=None)

@@ -1,9 +1,11 @@
 """results.json: several processes add to one file."""
 
+import json
 import subprocess
 import sys
 
 from eval.evaluation.rows import Results
+from eval.evaluation.tables import provenance
 
 ADD = """
 import sys
@@ -45,3 +47,22 @@ def test_two_processes_that_add_rows_lose_none(tmp_path):
     assert sorted((row["policy"], row["seed"]) for row in results.rows) == expected
     assert sorted((f["judge"], f["evaluation_samples"]) for f in results.floors) == expected
     assert [found.name for found in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_row_that_names_no_device_is_of_the_cpu(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(
+        json.dumps({"rows": [{"seed": 0}, {"seed": 0, "device": "cuda"}], "floors": []})
+    )
+    results = Results(path)
+    assert results.find({"seed": 0, "device": "cpu"}) == {"seed": 0, "device": "cpu"}
+    assert results.find({"device": "mps"}) is None
+
+
+def test_provenance_names_the_accelerator_where_it_was_used():
+    machine = {"processor": "x86", "cpu_count": 2, "torch_threads": 1, "torch": "2.9"}
+    row = {"date": "2026-11-25T02:00:00", "seed": 0, "command": "a", "machine": machine}
+    used = row | {"device": "cuda", "machine": machine | {"accelerator": "Some GPU"}}
+    unused = used | {"device": "cpu"}
+    text = provenance([row, used, unused])
+    assert "2.9; x86, 2 processors, 1 torch threads, torch 2.9, on cuda: Some GPU." in text

@@ -6,7 +6,7 @@ import torch
 
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import reference, reference_from_file
-from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.storage.files import sha256
 from nat_env.storage.state import save_state
 
@@ -16,14 +16,53 @@ def saved(path, **arrays):
     return path
 
 
+def weighed(embeddings, labels):
+    """Mean and covariance in which each class has the same weight, a class at a time."""
+    classes = [embeddings[labels == c] for c in np.unique(labels)]
+    mean = np.mean([rows.mean(axis=0) for rows in classes], axis=0)
+    covariance = np.mean([(rows - mean).T @ (rows - mean) / len(rows) for rows in classes], axis=0)
+    squares = sum(1 / len(rows) for rows in classes) / len(classes) ** 2
+    return mean, covariance / (1 - squares)
+
+
+def test_samples_of_even_classes_are_at_no_distance_from_uneven_real_images(uneven, pixels):
+    labels = uneven.reals.conditions.numpy()
+    judged = reference(uneven, pixels, metrics=True)
+    embeddings = pixels.embeddings(uneven.reals.images.float() / 255).double().numpy()
+    mean, covariance = weighed(embeddings, labels)
+    np.testing.assert_allclose(judged.statistics.mean, mean)
+    np.testing.assert_allclose(judged.statistics.covariance, covariance)
+    rng = np.random.default_rng(1)
+    perfect = np.concatenate([rng.choice(embeddings[labels == c], 1000) for c in (0, 1)])
+    samples = GaussianStatistics.from_embeddings(perfect)
+    unweighed = GaussianStatistics.from_embeddings(embeddings)
+    assert frechet_distance(samples, judged.statistics) < 1e-3
+    assert frechet_distance(samples, unweighed) > 0.5
+    # What counts images takes as many of each class.
+    assert judged.embeddings.shape == (200, 4)
+    assert (judged.embeddings.mean(axis=1) > 0.5).sum() == 100
+
+
+def test_a_reference_of_some_images_has_classes_alike(digits, uneven, pixels):
+    some = reference(digits, pixels, num_real=200)
+    labels = digits.reals.conditions.numpy()[some.images]
+    assert np.bincount(labels).tolist() == [20] * 10
+    images = digits.reals.images[torch.from_numpy(some.images)].float() / 255
+    plain = GaussianStatistics.from_embeddings(pixels.embeddings(images))
+    np.testing.assert_allclose(some.statistics.mean, plain.mean, rtol=1e-6)
+    np.testing.assert_allclose(some.statistics.covariance, plain.covariance, rtol=1e-6)
+    assert some.description == "200 training images, classes alike"
+    few = reference(uneven, pixels, num_real=600)
+    assert np.bincount(uneven.reals.conditions[few.images]).tolist() == [300, 100]
+
+
 def test_another_judges_reference_is_the_real_images_and_computed_once(digits, pixels, tmp_path):
-    direct = GaussianStatistics.from_embeddings(
-        pixels.embeddings(digits.reals.images.float() / 255)
-    )
+    embeddings = pixels.embeddings(digits.reals.images.float() / 255).double().numpy()
+    mean, covariance = weighed(embeddings, digits.reals.conditions.numpy())
     first = reference(digits, pixels, tmp_path / "new")
-    assert first.description == f"{len(digits.reals.images)} training images"
-    np.testing.assert_allclose(first.statistics.mean, direct.mean)
-    np.testing.assert_allclose(first.statistics.covariance, direct.covariance)
+    assert first.description == f"{len(digits.reals.images)} training images, classes alike"
+    np.testing.assert_allclose(first.statistics.mean, mean)
+    np.testing.assert_allclose(first.statistics.covariance, covariance)
 
     def fails(images):
         if len(images) > 4:  # that many are for finding out D
@@ -56,6 +95,13 @@ def test_statistics_of_a_file_are_the_reference(digits, pixels, tmp_path):
         ({"mu": np.zeros((2, 2)), "sigma": np.eye(4)}, r"got \(2, 2\)"),
         ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, "not finite"),
         ({"mu": np.zeros(4), "sigma": np.triu(np.ones((4, 4)))}, "not symmetric"),
+        ({"mu": np.zeros(4), "sigma": -np.eye(4)}, "variance below 0"),
+        ({"mu": np.zeros(4), "sigma": np.eye(4) + np.eye(4)[::-1] * 2}, "correlation beyond 1"),
+        ({"mu": np.zeros(4) * 1j, "sigma": np.eye(4)}, "mu is complex128"),
+        ({"mu": np.zeros(4), "sigma": np.eye(4) * 1j}, "sigma is complex128"),
+        ({"mu": np.zeros(4), "sigma": np.eye(4, dtype=np.int8)}, "sigma is int8"),
+        ({"mu": np.zeros(4, dtype=np.uint64), "sigma": np.eye(4)}, "mu is uint64"),
+        ({"mu": np.array(list("0000")), "sigma": np.eye(4)}, "mu is <U1"),
         ({"mu": np.zeros(5), "sigma": np.eye(5)}, "D = 5, allowed is D = 4, .* judge pixels"),
         ({"mu": np.array([None] * 4), "sigma": np.eye(4)}, "cannot be read"),
     ],

@@ -11,7 +11,9 @@ from eval.studies.demo import demo
 def test_the_report_shows_the_policy_beside_the_heuristic(
     tmp_path, small_preset, monkeypatch, capsys
 ):
-    arguments = Demo(tmp_path / "out", bundle="digits", budget=192, num_samples=40, threads=1)
+    arguments = Demo(
+        tmp_path / "out", bundle="digits", budget=192, num_samples=40, second_judge=False, threads=1
+    )
     demo(arguments)
     report = (arguments.out / "report.md").read_text()
     rows = json.loads((arguments.out / "results.json").read_text())["rows"]

@@ -9,6 +9,7 @@ import eval.studies.suite
 import eval.studies.trials
 from eval.studies.arguments import Suite
 from eval.studies.suite import CLAIMS, METHODS, NOT_ADAPTIVE, gains, orderings, suite
+from eval.studies.trials import Trial
 
 
 @pytest.fixture
@@ -116,6 +117,26 @@ def test_gains_are_against_the_best_that_is_not_adaptive():
         "- discriminator against pretrained reward, recall, a: 0.350 against 0.250, +0.100",
     ]
     assert gains(rows_of({"adaptive": (1.0,)})) == ""
+
+
+def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypatch):
+    """Its discriminator starts from random weights; else it is the method `adaptive`."""
+    made = []
+
+    class Stub:
+        def __init__(self, config, progress):
+            made.append(config)
+
+        def run(self):
+            pass
+
+    monkeypatch.setattr(eval.studies.trials, "Training", Stub)
+    for name in ("adaptive", "adaptive-scratch"):
+        METHODS[name].prepare(Trial(arguments, 4, 1, tmp_path / "trial"))
+    scratch, trunk = made[1].discriminator, made[0].discriminator
+    assert (scratch.trunk, trunk.trunk) == ("scratch", "bundle")
+    assert replace(scratch, trunk="bundle") == trunk
+    assert replace(made[1], discriminator=trunk) == made[0]
 
 
 def test_claims_are_about_methods_there_are():

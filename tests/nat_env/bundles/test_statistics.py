@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from nat_env.bundles.statistics import EmbeddingAccumulator, GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import (
+    EmbeddingAccumulator,
+    GaussianStatistics,
+    balanced_statistics,
+    frechet_distance,
+)
 
 
 def correlated(rng: np.random.Generator, count: int, dimension: int, offset: float = 0.0):
@@ -185,9 +190,62 @@ def test_a_rejected_batch_leaves_the_accumulator_unchanged():
         (np.zeros(2), np.eye(3), 5, "covariance \\[D, D\\]"),
         (np.zeros(2), np.eye(2), 1, "at least 2 samples"),
         (np.zeros(2), np.full((2, 2), np.nan), 5, "not finite"),
+        (np.zeros(0), np.zeros((0, 0)), 5, "covariance \\[D, D\\]"),
+        (np.zeros(2), np.eye(2), 0, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), -3, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), 5.5, "at least 2 samples, got 5.5"),
+        (np.zeros(2), np.eye(2), np.inf, "at least 2 samples"),
+        (np.zeros(2), np.eye(2), True, "at least 2 samples"),
         (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), 5, "not symmetric"),
+        # Beside a variance that hides it.
+        (np.zeros(3), np.diag([1e6, 1, 1]) + np.eye(3, k=-1) / 2, 5, "not symmetric"),
+        (np.zeros(2), -np.eye(2), None, "variance below 0"),
+        (np.zeros(2), np.diag([1e6, -0.5]), None, "variance below 0"),
+        (np.zeros(2), np.array([[1.0, 2], [2, 1]]), None, "correlation beyond 1"),
+        # Of three that are each correlated by -0.9 with both others.
+        (np.zeros(3), np.full((3, 3), -0.9) + 1.9 * np.eye(3), 9, "eigenvalue -0.8 beside 1.9"),
+        (np.zeros(2) + 1j, np.eye(2), 5, "mean: got complex128"),
+        (np.zeros(2), np.eye(2) * (1 + 0j), 5, "covariance: got complex128"),
+        (np.array(["0", "0"]), np.eye(2), 5, "mean: got <U1"),
+        (np.zeros(2, dtype="m8[s]"), np.eye(2), 5, "mean: got timedelta64"),
+        (np.zeros(2), np.eye(2, dtype=object), 5, "covariance: got object"),
     ],
 )
 def test_statistics_are_checked(mean, covariance, count, message):
     with pytest.raises(ValueError, match=message):
         GaussianStatistics(mean, covariance, count)
+
+
+def test_statistics_weigh_classes_alike():
+    """As many copies of each class as make them even, by numpy; their number only scales them."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(9, 3, generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2, 2, 2])
+    copies = torch.tensor([6, 3, 1])[labels]
+    repeated = features.repeat_interleave(copies, dim=0).numpy()  # 6 rows of each class
+    got = balanced_statistics(features, labels)
+    np.testing.assert_allclose(got.mean, repeated.mean(axis=0))
+    squares = (copies.double() / 18).square().sum().item()
+    np.testing.assert_allclose(got.covariance * (1 - squares), np.cov(repeated.T, bias=True))
+    assert got.count == 9
+    even = balanced_statistics(features, torch.arange(9) % 3)
+    np.testing.assert_allclose(even.covariance, np.cov(features.numpy().T))
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "labels"),
+    [(np.zeros(3), np.zeros(3)), (np.zeros((3, 2)), np.zeros(2)), (np.zeros((1, 2)), np.zeros(1))],
+)
+def test_balanced_statistics_need_a_label_each(embeddings, labels):
+    with pytest.raises(ValueError, match="embeddings: got"):
+        balanced_statistics(embeddings, labels)
+
+
+def test_rounding_to_float32_and_singular_covariances_are_no_fault():
+    rng = np.random.default_rng(0)
+    embeddings = correlated(rng, 20, 50).astype(np.float32) * np.logspace(0, -6, 50)
+    statistics = GaussianStatistics.from_embeddings(embeddings)
+    rounded = statistics.covariance.astype(np.float32)
+    again = GaussianStatistics(statistics.mean, rounded, np.int64(20))
+    assert frechet_distance(statistics, again) < 1e-5 * np.trace(statistics.covariance)
+    GaussianStatistics(np.zeros(3), np.zeros((3, 3)), None)

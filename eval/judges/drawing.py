@@ -1,0 +1,47 @@
+"""Real images drawn as samples are: classes as even as can be."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def draw(
+    labels: NDArray[np.int64], count: int, rng: np.random.Generator, halves: bool = False
+) -> NDArray[np.int64]:
+    """Numbers of at most `count` images, without replacement, classes as even as can be.
+
+    A class that has too few gives all of them, and no other one gives more for it: statistics
+    weigh them up, see `balanced_statistics`.
+
+    Args:
+        labels: [n] of the images.
+        count: at least 1.
+        rng: draws within the classes.
+        halves: of each class at most half of the images, so that there are others.
+
+    Example:
+        >>> labels = np.array([7, 7, 7, 7, 7, 9])
+        >>> chosen = draw(labels, 4, np.random.default_rng(0))
+        >>> labels[chosen].tolist()
+        [7, 9, 7]
+    """
+    order = rng.permutation(len(labels))
+    classes, which, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
+    place = np.empty(len(labels), dtype=np.int64)  # within the class
+    for number in range(len(classes)):
+        place[which == number] = np.arange(counts[number])
+    most = np.minimum(counts // 2 if halves else counts, -(-count // len(classes)))
+    rounds = np.lexsort((which, place))  # one of each class, and again
+    return order[rounds[place[rounds] < most[which[rounds]]][:count]]
+
+
+def alike(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Numbers of as many images as there are with equally many of each class; sorted.
+
+    For metrics that count images, whose classes cannot be weighed.
+
+    Example:
+        >>> alike(np.array([0, 0, 1, 1]), np.random.default_rng(0)).tolist()
+        [0, 1, 2, 3]
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    return np.sort(draw(labels, len(counts) * int(counts.min()), rng))
