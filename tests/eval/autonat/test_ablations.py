@@ -12,6 +12,7 @@ import eval.autonat.ablations
 import eval.autonat.concurrent
 import eval.autonat.laboratory
 import pretrain.strategy
+from agents.search.trials import read_trials
 from eval.autonat.ablations import report
 from eval.autonat.arguments import Ablations
 from eval.autonat.concurrent import concurrent
@@ -92,8 +93,8 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     # one re-masking temperature; then what it gave is scored.
     images = {}
     for column, name in enumerate(COLUMNS):
-        trials = tmp_path / f"seed0/searches/without_{name}/trials.json"
-        tables = torch.tensor([row["table"] for row in json.loads(trials.read_text())])
+        trials = read_trials(tmp_path / f"seed0/searches/without_{name}")
+        tables = torch.tensor([row["table"] for row in trials])
         others = [c for c in range(4) if c != column]
         assert (tables[..., column] == heuristic_schedule(2).table[:, column]).all()
         assert len(tables[..., others].unique(dim=0)) > 1
