@@ -22,6 +22,7 @@ from eval.evaluation.evaluate import evaluate
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.judging import frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import generate
 from nat_env.models.conditions import balanced_conditions
@@ -280,3 +281,42 @@ def test_too_few_samples_are_refused_before_any_training(arguments, name):
 def test_bad_arguments_are_refused(arguments, name, value):
     with pytest.raises(ValueError, match=name):
         replace(arguments, **{name: value})
+
+
+def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
+    asked = replace(arguments, dtype="bfloat16", batch_size=16, second_judge=True)
+    seen = {}
+
+    def judge(resolution, device):
+        seen["judge"] = device
+        return bundle_judge(load_bundle("digits"))
+
+    def searched(options, bundle):
+        seen["search"] = options.computation()
+        raise InterruptedError
+
+    def evaluated(model, policy, num_steps, num_samples, seed, judges, batch_size):
+        seen["batch_size"] = batch_size
+        raise InterruptedError
+
+    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", judge)
+    monkeypatch.setattr(eval.autonat.laboratory.search, "search", searched)
+    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", evaluated)
+    lab = Laboratory(asked, 0)
+    assert lab.bundle.dtype == "bfloat16"
+    assert asked.alternation(0).computation() == asked.computation()
+    with pytest.raises(InterruptedError):
+        lab.searched(lab.bundle, "x", 2)
+    with pytest.raises(InterruptedError):
+        lab.distances(lab.bundle, heuristic_schedule(2))
+    assert seen == {"judge": "cpu", "search": asked.computation(), "batch_size": 16}
+
+
+def test_a_distance_is_kept_by_dtype(arguments):
+    schedule = heuristic_schedule(2)
+    lab = Laboratory(replace(arguments, dtype="float32"), 0)
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        found[dtype] = lab.distances(load_bundle("digits", dtype), schedule)
+    assert found["float32"] != found["bfloat16"]
+    assert lab.distances(load_bundle("digits", "float32"), schedule) == found["float32"]

@@ -70,9 +70,11 @@ def test_it_ends_when_nothing_changes_any_more(arguments):
 
 
 def test_a_folder_belongs_to_one_alternation(arguments):
-    alternate(replace(arguments, turns=1))
+    alternate(replace(arguments, turns=1, dtype="float32"))
     with pytest.raises(ValueError, match=r"^out: .* with start\.ratio = 2\.0, now 1\.0 is"):
-        alternate(replace(arguments, start=MaskRatio(1.0, 1.0)))
+        alternate(replace(arguments, start=MaskRatio(1.0, 1.0), dtype="float32"))
+    with pytest.raises(ValueError, match=r"^out: .* with dtype = 'float32', now 'bfloat16' is"):
+        alternate(replace(arguments, dtype="bfloat16"))
 
 
 @pytest.mark.parametrize("name", ["search_samples", "proxy_samples"])
