@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
+from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     """
     if os.environ.get("NO_COLOR"):  # see no-color.org; tyro reads a variable of its own instead
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
+    os.environ.update(waiting(os.environ))
     chosen, options = None, None
     try:
         check_packages()
@@ -81,7 +83,9 @@ def _parsed(name: str, command: Command | Choice, args: list[str] | None) -> tup
 
 
 def _set_threads(options: Any) -> None:
-    threads = getattr(options, "threads", None)
+    if not hasattr(options, "threads"):
+        return
+    threads = options.threads or chosen_threads(os.environ, available_cores())
     if threads is not None:
         import torch
 
