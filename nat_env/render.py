@@ -11,12 +11,17 @@ from nat_env.models.protocol import Tokenizer
 MASK_COLOUR = (88, 101, 132)
 """A masked token on the canvas: slate blue, which no grey image contains."""
 
-LEAST_CONFIDENT, MOST_CONFIDENT = (68, 1, 84), (253, 231, 37)
-"""Ends of the confidences' scale: those of matplotlib's viridis."""
+LEAST_SURE, MOST_SURE = (54, 63, 84), (146, 162, 202)
+"""The same blue, darker and lighter: the masked tokens that a step was least and most sure of."""
 
 
 def canvas(
-    tokenizer: Tokenizer, ids: Tensor, guess: Tensor, mask_id: int, scale: int = 8
+    tokenizer: Tokenizer,
+    ids: Tensor,
+    guess: Tensor,
+    mask_id: int,
+    scale: int = 8,
+    confidence: Tensor | None = None,
 ) -> np.ndarray:
     """The image so far, masked tokens covered by a flat colour.
 
@@ -26,6 +31,8 @@ def canvas(
         guess: tokens [B, N] that stand under the masks while the others are decoded.
         mask_id: the id of a masked token.
         scale: pixels of the frame per pixel of the image.
+        confidence: [B, N] of the last step, as `decoding.decode_step` gives it: the masked tokens
+            of a sample are then coloured by its rank among them, from `LEAST_SURE` to `MOST_SURE`.
 
     Returns:
         Frames [B, H * scale, W * scale, 3] uint8.
@@ -34,35 +41,26 @@ def canvas(
     frames = to_rgb(tokenizer.decode(torch.where(masked, guess, ids)))  # [B, H, W, 3]
     height, width = tokenizer.grid
     rows, columns = tokenizer.image_size[0] // height, tokenizer.image_size[1] // width
-    cells = masked.view(-1, height, width).cpu().numpy()
-    covered = cells.repeat(rows, axis=1).repeat(columns, axis=2)  # [B, H, W]
-    frames[covered] = MASK_COLOUR
+
+    def in_pixels(cells: Tensor) -> np.ndarray:
+        found = cells.view(len(ids), height, width, *cells.shape[2:]).cpu().numpy()
+        return found.repeat(rows, axis=1).repeat(columns, axis=2)
+
+    covered = in_pixels(masked)  # [B, H, W]
+    if confidence is None:
+        frames[covered] = MASK_COLOUR
+    else:
+        frames[covered] = in_pixels(_shades(confidence, masked))[covered]
     return frames.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
-def confidence_map(confidence: Tensor, grid: tuple[int, int], cell: int) -> np.ndarray:
-    """Which of the tokens just drawn a step was sure of.
-
-    Args:
-        confidence: [B, N], +inf at tokens known before, as `decoding.decode_step` gives.
-        grid: rows and columns of tokens.
-        cell: pixels of a token.
-
-    Returns:
-        Frames [B, rows * cell, columns * cell, 3] uint8: from `LEAST_CONFIDENT` to
-        `MOST_CONFIDENT` by rank in the sample, white where the token was known.
-    """
-    drawn = confidence.isfinite()
-    ranks = confidence.argsort(dim=1, stable=True).argsort(dim=1).float()  # known ones come last
-    share = (ranks / (drawn.sum(dim=1, keepdim=True) - 1).clamp_min(1)).clamp_max(1)  # [B, N]
-    low, high = (
-        torch.tensor(c, dtype=torch.float32, device=confidence.device)
-        for c in (LEAST_CONFIDENT, MOST_CONFIDENT)
-    )
-    colours = torch.lerp(low, high, share[:, :, None])  # [B, N, 3]
-    colours = colours.masked_fill(~drawn[:, :, None], 255)
-    cells = colours.round().byte().view(len(confidence), *grid, 3).cpu().numpy()
-    return cells.repeat(cell, axis=1).repeat(cell, axis=2)
+def _shades(confidence: Tensor, masked: Tensor) -> Tensor:
+    """Colours [B, N, 3] uint8 of the masked tokens by their rank; those of others mean nothing."""
+    others_last = confidence.masked_fill(~masked, torch.inf)
+    ranks = others_last.argsort(dim=1, stable=True).argsort(dim=1).float()
+    share = (ranks / (masked.sum(dim=1, keepdim=True) - 1).clamp_min(1)).clamp_max(1)  # [B, N]
+    low, high = (torch.tensor(c, device=share.device).float() for c in (LEAST_SURE, MOST_SURE))
+    return torch.lerp(low, high, share[:, :, None]).round().byte()
 
 
 def to_rgb(images: Tensor) -> np.ndarray:
@@ -70,14 +68,14 @@ def to_rgb(images: Tensor) -> np.ndarray:
     return to_uint8(images).cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def thumbnail_scale(size: int) -> int:
-    """Pixels per pixel by which images `size` wide are drawn about 56 wide, where many are.
+def thumbnail_scale(size: int, width: int = 56) -> int:
+    """Pixels per pixel by which images `size` wide are drawn about `width` wide.
 
     Example:
         >>> thumbnail_scale(28), thumbnail_scale(8), thumbnail_scale(256)
         (2, 7, 1)
     """
-    return max(1, round(56 / size))
+    return max(1, round(width / size))
 
 
 def image_grid(images: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:

@@ -26,8 +26,9 @@ class FiniteDifferencesConfig:
     """A rate of 0 leaves a quantity as it is."""
     steps: tuple[Annotated[float, Gt(0), Le(0.5)], Step, Step, Step] = (0.01, 0.1, 0.1, 0.1)
     """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
-    clip_norm: Annotated[float, Gt(0)] | None = None
-    """Of the gradient; A.2 takes 10 for ImageNet-512."""
+    clip: Annotated[float, Gt(0)] | None = None
+    """Every element of the gradient is held between minus this and this, as by the authors' code;
+    A.2 takes 10 for ImageNet-512."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     """The authors' code has 0.5, their paper none."""
 
@@ -64,9 +65,9 @@ class CmaEsConfig:
 class Arguments(Computation):
     """Search for a decoding schedule that all samples share.
 
-    Writes trials.json after every score and the best schedule as schedule.json, which nat-eval and
-    nat-sample take as a policy. The same command goes on where it stopped; with more --budget it
-    goes further.
+    Adds every score to trials.jsonl and writes the best schedule as schedule.json, which nat-eval
+    and nat-sample take as a policy. The same command goes on where it stopped; with more --budget
+    it goes further.
     """
 
     method: tyro.conf.Suppress[Literal["autonat", "cma", "variance"]]
@@ -107,7 +108,7 @@ class Arguments(Computation):
 
 
 AUTONAT = (
-    "AutoNAT's finite differences: gradient descent on the objective. Writes trials.json and "
+    "AutoNAT's finite differences: gradient descent on the objective. Writes trials.jsonl and "
     "schedule.json, which is taken wherever a policy is; goes on where it stopped, and further "
     "with more --budget.",
     Arguments("autonat", tyro.MISSING),

@@ -61,13 +61,14 @@ def probe_steps(
 ) -> tuple[float, float, float, float]:
     """`steps` with that of m at least one token: floor(N m) tokens are re-masked.
 
-    A.2's 0.01 is 2.6 tokens of ImageNet's 256; of 49 it may be none, and the quotient 0.
+    A.2's 0.01 is 2.6 tokens of ImageNet's 256; of 49 it may be none, and the quotient 0. The step
+    is a thousandth more than 1 / N: of exactly that, rounding makes none where N m is whole.
 
     Example:
         >>> probe_steps((0.01, 0.1, 0.1, 0.1), num_tokens=50)
-        (0.02, 0.1, 0.1, 0.1)
+        (0.02002, 0.1, 0.1, 0.1)
     """
-    return max(steps[0], 1 / num_tokens), *steps[1:]
+    return max(steps[0], (1 + 1e-3) / num_tokens), *steps[1:]
 
 
 def perturbed(table: Tensor, row: int, column: int, step: float) -> Tensor:
@@ -108,8 +109,8 @@ def finite_differences(
             gradient[row, column] = (value - base) / float(probe[row, column] - table[row, column])
         for column, slope in zip(columns, gradient.unbind(1), strict=True):
             column.grad = slope
-        if config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(columns, config.clip_norm)
+        if config.clip is not None:
+            nn.utils.clip_grad_value_(columns, config.clip)
         optimizer.step()
         table.copy_(allowed_table(table))
 

@@ -39,7 +39,8 @@ def report(arguments: Ablations) -> str:
 
 def _report(arguments: Ablations) -> str:
     laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
-    setting = arguments.as_json() | {"fingerprint": laboratories[0].bundle.fingerprint}
+    bundle = laboratories[0].bundle
+    setting = arguments.as_json() | {"dtype": bundle.dtype, "fingerprint": bundle.fingerprint}
     path = arguments.out / RESULTS
     rows = _measured(path, setting)
     for name in arguments.studies or STUDIES:

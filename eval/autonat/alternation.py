@@ -34,13 +34,9 @@ def alternate(arguments: Alternation) -> list[dict[str, Any]]:
             another alternation.
         ImportError: see `proxies`.
     """
-    bundle = load_bundle(arguments.bundle)
+    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     for name in ("search_samples", "proxy_samples"):
-        check_bundle_rank(
-            bundle,
-            getattr(arguments, name),
-            name,
-        )
+        check_bundle_rank(bundle, getattr(arguments, name), name)
     models = proxies(arguments, bundle)
     with claimed(arguments.out, CONFIG, _identity(arguments, bundle)):
         return _alternate(arguments, models)
@@ -109,14 +105,14 @@ def _search(arguments: Alternation, folder: Path, initialisation: str) -> Argume
         budget=arguments.budget,
         num_samples=arguments.search_samples,
         seed=arguments.seed,
-        threads=arguments.threads,
+        **arguments.computation(),
         finite_differences=FiniteDifferencesConfig(initialisation),
     )
     return replace(found, cma=replace(found.cma, initialisation=initialisation))
 
 
 def _identity(arguments: Alternation, bundle: Bundle) -> dict[str, Any]:
-    return arguments.as_json() | {"fingerprint": bundle.fingerprint}
+    return arguments.as_json() | {"dtype": bundle.dtype, "fingerprint": bundle.fingerprint}
 
 
 def command(arguments: Alternation) -> None:

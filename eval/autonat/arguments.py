@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Len
 
 from eval.commands.arguments import NumSamples, Seed
-from nat_env.commands.bounds import check_bounds
+from nat_env.commands.computation import Computation
 from pretrain.arguments import MaskRatio
 
 _STORED: dict[str, str] = {"budget": "images", "search_samples": "num_samples"}
@@ -16,7 +16,7 @@ _STORED: dict[str, str] = {"budget": "images", "search_samples": "num_samples"}
 
 
 @dataclass(frozen=True)
-class Alternation:
+class Alternation(Computation):
     """Optimise a schedule and the mask-ratio distribution of a NAT's training by turns.
 
     AutoNAT's Algorithm 1, on proxies of a shipped bundle. Every proxy training and every score is
@@ -49,8 +49,6 @@ class Alternation:
     """It ends when the objective changes by less: epsilon of Algorithm 1."""
     seed: Seed = 0
     """Of proxies and searches."""
-    threads: Annotated[int, Ge(1)] = 2
-    """Torch threads; one when another program is busy beside it."""
 
     def __post_init__(self) -> None:
         """Check every field, and that the budget is for one score at least.
@@ -58,12 +56,12 @@ class Alternation:
         Raises:
             ValueError: a field out of its bounds, or a budget below `search_samples`.
         """
-        check_bounds(self)
+        super().__post_init__()
         _check_budget(self.budget, self.search_samples)
 
     def as_json(self) -> dict[str, Any]:
         """What the turns depend on, as files have it."""
-        return _stored(self, "out", "data", "turns", "tolerance", "threads") | {
+        return _stored(self, "out", "data", "turns", "tolerance") | {
             "evaluation_samples": self.proxy_samples
         }
 
@@ -81,7 +79,7 @@ StudyName = Literal[
 
 
 @dataclass(frozen=True)
-class Ablations:
+class Ablations(Computation):
     """Measure what each part of AutoNAT is worth, on small models trained here.
 
     Every proxy, search and distance is kept, and the same command goes on where it stopped. The
@@ -114,8 +112,6 @@ class Ablations:
     """N of the distances reported, on other random numbers than any search."""
     second_judge: bool = True
     """Also report distances under EfficientNet-Lite0 at 112 pixels, which no search saw."""
-    threads: Annotated[int, Ge(1)] = 2
-    """Torch threads; one when another program is busy beside it."""
 
     def __post_init__(self) -> None:
         """Check every field, and that the budget is for one score at least.
@@ -123,7 +119,7 @@ class Ablations:
         Raises:
             ValueError: a field out of its bounds, or a budget below `search_samples`.
         """
-        check_bounds(self)
+        super().__post_init__()
         _check_budget(self.budget, self.search_samples)
 
     def alternation(self, seed: int) -> Alternation:
@@ -139,12 +135,12 @@ class Ablations:
             proxy_samples=self.proxy_samples,
             turns=self.turns,
             seed=seed,
-            threads=self.threads,
+            **self.computation(),
         )
 
     def as_json(self) -> dict[str, Any]:
         """What the distances depend on besides the study and the seed, as files have it."""
-        return _stored(self, "out", "data", "studies", "seeds", "threads") | {
+        return _stored(self, "out", "data", "studies", "seeds") | {
             "proxy_samples": self.proxy_samples, "evaluation_samples": self.num_samples
         }  # fmt: skip
 
@@ -156,7 +152,8 @@ def _check_budget(budget: int, search_samples: int) -> None:
         )
 
 
-def _stored(arguments: Any, *left_out: str) -> dict[str, Any]:
+def _stored(arguments: Computation, *left_out: str) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(json.dumps(asdict(arguments), default=str))
-    kept = {name for name in values if name not in (*left_out, "proxy_samples", "num_samples")}
+    left_out = (*left_out, *arguments.computation(), "proxy_samples", "num_samples")
+    kept = {name for name in values if name not in left_out}
     return {_STORED.get(name, name): values[name] for name in values if name in kept}

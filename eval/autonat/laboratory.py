@@ -38,17 +38,12 @@ class Laboratory:
         """
         self.setting, self.seed = setting, seed
         self.folder = setting.out / f"seed{seed}"
-        self.bundle = load_bundle(setting.bundle)
+        self.bundle = load_bundle(setting.bundle, setting.dtype, setting.device)
         for name in ("search_samples", "proxy_samples", "num_samples"):
-            samples = getattr(setting, name)
-            check_bundle_rank(
-                self.bundle,
-                samples,
-                name,
-            )
+            check_bundle_rank(self.bundle, getattr(setting, name), name)
         judges = [bundle_judge(self.bundle)]
         if setting.second_judge:
-            judges.append(second := efficientnet_lite0(112))
+            judges.append(second := efficientnet_lite0(112, device=setting.device))
             size = embedding_size(self.bundle, second)
             check_samples(second.name, size, setting.num_samples, "num_samples")
         self.judges: list[Reference] = [
@@ -116,7 +111,7 @@ class Laboratory:
             budget=budget or setting.budget,
             num_samples=setting.search_samples,
             seed=self.seed,
-            threads=setting.threads,
+            **setting.computation(),
             finite_differences=FiniteDifferencesConfig(**changes),
         )
         found = search.search(asked, model)
@@ -125,7 +120,7 @@ class Laboratory:
     def distances(self, model: Bundle, schedule: Schedule) -> dict[str, float]:
         """FD by judge, on random numbers that no search has seen."""
         num_samples = self.setting.num_samples
-        key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples}"
+        key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples} {model.dtype}"
         names = {judged.judge.name for judged in self.judges}
         if not names <= self._distances.get(key, {}).keys():
             found = evaluate(
@@ -135,6 +130,7 @@ class Laboratory:
                 num_samples,
                 self.seed,
                 self.judges,
+                self.setting.batch_size,
             )
             self._distances[key] = dict(found.frechet_distances)
             write_json(self._path, self._distances)

@@ -106,12 +106,13 @@ class Sample(Computation):
     num_samples: Annotated[int, Ge(1)] = 16
     """Images altogether, as even among the classes as can be, class by class."""
     gif: Path | None = None
-    """Also write here how they are decoded, step by step, masked tokens covered. Beside each image
-    is how sure the step was of the tokens that it drew: from violet to yellow, older ones white."""
+    """Also write here how they are decoded, step by step, of at most 100 of them. Masked tokens are
+    covered: the lighter, the surer the step was of what it drew there."""
     seed: Annotated[int, Ge(0)] = 0
     """Image i is drawn with the random numbers of seed + i."""
-    scale: Annotated[int, Ge(1)] = 4
-    """Pixels in a grid for each pixel of an image; images in a folder are as they are."""
+    scale: Annotated[int, Ge(1)] | None = None
+    """Pixels in a grid or GIF for each pixel of an image, by default so many that it is about 112
+    wide; images in a folder are as they are."""
 
     def __post_init__(self) -> None:
         """Check every field, and the files' endings.

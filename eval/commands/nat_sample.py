@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from eval.commands.arguments import Sample
 from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_policy
+from eval.pictures.animation import columns_of, decoding_sheets, named_sheet
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.generation import StepRecord, generate
 from nat_env.models.conditions import balanced_conditions
-from nat_env.render import canvas, confidence_map, frame_grid, image_grid, to_rgb
+from nat_env.render import thumbnail_scale, to_rgb
 from nat_env.storage.files import require_writable_folder, written_aside
 
 FRAME_MILLISECONDS = 500
 """Of an animation; the last picture stands four times as long."""
+
+WIDTH = 112
+"""Pixels that an image is drawn wide, about, where no scale is asked for."""
+
+MOST_COLUMNS = 20
+"""Of a grid with a row for each class."""
 
 
 def run(arguments: Sample) -> list[Path]:
@@ -39,7 +45,8 @@ def run(arguments: Sample) -> list[Path]:
     labels = sample_labels(bundle, arguments.classes, arguments.num_samples)
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
-    columns = _columns(len(labels), len(labels.unique()))
+    names = [bundle.conditions.names[label] for label in labels.tolist()]
+    scale = arguments.scale or thumbnail_scale(bundle.tokenizer.image_size[1], WIDTH)
     records: list[list[StepRecord]] = [[] for _ in range(num_steps)]
     if arguments.gif is not None:
         require_writable_folder(arguments.gif.parent)
@@ -50,15 +57,18 @@ def run(arguments: Sample) -> list[Path]:
     paths = []
     if arguments.gif is not None:
         ids = torch.stack([torch.cat([r.ids for r in step]) for step in records])  # [T, B, N]
-        confidences = [torch.cat([r.confidence for r in step]) for step in records]
-        _save_animation(bundle, ids, confidences, columns, arguments.scale, arguments.gif)
+        confidences = torch.stack([torch.cat([r.confidence for r in step]) for step in records])
+        sheets = decoding_sheets(bundle, labels, ids, confidences, scale)
+        _save_animation(sheets, arguments.gif)
         paths.append(arguments.gif)
     if grid:
-        _save(image_grid(images, columns, arguments.scale), arguments.out)
+        frames = to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2)
+        columns = columns_of(len(labels), len(labels.unique()), MOST_COLUMNS)
+        _save(named_sheet(frames, names, columns), arguments.out)
         return [arguments.out, *paths]
     digits = max(4, len(str(len(labels) - 1)))
-    for index, (frame, label) in enumerate(zip(to_rgb(images), labels.tolist(), strict=True)):
-        name = "".join(c if c.isalnum() else "-" for c in bundle.conditions.names[label])
+    for index, (frame, name) in enumerate(zip(to_rgb(images), names, strict=True)):
+        name = "".join(c if c.isalnum() else "-" for c in name)
         paths.append(arguments.out / f"{index:0{digits}}_{name}.png")
         _save(Image.fromarray(frame), paths[-1])
     return paths
@@ -74,27 +84,7 @@ def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:
     return torch.tensor(labels)[balanced_conditions(count, len(labels)).sort().values]
 
 
-def _columns(count: int, num_classes: int) -> int:
-    """A row for each class where that comes out even and is not too wide, else about a square."""
-    if num_classes > 1 and count % num_classes == 0 and count // num_classes <= 20:
-        return count // num_classes
-    return max(1, round(count**0.5))
-
-
-def _save_animation(
-    bundle: Bundle, ids: Tensor, confidences: Sequence[Tensor], columns: int, scale: int, path: Path
-) -> None:
-    """Each sample before the first step and after each of ids [T, B, N]: canvas, confidences."""
-    mask_id = bundle.nat.mask_id
-    before = torch.full_like(ids[0], mask_id)
-    known = torch.full(before.shape, torch.inf)
-    grid = bundle.tokenizer.grid
-    cell = bundle.tokenizer.image_size[0] // grid[0] * scale
-    sheets = []
-    for shown, confidence in zip([before, *ids], [known, *confidences], strict=True):
-        left = canvas(bundle.tokenizer, shown, ids[-1], mask_id, scale)
-        right = confidence_map(confidence, grid, cell)
-        sheets.append(frame_grid(np.concatenate([left, right], axis=2), columns))
+def _save_animation(sheets: Sequence[Image.Image], path: Path) -> None:
     first, *others = sheets
     durations = [FRAME_MILLISECONDS] * len(others) + [4 * FRAME_MILLISECONDS]
     with written_aside(path) as aside:

@@ -4,6 +4,8 @@ import dataclasses
 import time
 from pathlib import Path
 
+import torch
+
 from agents.learners.config import PRESETS
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
@@ -69,6 +71,6 @@ def _report(arguments: Demo, table: str, pictures: list[Path], seconds: float) -
     shown = "\n\n".join(f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures)
     return (
         f"# Decoding policy for `{arguments.bundle}`\n\n{table}\n\n"
-        f"Trained in {seconds:.0f} s, {arguments.threads} torch threads, "
+        f"Trained in {seconds:.0f} s, {torch.get_num_threads()} torch threads, "
         f"seed {arguments.seed}.\n\n{shown}\n"
     )

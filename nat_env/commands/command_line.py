@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
+from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     for stream in (sys.stdout, sys.stderr):  # names of files may be no UTF-8
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+    os.environ.update(waiting(os.environ))
     chosen, options = None, None
     words = home_expanded(sys.argv[1:] if args is None else args)
     try:
@@ -106,7 +108,9 @@ def _parsed(name: str, command: Command | Choice, args: list[str]) -> tuple[Comm
 
 
 def _set_threads(options: Any) -> None:
-    threads = getattr(options, "threads", None)
+    if not hasattr(options, "threads"):
+        return
+    threads = options.threads or chosen_threads(os.environ, available_cores())
     if threads is not None:
         import torch
 

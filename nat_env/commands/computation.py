@@ -14,8 +14,8 @@ class DeviceOptions:
 
     device: str = "cpu"
     """A torch device."""
-    threads: Annotated[int, Ge(1)] = 2
-    """Torch threads; one when another program is busy beside it."""
+    threads: Annotated[int, Ge(1)] | None = None
+    """Torch threads. By default OMP_NUM_THREADS, or as many as there are cores, 4 at most."""
 
     def __post_init__(self) -> None:
         """Check every field.

@@ -93,11 +93,27 @@ def test_momentum_and_clipping_by_hand():
     assert [tau for tau, _ in rising] == pytest.approx([1.0, 4.0, 8.5], abs=1e-2)
     falling = candidates(lambda t: 3 * float(t[0, 1]), momentum=0.5)
     assert [tau for tau, _ in falling] == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)  # allowed >= 0
-    # The gradient's norm is 5 and becomes 0.5, over all quantities together.
-    both = candidates(lambda t: 3 * float(t[0, 1]) - 4 * float(t[0, 3]), clip_norm=0.5)
+    # The gradient (0.3, -4) becomes (0.3, -0.5), each element by itself.
+    both = candidates(lambda t: 0.3 * float(t[0, 1]) - 4 * float(t[0, 3]), clip=0.5)
     start = both[0]
     moved = [[tau - start[0], w - start[1]] for tau, w in both]
-    np.testing.assert_allclose(moved, [[0, 0], [-0.3, 0.2], [-0.6, 0.4]], atol=2e-3)
+    np.testing.assert_allclose(moved, [[0, 0], [-0.3, 0.25], [-0.6, 0.5]], atol=2e-3)
+
+
+@pytest.mark.parametrize("num_tokens", [16, 49, 50, 64, 100, 256])
+def test_a_probe_from_a_whole_number_of_tokens_re_masks_others(tmp_path, num_tokens):
+    """Where N m is whole, in float32 as in the decoding, m + 1 / N may round to the same count."""
+
+    def count(m):
+        return int((torch.tensor(m, dtype=torch.float32) * num_tokens).floor())
+
+    config = FiniteDifferencesConfig(str(tmp_path / "s.json"))
+    for kept in range(num_tokens + 1):
+        table = torch.tensor([[kept / num_tokens, 1.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+        Schedule(table).save(tmp_path / "s.json")
+        base, probe = drive(finite_differences(2, config, num_tokens), lambda _: 1.0, 2)
+        assert base.table[0, 0] != probe.table[0, 0]
+        assert abs(count(float(probe.table[0, 0])) - count(float(base.table[0, 0]))) >= 1
 
 
 @pytest.mark.parametrize("num_tokens", [16, 49, 256])
@@ -286,17 +302,60 @@ def test_a_folder_belongs_to_one_search(tmp_path):
         differs = f"{name} = {getattr(short, name)!r}, now {value!r}"
         with pytest.raises(ValueError, match=f"^out: .* was made with .*{differs}"):
             search(dataclasses.replace(short, **{name: value}))
-    for text in ("[", '{"a": 1}', "[1]", '[{"images": 20}]', '[{"value": null}]'):
-        (tmp_path / "trials.json").write_text(text)
-        with pytest.raises(ValueError, match=r"^out: .* is damaged"):
+    whole = (tmp_path / "trials.jsonl").read_text()
+    for text in ("[\n", "1\n", "\n", '{"images": 20}\n', '{"value": null}\n', "[\n" + whole):
+        (tmp_path / "trials.jsonl").write_text(text)
+        with pytest.raises(ValueError, match=r"^out: .*trials\.jsonl is damaged"):
             search(short)
-        assert (tmp_path / "trials.json").read_text() == text
-    (tmp_path / "trials.json").write_text('[{"value": 1.0}]')
-    with pytest.raises(ValueError, match="is of another search"):
+        assert (tmp_path / "trials.jsonl").read_text() == text
+    (tmp_path / "trials.jsonl").write_text('{"value": 1.0}\n')
+    with pytest.raises(ValueError, match="are of another search"):
         search(short)
 
 
-@pytest.mark.parametrize("name", ["trials.json", "schedule.json", "config.json"])
+@pytest.mark.parametrize("cut", [1, 2, 100, "another byte"])
+def test_a_line_that_was_cut_by_a_kill_is_scored_again(tmp_path, generated, cut):
+    path = tmp_path / "trials.jsonl"
+    arguments = dataclasses.replace(SMALL, out=tmp_path, budget=100)
+    expected = search(arguments).trials
+    whole = path.read_bytes()
+    assert [json.loads(line) for line in whole.splitlines()] == expected
+    path.write_bytes(whole + b"\xff" if cut == "another byte" else whole[:-cut])
+    generated.clear()
+    assert search(dataclasses.replace(arguments, budget=120)).trials[:5] == expected
+    assert len(generated) == (1 if cut == "another byte" else 2)
+    assert path.read_bytes().startswith(whole) and path.read_bytes().count(b"\n") == 6
+
+
+def test_a_score_writes_its_own_line_alone(tmp_path, monkeypatch):
+    added = []
+    add = agents.search.search.add_trial
+    monkeypatch.setattr(
+        agents.search.search, "add_trial", lambda f, t: (added.append(t), add(f, t))[1]
+    )
+    monkeypatch.setattr(Objective, "__call__", lambda self, schedule: (self.skip(), 1.0)[1])
+    result = search(dataclasses.replace(SMALL, out=tmp_path))
+    assert added == result.trials[1:]
+
+
+def test_a_folder_of_the_form_before_goes_on(tmp_path, generated):
+    arguments = dataclasses.replace(SMALL, out=tmp_path, budget=100)
+    expected = search(arguments).trials
+    (tmp_path / "trials.jsonl").unlink()
+    old = tmp_path / "trials.json"
+    for text in ("[", '{"a": 1}', "[1]", '[{"images": 20}]', '[{"value": null}]'):
+        old.write_text(text)
+        with pytest.raises(ValueError, match=r"^out: .*trials\.json is damaged"):
+            search(arguments)
+    old.write_text(json.dumps(expected, indent=2))
+    generated.clear()
+    assert search(dataclasses.replace(arguments, budget=120)).trials[:5] == expected
+    assert len(generated) == 1
+    lines = (tmp_path / "trials.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines][:5] == expected and len(lines) == 6
+
+
+@pytest.mark.parametrize("name", ["trials.jsonl", "trials.json", "schedule.json", "config.json"])
 def test_files_of_something_else_are_not_touched(tmp_path, generated, name):
     (tmp_path / name).write_text("[]")
     with pytest.raises(ValueError, match=rf"^out: .* has a {name} of something else"):
@@ -326,7 +385,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     options += ["--num-samples", "35", "--threads", "1", "--dtype", "float32"]
     monkeypatch.setattr("sys.argv", ["nat-search", *options, "--out", str(tmp_path / "a")])
     entry.search()
-    trials = json.loads((tmp_path / "a" / "trials.json").read_text())
+    trials = [json.loads(x) for x in (tmp_path / "a" / "trials.jsonl").read_text().splitlines()]
     assert [t["images"] for t in trials] == [35, 70, 105]
     lowest = min(t["value"] for t in trials)
     assert f"{lowest:.3f} at best, after 105 images" in capsys.readouterr().out
@@ -367,7 +426,7 @@ def test_the_variance_command(tmp_path, monkeypatch, capsys):
         (lambda: initial_schedule("x", 2), "initialisation"),
         (lambda: FiniteDifferencesConfig(steps=(0.0, 1.0, 1.0, 1.0)), "steps"),
         (lambda: FiniteDifferencesConfig(steps=(0.6, 0.1, 0.1, 0.1)), "steps"),
-        (lambda: FiniteDifferencesConfig(clip_norm=0.0), "clip_norm"),
+        (lambda: FiniteDifferencesConfig(clip=0.0), "clip"),
         (lambda: FiniteDifferencesConfig(momentum=1.0), "momentum"),
         (lambda: CmaEsConfig(scales=(0.0, 1.0, 1.0, 1.0)), "scales"),
         (lambda: CmaEsConfig(population=2), "population"),

@@ -12,6 +12,7 @@ import eval.autonat.ablations
 import eval.autonat.concurrent
 import eval.autonat.laboratory
 import pretrain.strategy
+from agents.search.trials import read_trials
 from eval.autonat.ablations import report
 from eval.autonat.arguments import Ablations
 from eval.autonat.concurrent import concurrent
@@ -21,6 +22,7 @@ from eval.evaluation.evaluate import evaluate
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.judging import frechet_of
+from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.generation import generate
 from nat_env.models.conditions import balanced_conditions
@@ -92,8 +94,8 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     # one re-masking temperature; then what it gave is scored.
     images = {}
     for column, name in enumerate(COLUMNS):
-        trials = tmp_path / f"seed0/searches/without_{name}/trials.json"
-        tables = torch.tensor([row["table"] for row in json.loads(trials.read_text())])
+        trials = read_trials(tmp_path / f"seed0/searches/without_{name}")
+        tables = torch.tensor([row["table"] for row in trials])
         others = [c for c in range(4) if c != column]
         assert (tables[..., column] == heuristic_schedule(2).table[:, column]).all()
         assert len(tables[..., others].unique(dim=0)) > 1
@@ -279,3 +281,42 @@ def test_too_few_samples_are_refused_before_any_training(arguments, name):
 def test_bad_arguments_are_refused(arguments, name, value):
     with pytest.raises(ValueError, match=name):
         replace(arguments, **{name: value})
+
+
+def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
+    asked = replace(arguments, dtype="bfloat16", batch_size=16, second_judge=True)
+    seen = {}
+
+    def judge(resolution, device):
+        seen["judge"] = device
+        return bundle_judge(load_bundle("digits"))
+
+    def searched(options, bundle):
+        seen["search"] = options.computation()
+        raise InterruptedError
+
+    def evaluated(model, policy, num_steps, num_samples, seed, judges, batch_size):
+        seen["batch_size"] = batch_size
+        raise InterruptedError
+
+    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", judge)
+    monkeypatch.setattr(eval.autonat.laboratory.search, "search", searched)
+    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", evaluated)
+    lab = Laboratory(asked, 0)
+    assert lab.bundle.dtype == "bfloat16"
+    assert asked.alternation(0).computation() == asked.computation()
+    with pytest.raises(InterruptedError):
+        lab.searched(lab.bundle, "x", 2)
+    with pytest.raises(InterruptedError):
+        lab.distances(lab.bundle, heuristic_schedule(2))
+    assert seen == {"judge": "cpu", "search": asked.computation(), "batch_size": 16}
+
+
+def test_a_distance_is_kept_by_dtype(arguments):
+    schedule = heuristic_schedule(2)
+    lab = Laboratory(replace(arguments, dtype="float32"), 0)
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        found[dtype] = lab.distances(load_bundle("digits", dtype), schedule)
+    assert found["float32"] != found["bfloat16"]
+    assert lab.distances(load_bundle("digits", "float32"), schedule) == found["float32"]

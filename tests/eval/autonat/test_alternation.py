@@ -7,6 +7,7 @@ import pytest
 
 import agents.search.objective
 import pretrain.strategy
+from agents.search.trials import read_trials
 from eval.autonat.alternation import alternate
 from eval.autonat.arguments import Alternation
 from nat_env.schedules import Schedule
@@ -43,7 +44,7 @@ def test_turns_alternate_count_and_resume(arguments, tmp_path, monkeypatch):
     for turn, row in enumerate(rows):
         trials = dict(json.loads((out / f"turn{turn}/training/trials.json").read_text()))
         assert row["frechet_distance"] == min(trials.values()) == trials[row["mask_ratio"]]
-        searched = json.loads((out / f"turn{turn}/generation/trials.json").read_text())
+        searched = read_trials(out / f"turn{turn}/generation")
         assert searched[-1]["images"] == 136
         assert row["updates"] == turn + 1
         before = rows[turn - 1]["images"] if turn else 0
@@ -69,9 +70,11 @@ def test_it_ends_when_nothing_changes_any_more(arguments):
 
 
 def test_a_folder_belongs_to_one_alternation(arguments):
-    alternate(replace(arguments, turns=1))
+    alternate(replace(arguments, turns=1, dtype="float32"))
     with pytest.raises(ValueError, match=r"^out: .* with start\.ratio = 2\.0, now 1\.0 is"):
-        alternate(replace(arguments, start=MaskRatio(1.0, 1.0)))
+        alternate(replace(arguments, start=MaskRatio(1.0, 1.0), dtype="float32"))
+    with pytest.raises(ValueError, match=r"^out: .* with dtype = 'float32', now 'bfloat16' is"):
+        alternate(replace(arguments, dtype="bfloat16"))
 
 
 @pytest.mark.parametrize("name", ["search_samples", "proxy_samples"])

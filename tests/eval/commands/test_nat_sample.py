@@ -15,7 +15,7 @@ from nat_env.commands import entry
 from nat_env.generation import generate
 from nat_env.models.conditions import Conditions
 from nat_env.policies import ScheduledPolicy
-from nat_env.render import LEAST_CONFIDENT, MASK_COLOUR, MOST_CONFIDENT, image_grid, to_rgb
+from nat_env.render import LEAST_SURE, MASK_COLOUR, MOST_SURE, to_rgb
 from nat_env.schedules import heuristic_schedule
 
 
@@ -57,46 +57,77 @@ def test_a_folder_holds_the_images(arguments, images):
 def test_a_grid_has_a_row_per_class(arguments, images, tmp_path):
     path = tmp_path / "new" / "grid.png"
     assert run(replace(arguments, out=path, scale=3, batch_size=4)) == [path]
-    np.testing.assert_array_equal(pixels_of(path), np.asarray(image_grid(images, 3, scale=3)))
+    expected = np.repeat(np.repeat(to_rgb(images), 3, axis=1), 3, axis=2)
+    np.testing.assert_array_equal(samples_on(pixels_of(path), 24, 6, 3, 8), expected)
+    assert pixels_of(path).shape == (8 + 2 * (24 + 24), 8 + 3 * (24 + 8), 3)
 
 
-def parts_of(frame, side, count, columns, part):
-    """The left (0) or right (1) square of each of the samples on a sheet."""
+def frames_of(path) -> list[np.ndarray]:
+    with Image.open(path) as animation:
+        frames = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            frames.append(np.asarray(animation.convert("RGB")).astype(int))
+    return frames
+
+
+def samples_on(sheet, side, count, columns, top) -> np.ndarray:
+    """The squares of the samples on a sheet, each under a line of 16 pixels, 8 apart."""
     corners = [
-        (2 + i // columns * (side + 2), 2 + i % columns * (2 * side + 2) + part * side)
-        for i in range(count)
+        (top + 16 + i // columns * (side + 24), 8 + i % columns * (side + 8)) for i in range(count)
     ]
-    return np.stack([frame[y : y + side, x : x + side] for y, x in corners])
+    return np.stack([sheet[y : y + side, x : x + side] for y, x in corners])
 
 
 def test_an_animation_uncovers_the_images(arguments, images, tmp_path):
     grid, gif = tmp_path / "grid.png", tmp_path / "new" / "steps.gif"
     assert run(replace(arguments, out=grid, gif=gif, scale=2, batch_size=4)) == [grid, gif]
-    with Image.open(gif) as animation:
-        assert animation.n_frames == 3  # before the first step, after each of two
-        frames = []
-        for index in range(3):
-            animation.seek(index)
-            frames.append(np.asarray(animation.convert("RGB")).astype(int))
+    frames = frames_of(gif)
+    assert len(frames) == 3  # before the first step, after each of two
     side = 2 * images.shape[-1]
-    canvases, confidences = (
-        np.stack([parts_of(frame, side, len(images), 3, part) for frame in frames])
-        for part in (0, 1)
-    )  # each [3, B, side, side, 3]
-    covered = (abs(canvases - MASK_COLOUR).max(axis=-1) < 12).mean(axis=(1, 2, 3))
+    canvases = np.stack([samples_on(f, side, len(images), 3, 24) for f in frames])
+    blue = canvases[..., 2] - canvases[..., 0] > 10  # images are grey
+    covered = blue.mean(axis=(1, 2, 3))
     assert covered[0] == 1 > covered[1] > covered[2] == 0
+    assert abs(canvases[0] - MASK_COLOUR).max() < 12
     shown = np.repeat(np.repeat(to_rgb(images).astype(int), 2, axis=1), 2, axis=2)
     assert abs(canvases[2] - shown).mean() < 3  # a palette of 256 colours
-
-    known = confidences.min(axis=-1) > 240  # white
-    assert known[0].all() and not known[1].any()
-    was_covered = abs(canvases[1] - MASK_COLOUR).max(axis=-1) < 12
-    np.testing.assert_array_equal(known[2], ~was_covered)
-    for colour in (LEAST_CONFIDENT, MOST_CONFIDENT):  # in every sample
-        there = abs(confidences[1] - colour).max(axis=-1) < 24
+    for colour in (LEAST_SURE, MOST_SURE):  # in every sample
+        there = abs(canvases[1] - colour).max(axis=-1) < 24
         assert there.any(axis=(1, 2)).all()
     with pytest.raises(ValueError, match="gif: got"):
         replace(arguments, gif=tmp_path / "steps.mp4")
+
+
+def test_an_animation_says_step_and_class(arguments, images, tmp_path):
+    gif = tmp_path / "steps.gif"
+    run(replace(arguments, gif=gif, scale=2))
+    titles = [frame[:24] for frame in frames_of(gif)]
+    assert all((title < 128).any() for title in titles)
+    assert all((titles[i] != titles[i + 1]).any() for i in range(2))
+    names = samples_on(frames_of(gif)[0], 16, 6, 3, 8)  # the lines above the samples
+    assert all((name < 128).any() for name in names)
+    assert (names[0] == names[2]).all() and (names[0] != names[5]).any()
+
+
+def test_an_animation_of_many_shows_some_of_each_class(arguments, tmp_path, digits):
+    gif = tmp_path / "steps.gif"
+    out = tmp_path / "images"
+    run(replace(arguments, out=out, gif=gif, classes=(), num_samples=250, scale=1, num_steps=1))
+    last = samples_on(frames_of(gif)[-1], 8, 100, 10, 24)
+    names = sorted(path.name for path in out.iterdir())
+    chosen = np.linspace(0, 249, 100).round().astype(int)
+    for shown, index in zip(last, chosen, strict=True):
+        assert abs(shown - pixels_of(out / names[index]).astype(int)).mean() < 4
+    assert frames_of(gif)[0].shape[0] == 24 + 10 * (8 + 24)
+
+
+def test_images_are_drawn_about_as_wide_whatever_their_size(arguments, images, tmp_path):
+    path = tmp_path / "grid.png"
+    run(replace(arguments, out=path))
+    sheet = samples_on(pixels_of(path), 112, 6, 3, 8)
+    expected = np.repeat(np.repeat(to_rgb(images), 14, axis=1), 14, axis=2)
+    np.testing.assert_array_equal(sheet, expected)
 
 
 def test_a_run_brings_its_bundle_and_steps(arguments, digits, make_run):

@@ -7,6 +7,7 @@ import pytest
 
 import eval.studies.suite
 import eval.studies.trials
+from agents.search.trials import read_trials
 from eval.studies.arguments import Suite
 from eval.studies.suite import CLAIMS, METHODS, NOT_ADAPTIVE, gains, orderings, suite
 from eval.studies.trials import Trial
@@ -44,8 +45,7 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     for seed in (0, 1):
         history = json.loads((folder / "adaptive" / str(seed) / "results.json").read_text())
         assert history["history"][-1]["trajectories"] == 256
-        trials = json.loads((folder / "cma" / str(seed) / "trials.json").read_text())
-        assert trials[-1]["images"] == 256
+        assert read_trials(folder / "cma" / str(seed))[-1]["images"] == 256
     # Each seed has a training of its own.
     policies = {r["policy_fingerprint"] for r in rows if r["policy"] == "adaptive"}
     assert len(policies) == 2

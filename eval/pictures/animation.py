@@ -1,0 +1,90 @@
+"""Samples on a sheet under their classes' names, and how they are decoded, step by step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from nat_env.bundles.bundle import Bundle
+from nat_env.render import canvas
+
+SIDE = 10
+"""An animation shows at most so many rows and columns of samples."""
+
+FONT_SIZE, LINE, GAP = 12, 16, 8
+"""Pixels: of the letters, of a line of text, between samples."""
+
+
+def columns_of(count: int, num_classes: int, most: int) -> int:
+    """A row for each class where that comes out even and on at most `most` x `most`, else a square.
+
+    Example:
+        >>> columns_of(30, 10, most=10), columns_of(31, 10, most=10), columns_of(100, 50, most=10)
+        (3, 6, 10)
+    """
+    each, left = divmod(count, num_classes)
+    if num_classes > 1 and not left and max(each, num_classes) <= most:
+        return each
+    return max(1, round(count**0.5))
+
+
+def named_sheet(
+    frames: np.ndarray, names: Sequence[str], columns: int, title: str = ""
+) -> Image.Image:
+    """Frames [B, H, W, 3] uint8 row by row on a white sheet, each under its name."""
+    count, height, width, _ = frames.shape
+    font = ImageFont.load_default(FONT_SIZE)
+    top = GAP + (LINE if title else 0)
+    cell_width, cell_height = width + GAP, LINE + height + GAP
+    rows = -(-count // columns)
+    sheet_width = max(columns * cell_width, GAP + round(font.getlength(title))) + GAP
+    sheet = Image.new("RGB", (sheet_width, top + rows * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP // 2), title, "black", font)
+    for index, (frame, name) in enumerate(zip(frames, names, strict=True)):
+        left, upper = GAP + index % columns * cell_width, top + index // columns * cell_height
+        draw.text((left, upper), _fitting(name, width, font), "black", font)
+        sheet.paste(Image.fromarray(frame), (left, upper + LINE))
+    return sheet
+
+
+def decoding_sheets(
+    bundle: Bundle, labels: Tensor, ids: Tensor, confidences: Tensor, scale: int
+) -> list[Image.Image]:
+    """The samples before the first step and after each one, masked tokens covered.
+
+    Of more than `SIDE` x `SIDE` samples as many are shown, evenly from the first to the last.
+
+    Args:
+        bundle: what decoded them.
+        labels: their classes [B].
+        ids: tokens after each step [T, B, N].
+        confidences: of each step [T, B, N], see `nat_env.render.canvas`.
+        scale: pixels for each pixel of an image.
+    """
+    num_steps, count, _ = ids.shape
+    shown = torch.linspace(0, count - 1, min(count, SIDE * SIDE)).round().long()
+    names = [bundle.conditions.names[label] for label in labels[shown].tolist()]
+    columns = columns_of(len(shown), len(labels[shown].unique()), SIDE)
+    note = f"; {len(shown)} of {count} samples" if len(shown) < count else ""
+    final, mask_id = ids[-1, shown], bundle.nat.mask_id
+    frames = canvas(bundle.tokenizer, torch.full_like(final, mask_id), final, mask_id, scale)
+    sheets = [named_sheet(frames, names, columns, f"before step 1 of {num_steps}{note}")]
+    for step in range(num_steps):
+        frames = canvas(
+            bundle.tokenizer, ids[step, shown], final, mask_id, scale, confidences[step, shown]
+        )
+        title = f"after step {step + 1} of {num_steps}{note}"
+        sheets.append(named_sheet(frames, names, columns, title))
+    return sheets
+
+
+def _fitting(name: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """As much of a name as is not wider than so many pixels."""
+    if font.getlength(name) <= width:
+        return name
+    while name and font.getlength(name + "...") > width:
+        name = name[:-1]
+    return name and name + "..."

@@ -1,0 +1,71 @@
+"""How many threads a command computes with, and how they wait for one another.
+
+torch's CPU builds for Linux parallelise by GNU OpenMP, whose threads spin for milliseconds at
+every barrier before they sleep. Where another program has one of the cores, the thread that runs
+spins until the other one's turn comes, thousands of times a second: two threads are then several
+times slower than one. Spinning for some 20 microseconds first costs nothing that can be measured on
+a quiet machine, and loses nothing beside a busy program, whenever that begins.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+SPINS = {"GOMP_SPINCOUNT": "1000"}
+"""Read by GNU OpenMP when torch is imported."""
+
+_WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+
+MOST_THREADS = 4
+"""More gain little on the small tensors of the shipped bundles."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """What to add to the environment before torch is imported; nothing if the user has said it.
+
+    Example:
+        >>> waiting({})
+        {'GOMP_SPINCOUNT': '1000'}
+        >>> waiting({"OMP_WAIT_POLICY": "ACTIVE"})
+        {}
+    """
+    return {} if any(name in environment for name in _WAITING) else dict(SPINS)
+
+
+def chosen_threads(environment: Mapping[str, str], cores: int) -> int | None:
+    """Torch threads where no option names a number; None leaves what `OMP_NUM_THREADS` says.
+
+    Example:
+        >>> chosen_threads({}, cores=2), chosen_threads({}, cores=64)
+        (2, 4)
+        >>> chosen_threads({"OMP_NUM_THREADS": "8"}, cores=64)
+    """
+    return None if "OMP_NUM_THREADS" in environment else min(cores, MOST_THREADS)
+
+
+def available_cores(cgroups: Path = _CGROUPS) -> int:
+    """Cores that this process may use: by its affinity, and by a container's quota of time.
+
+    Args:
+        cgroups: where Linux shows the container's control group, of version 2 or 1.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # of Linux
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = _quota(cgroups)
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def _quota(cgroups: Path) -> float | None:
+    """Cores' worth of time, None without a limit."""
+    try:
+        if (cgroups / "cpu.max").is_file():
+            limit, period = (cgroups / "cpu.max").read_text().split()
+        else:
+            limit = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text()
+        found = float(limit) / float(period)  # of `max` there is none
+    except (OSError, ValueError):
+        return None
+    return found if found > 0 else None  # version 1 has -1 for no limit
