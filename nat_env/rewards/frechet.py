@@ -81,7 +81,7 @@ class FrechetReward:
         Raises:
             ValueError: embeddings of another shape than [B, D], or not finite.
         """
-        embeddings = self.embeddings(images).cpu().double()
+        embeddings = self.embeddings(images.clone()).cpu().double()
         allowed = (len(images), self._buffer.shape[1])
         if embeddings.shape != allowed:
             raise ValueError(
@@ -97,7 +97,7 @@ class FrechetReward:
             gain = self._distance(self._buffer) - self._distance(both)
             slope = gain * len(both) / len(images)
         self._buffer = both[-self.capacity :].clone()
-        return torch.full((len(images),), slope, device=images.device)
+        return torch.full((len(images),), slope, dtype=torch.float32, device=images.device)
 
     def _distance(self, embeddings: Tensor) -> float:
         return frechet_distance(
