@@ -20,7 +20,8 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     batch, _, height, width = images.shape
 
     def draw(low: float, high: float) -> Tensor:
-        uniforms = torch.rand(batch, generator=generator, dtype=torch.float32) * (high - low) + low
+        uniforms = torch.rand(batch, generator=generator, dtype=torch.float32)
+        uniforms = uniforms * (high - low) + low
         return uniforms.to(images.device).view(batch, 1, 1, 1)
 
     images = images + draw(-0.25, 0.25)

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nat_env.models.batches import in_batches
+from nat_env.rewards.protocol import checked_scores
 
 INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 """Torch's names of the resampling filters that image processors name by PIL's numbers."""
@@ -70,7 +71,11 @@ class ClipScore:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1]."""
+        """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1].
+
+        Raises:
+            ValueError: one that is not finite: the images are not, or the model is damaged.
+        """
         device = self.prompt_embeddings.device
         embeddings = in_batches(
             lambda i: self.model.get_image_features(pixel_values=self.prepared(i)).pooler_output,
@@ -79,7 +84,8 @@ class ClipScore:
         )
         texts = self.prompt_embeddings[conditions.to(device)]
         cosines = (F.normalize(embeddings, dim=1) * texts).sum(dim=1)
-        return self.scale * cosines.clamp(min=0).to(images.device)
+        scores = self.scale * cosines.clamp(min=0).to(images.device)
+        return checked_scores(scores, len(images), "clip")
 
     def prepared(self, images: Tensor) -> Tensor:
         """Images [B, 1 or 3, H, W] in [0, 1] as the model takes them: [B, 3, S, S], normalised."""

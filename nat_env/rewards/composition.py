@@ -54,7 +54,8 @@ class Clipped:
 
     Example:
         >>> light = lambda images, conditions: images.mean(dim=(1, 2, 3))
-        >>> Clipped(light, 0.2, 0.5)(torch.tensor([0.1, 0.3, 0.9])[:, None, None, None], None)
+        >>> images = torch.tensor([0.1, 0.3, 0.9])[:, None, None, None]
+        >>> Clipped(light, 0.2, 0.5)(images, torch.zeros(3).long())
         tensor([0.2000, 0.3000, 0.5000])
     """
 
@@ -92,10 +93,11 @@ class RunningNormalized:
     Example:
         >>> light = lambda images, conditions: images.mean(dim=(1, 2, 3))
         >>> reward = RunningNormalized(light)
-        >>> reward(torch.tensor([1.0, 3.0])[:, None, None, None], None)
+        >>> labels = torch.zeros(2).long()
+        >>> reward(torch.tensor([1.0, 3.0])[:, None, None, None], labels)
         tensor([-1.,  1.])
         >>> reward.training = False
-        >>> reward(torch.tensor([2.0, 2.5])[:, None, None, None], None)
+        >>> reward(torch.tensor([2.0, 2.5])[:, None, None, None], labels)
         tensor([0.0000, 0.5000])
     """
 

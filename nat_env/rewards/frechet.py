@@ -81,7 +81,7 @@ class FrechetReward:
         Raises:
             ValueError: embeddings of another shape than [B, D], or not finite.
         """
-        embeddings = self.embeddings(images).cpu().double()
+        embeddings = self.embeddings(images.clone()).cpu().double()
         allowed = (len(images), self._buffer.shape[1])
         if embeddings.shape != allowed:
             raise ValueError(

@@ -4,10 +4,11 @@ import inspect
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from numbers import Real
-from typing import Any, cast
+from typing import Any
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.clip import ClipScore
@@ -30,13 +31,16 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
             the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template,
             "a photo of a {}") and `scale`. Made of other rewards: `sum`, with `terms`, a list of
             [weight, reward]; `clipped`, with `reward`, `low` and `high`; `normalized`, with
-            `reward`, its running normalisation. One's own: `module:name`, a function, or a class
-            that is made with the options; the working directory is looked through last.
+            `reward`, its running normalisation. One's own: `module:name`, a function or an object
+            that can be called, or a class or a function that makes one of the options (a class
+            also of none); the working directory is looked through last. `state_dict` and
+            `load_state_dict` are for those that learn or remember.
         bundle: gives judge, statistics and class names.
         **options: of that reward.
 
     Raises:
-        ValueError: another name, or options that do not fit it.
+        ValueError: another name, options that do not fit it, or a module that is not there or
+            fails; the message says which, and where.
 
     Example:
         >>> from nat_env.bundles.loading import load_bundle
@@ -58,13 +62,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
     if not isinstance(name, str) or name not in _MAKERS:
         raise ValueError(f"reward name: got {name!r}, allowed are {allowed}")
     maker = _MAKERS[name]
-    try:
-        inspect.signature(maker).bind(bundle, **options)
-    except TypeError as error:
-        names = ", ".join(list(inspect.signature(maker).parameters)[1:]) or "none"
-        raise ValueError(
-            f"reward options: got {options} for {name!r} ({error}); allowed are: {names}"
-        ) from error
+    _check_options(maker, (bundle,), options, name)
     return maker(bundle, **options)
 
 
@@ -79,27 +77,90 @@ def chosen_reward(choice: RewardChoice, bundle: Bundle) -> Reward:
     if isinstance(choice, Mapping) and "name" in choice:
         options = dict(choice)
         return named_reward(options.pop("name"), bundle, **options)
-    if not callable(choice):
-        raise ValueError(
-            f"reward_fn: got {choice!r}, allowed are {', '.join(map(repr, _MAKERS))}, "
-            "'module:name', a dict of 'name' and options, or a function of images and conditions"
-        )
-    return choice
+    names = f"{', '.join(map(repr, _MAKERS))}, 'module:name', dicts of 'name' and options, and "
+    return _checked(choice, f"reward_fn: got {choice!r}", names)
 
 
 def _imported(name: str, options: Mapping[str, Any]) -> Reward:
     """What `module:name` stands for, or makes with the options."""
     module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"reward name: got {name!r}, allowed is module:name, no path of a file")
     if os.getcwd() not in sys.path:  # where a command's user keeps a module
         sys.path.append(os.getcwd())
     try:
-        found: Any = getattr(import_module(module), attribute)
-        found = found(**options) if isinstance(found, type) or options else found
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"reward name: got {name!r}, which gives no reward ({error})") from error
-    if not callable(found):
-        raise ValueError(f"reward name: got {name!r}, allowed is a function or a class of them")
-    return cast(Reward, found)
+        imported = import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the module's own lines raise
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"reward name: got {name!r}, but there is no module {error.name!r}, neither "
+                f"installed nor in {os.getcwd()}"
+            ) from error
+        raise ValueError(f"reward name: got {name!r}, which fails {_raised(error)}") from error
+    if not hasattr(imported, attribute):
+        own = [
+            key
+            for key, value in vars(imported).items()
+            if getattr(value, "__module__", None) == module and key[0] != "_"
+        ]
+        raise ValueError(
+            f"reward name: got {name!r}, but {imported.__file__ or module} has no {attribute!r}, "
+            f"allowed are {', '.join(own) or 'none: it defines nothing'}"
+        )
+    found: Any = getattr(imported, attribute)
+    if isinstance(found, type) or (options and inspect.isroutine(found)):
+        _check_options(found, (), options, name)
+        try:
+            found = found(**options)
+        except Exception as error:
+            raise ValueError(f"reward name: got {name!r}, which fails {_raised(error)}") from error
+    elif options:
+        raise ValueError(
+            f"reward options: got {dict(options)} for {name!r}, allowed are none: it is no class"
+        )
+    return _checked(found, f"reward name: got {name!r}, which gives {found!r}")
+
+
+def _raised(error: BaseException) -> str:
+    """What the user's lines raised, and the first of them."""
+    what = f"with {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return f"in {error.filename}, line {error.lineno} {what}"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename != __file__ and "importlib" not in frame.filename:
+            return f"in {frame.filename}, line {frame.lineno} {what}"
+    return what
+
+
+def _check_options(maker: Any, given: Sequence[Any], options: Mapping[str, Any], name: str) -> None:
+    """Check that `maker` can be called with what is given and the options."""
+    mismatch = _mismatch(maker, *given, **options)
+    if mismatch:
+        names = ", ".join(list(inspect.signature(maker).parameters)[len(given) :]) or "none"
+        raise ValueError(
+            f"reward options: got {dict(options)} for {name!r} ({mismatch}); allowed are: {names}"
+        )
+
+
+def _checked(reward: Any, given: str, names: str = "") -> Reward:
+    """`reward`, if it can be called as one: it would fail only when the first episode ends."""
+    mismatch = "a class" if isinstance(reward, type) else _mismatch(reward, "images", "conditions")
+    if mismatch:
+        raise ValueError(
+            f"{given} ({mismatch}), allowed are {names}functions of images and conditions"
+        )
+    return reward
+
+
+def _mismatch(called: Any, /, *given: Any, **options: Any) -> str | None:
+    """Why `called` cannot be called so; None if it can, or if it does not say, as builtins do."""
+    try:
+        inspect.signature(called).bind(*given, **options)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        pass
+    return None
 
 
 def _judge(bundle: Bundle) -> Reward:

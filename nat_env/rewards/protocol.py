@@ -1,4 +1,4 @@
-"""What a reward is, the check of what one gives, and what one remembers."""
+"""What a reward is, what it is handed, the check of what one gives, and what one remembers."""
 
 from typing import Any, Protocol
 
@@ -17,35 +17,57 @@ class Reward(Protocol):
 
 
 @torch.no_grad()
-def scores_of(reward: Reward, images: Tensor, conditions: Tensor) -> Tensor:
+def scores_of(
+    reward: Reward, images: Tensor, conditions: Tensor, name: str = "reward_fn"
+) -> Tensor:
     """What `reward` gives, as float32 [B] without gradient.
 
-    A reward may be anybody's function. One of shape [B, 1] would broadcast to [B, B] in a sum, and
-    one NaN would end in every parameter of the policy, so both are refused here.
+    A reward may be anybody's function. It works on copies of its own, which it may change, then or
+    later: other rewards, a discriminator and wrappers see the images as they were decoded.
 
     Args:
         reward: the function.
         images: [B, C, H, W] in [0, 1].
         conditions: labels [B].
+        name: of the reward in messages.
 
     Raises:
-        ValueError: not one number for each image, or one that is not finite.
+        ValueError: see `checked_scores`.
     """
     with without_autocast(images.device):
-        scores = torch.as_tensor(reward(images, conditions))
-    if scores.shape != (len(images),):
+        scores = reward(images.clone(), conditions.clone())
+    return checked_scores(scores, len(images), name)
+
+
+def checked_scores(scores: Any, count: int, name: str) -> Tensor:
+    """Scores as float32 [count] without gradient.
+
+    One of shape [count, 1] would broadcast to [count, count] in a sum, and one NaN would end in
+    every parameter of the policy, so both are refused here.
+
+    Raises:
+        ValueError: not one number for each image, or one that float32 has not or that is not
+            finite.
+
+    Example:
+        >>> checked_scores([0, 1e300], 2, "mine")
+        Traceback (most recent call last):
+        ...
+        ValueError: mine: gave inf for 1 of 2 images, allowed are finite numbers
+    """
+    scores = torch.as_tensor(scores).detach().float()
+    if scores.shape != (count,):
         raise ValueError(
-            f"reward_fn: gave shape {tuple(scores.shape)}, allowed is one number for each "
-            f"of the {len(images)} images"
+            f"{name}: gave shape {tuple(scores.shape)}, allowed is one number for each "
+            f"of the {count} images"
         )
     finite = torch.isfinite(scores)
     if not bool(finite.all()):
-        count, first = int((~finite).sum()), float(scores[~finite][0])
+        wrong, first = int((~finite).sum()), float(scores[~finite][0])
         raise ValueError(
-            f"reward_fn: gave {first} for {count} of {len(images)} images, allowed are finite "
-            "numbers"
+            f"{name}: gave {first} for {wrong} of {count} images, allowed are finite numbers"
         )
-    return scores.detach().float()
+    return scores
 
 
 def state_of(reward: Any) -> dict[str, Any]:
