@@ -133,8 +133,8 @@ class RewardOptions:
     discriminator_updates: Annotated[int, Ge(1)] = 30
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
-    """Train the discriminator on new samples of the updated policy, as the paper, at the price of
-    one more rollout a round; otherwise on the rollout's own samples."""
+    """Train the discriminator on new samples of the updated policy, as the paper: each of its
+    updates on a batch of its own, which takes as long to decode. Otherwise on the rollout's."""
     reals: Literal["reconstructed", "raw"] = "reconstructed"
     """Real images as the discriminator sees them: raw, or reconstructed by the tokenizer."""
     real_folder: str | None = None

@@ -1,12 +1,13 @@
 """What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
@@ -29,6 +30,9 @@ from nat_env.storage.files import written_aside
 from nat_env.storage.state import save_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
+
+THUMBNAIL = 128
+"""Pixels, at most, of the longer side of an image in an evaluation's sheet."""
 
 OnEvaluation = Callable[[dict[str, float]], None]
 """Called with round, trajectories and frechet_distance after each evaluation; an exception in it
@@ -139,7 +143,7 @@ class RoundCallback(BaseCallback):
         self._pending = False
         self._record_time("policy")
         if self.config.fresh_samples and self.adversary is not None:
-            self._update_discriminator(*self._fresh_samples())
+            self._update_on_fresh_samples()
         self.rounds += 1
         every, last = self.config.eval_every, self.rounds == self.config.rounds
         self._conclude(every > 0 and (self.rounds % every == 0 or last))
@@ -160,24 +164,35 @@ class RoundCallback(BaseCallback):
             write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
         self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
 
-    def _update_discriminator(self, *samples: torch.Tensor) -> None:
-        if self.adversary is None:
-            return
-        results = self.adversary.update(self.config.discriminator_updates, *samples)
-        for key, value in results.items():
-            self.logger.record(f"discriminator/{key}", value)
-        self._record_time("discriminator")
+    def _update_discriminator(self) -> None:
+        """By the rollout's own images."""
+        if self.adversary is not None:
+            self._record_updates([self.adversary.update(self.config.discriminator_updates)])
 
-    def _fresh_samples(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images [n, C, H, W] and labels [n] of the updated policy, with its exploration noise."""
-        bundle = self.decoder.bundle
-        needed = self.config.discriminator.batch_size * self.config.discriminator_updates
-        count = min(needed, self.config.trajectories_per_round)
-        conditions = balanced_conditions(count, len(bundle.conditions))
+    def _update_on_fresh_samples(self) -> None:
+        """By images of the updated policy, with its exploration noise: others at each update.
+
+        Those of one update are in memory at a time.
+        """
+        assert self.adversary is not None
+        config, bundle = self.config, self.decoder.bundle
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map)
-        seed = FRESH_SAMPLES.seed_of(self.config.seed, self.rounds * count)
-        return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
+        size, updates = config.discriminator.batch_size, config.discriminator_updates
+        conditions = balanced_conditions(size * updates, len(bundle.conditions))
+        found = []
+        for index, labels in enumerate(conditions.split(size)):
+            drawn = (self.rounds * updates + index) * size
+            seed, at_once = FRESH_SAMPLES.seed_of(config.seed, drawn), config.environments
+            images = generate(bundle, exploring, labels, config.num_steps, seed, at_once)
+            found.append(self.adversary.update(1, images, labels))
+        self._record_updates(found)
+
+    def _record_updates(self, found: Sequence[Mapping[str, float]]) -> None:
+        for key in found[0]:
+            value = float(np.mean([results[key] for results in found]))
+            self.logger.record(f"discriminator/{key}", value)
+        self._record_time("discriminator")
 
     def _record_rewards(self) -> None:
         """Mean and spread of the rewards of final images."""
@@ -202,9 +217,9 @@ class RoundCallback(BaseCallback):
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        found = validate(bundle, learned, config.num_steps, config.num_samples)
+        found = validate(bundle, learned, config.num_steps, config.num_samples, config.seed)
         distance = found.frechet_distance
-        measured = self._progress() | {"frechet_distance": distance}
+        measured = self._progress() | found.scores
         self.history.append(measured)
         about = measured | {
             "judge": bundle.judge_name,
@@ -212,8 +227,10 @@ class RoundCallback(BaseCallback):
             "actions": found.actions,
         }
         columns = min(SHEET, len(bundle.conditions))
-        grid = image_grid(found.shown, columns, thumbnail_scale(found.shown.shape[-1]))
-        self.logger.record("eval/frechet_distance", distance)
+        shown = _at_most(found.shown, THUMBNAIL)
+        grid = image_grid(shown, columns, thumbnail_scale(shown.shape[-1]))
+        for name, value in found.scores.items():
+            self.logger.record(f"eval/{name}", value)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
         with written_aside(config.out / "samples" / f"round_{self.rounds:05d}.png") as aside:
             grid.save(aside, format="PNG")
@@ -250,3 +267,12 @@ class RoundCallback(BaseCallback):
         now = time.perf_counter()
         self.logger.record(f"time/{phase}", now - self._clock)
         self._clock = now
+
+
+def _at_most(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Images [B, C, H, W], made smaller where a side is longer."""
+    longer = max(images.shape[-2:])
+    if longer <= side:
+        return images
+    size = [max(1, pixels * side // longer) for pixels in images.shape[-2:]]
+    return F.interpolate(images, size, mode="area")

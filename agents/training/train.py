@@ -188,7 +188,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
         decoder,
         model,
         bypass=config.bypass_discriminator,
-        capacity=config.trajectories_per_round,
+        capacity=0 if config.fresh_samples else config.trajectories_per_round,
     )
 
 

@@ -13,11 +13,12 @@ from PIL import Image
 from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.runs.validation import validate
-from agents.training.callbacks import RoundCallback
+from agents.training.callbacks import RoundCallback, _at_most
 from agents.training.train import Training
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
+from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.state import load_state
@@ -86,6 +87,32 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(
     _, resumed = run(tmp_path / "broken", resume=True, **changes)
     assert resumed == whole
     assert_same(state_of(tmp_path / "broken"), state_of(tmp_path / "whole"))
+
+
+def test_each_update_has_fresh_images_of_its_own_and_no_others_wait(tmp_path, monkeypatch):
+    seen = []
+    update = AdversarialRewardModel.update
+
+    def watched(self, images, conditions, num_updates=1):
+        seen.append((images, conditions, num_updates))
+        return update(self, images, conditions, num_updates)
+
+    monkeypatch.setattr(AdversarialRewardModel, "update", watched)
+    training, _ = run(tmp_path, fresh_samples=True, discriminator_updates=3, budget=32 * 3)
+    assert [(len(images), number) for images, _, number in seen] == [(16, 1)] * 9
+    assert len(torch.cat([images for images, _, _ in seen]).unique(dim=0)) > 9 * 12
+    conditions = torch.cat([labels for _, labels, _ in seen[:3]])
+    assert conditions.tolist() == [i % 10 for i in range(48)]
+    assert training.env._images == []
+
+
+def test_large_images_are_shown_small():
+    images = torch.rand(2, 3, 512, 256)
+    shown = _at_most(images, 128)
+    torch.testing.assert_close(
+        shown, images.unflatten(2, (128, 4)).unflatten(4, (64, 4)).mean((3, 5))
+    )
+    assert _at_most(images[..., :128, :128], 128).shape == (2, 3, 128, 128)
 
 
 def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
