@@ -109,6 +109,7 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
         with_paths(config, bare),
         bundle=Path(config.bundle).name,
         residual=RESIDUAL if config.residual not in (None, "heuristic") else config.residual,
+        **TrainConfig(Path()).of_the_call(),
     )
 
 

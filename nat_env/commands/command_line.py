@@ -1,6 +1,7 @@
 """What happens between a command's name and its work: the same for all commands."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,8 @@ class Command:
     """A function of the options."""
     interrupted: str = "the same command goes on"
     """What a user may do after Ctrl+C; options in braces."""
+    words: str = ""
+    """A function that completes the words after the name, or refuses them in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def _parsed(name: str, command: Command | Choice, args: list[str] | None) -> tup
         }
         word, options = parse_one_of(choices, name, args, command.about)
         return command.parts[word], options
+    if command.words:
+        args = load(command.words)(sys.argv[1:] if args is None else args)
     asked = load(command.options)
     if isinstance(asked, Mapping):
         return command, parse_one_of(asked, name, args)[1]

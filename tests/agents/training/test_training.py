@@ -42,6 +42,7 @@ SMALL = TrainConfig(
 )
 
 
+STATS = ("mean", "std")
 HALF_THE_JUDGE = {"name": "sum", "terms": [[0.5, "judge"]]}
 
 
@@ -133,7 +134,7 @@ def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
 def test_run_folder_holds_what_it_says(tmp_path):
     training, results = run(tmp_path)
     assert [h["round"] for h in results["history"]] == [0, 3, 6]
-    stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype=load_bundle("digits").dtype)
+    stored = dataclasses.replace(SMALL, out=tmp_path, dtype=load_bundle("digits").dtype)
     assert load_run_config(tmp_path) == stored
     bundle = load_bundle("digits")
     features = torch.randn(5, bundle.num_tokens, bundle.nat.feature_size)
@@ -228,20 +229,26 @@ def test_logged_quantities_are_those_of_the_rollout(tmp_path):
         "discriminator/loss",
         "discriminator/accuracy_real",
         "discriminator/accuracy_fake",
-        "guidance_scale/step1_mean",
-        "remask_ratio/step0_std",
+        "guidance_scale/step2_mean",
+        "remask_ratio/step1_std",
         "eval/frechet_distance",
+        "eval/class_accuracy",
+        "eval/precision",
+        "eval/recall",
         "time/rollout",
         "time/discriminator",
         "time/policy",
     }
     assert expected <= tags
+    idle = {f"{name}/step2_{of}" for name in ("remask_ratio", "remask_temperature") for of in STATS}
+    assert not tags & (idle | {f"guidance_scale/step0_{of}" for of in STATS})
+    assert [event.step for event in events.Scalars("reward/mean")] == [32 * r for r in range(1, 7)]
     buffer = training.model.rollout_buffer  # of the last round; flattened by env, then step
     actions = torch.from_numpy(buffer.actions).clamp(-1, 1)
     steps = torch.from_numpy(buffer.observations["timestep"])[:, 0]
     physical = training.decoder.action_map.physical(actions, steps)
     mean = physical[steps == 1, 3].mean().item()
-    assert events.Scalars("guidance_scale/step1_mean")[-1].value == pytest.approx(mean, rel=1e-4)
+    assert events.Scalars("guidance_scale/step2_mean")[-1].value == pytest.approx(mean, rel=1e-4)
     rewards = buffer.rewards.sum() / SMALL.trajectories_per_round
     assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards, rel=1e-4)
 
