@@ -45,8 +45,9 @@ class SeedRange:
 NAT_EVAL = SeedRange(0, stride=10**6, limit=2**40 // 10**6)
 """What policies are judged by."""
 
-TRAINING_EVALUATION = SeedRange(2**40, stride=2**40, limit=1)
-"""What trainings choose their best policy by: the same samples in all of them."""
+TRAINING_EVALUATION = SeedRange(2**40, stride=2**25, limit=3 * 2**13)
+"""What trainings choose their best policy by: the same samples at each evaluation of one, others in
+a training of another seed, so that a mean over seeds is one over samples, too."""
 
 TRAINING = SeedRange(2**41, stride=2**28, limit=3 * 2**13)
 """Sub-environments of trainings: each of them goes on from its seed."""

@@ -17,7 +17,7 @@ def command(arguments: Fashion | Digits | Folder) -> None:
     check_device(arguments.device)
     data, config = prepared(arguments)
     make_bundle(data, config, arguments.work / data.name, arguments.out, arguments.device)
-    train = ["nat-train", "fashion", "--bundle", str(arguments.out), "--out", "runs/mine"]
+    train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
     print(f"next, a policy for it: {shlex.join(train)}")
 
 

@@ -21,6 +21,8 @@ Algo = Literal[
 ]
 """The learners, see `agents.learners.algorithms`."""
 
+_OF_THE_CALL = ("threads", "wandb", "rollout_folder", "save_every_seconds")
+
 BATCH_ENVS = 32
 """Sub-environments where a round is made of many batches."""
 
@@ -48,7 +50,12 @@ class RunOptions:
     seed: Annotated[int, Ge(0), Lt(TRAINING.limit)] = field(default=0, kw_only=True)
     """Of weights, conditions and random numbers; trainings of two seeds share none."""
     resume: bool = field(default=False, kw_only=True)
-    """Go on with the run in `out`."""
+    """Go on with the run in `out`, with its options: none of them has to be given again. `budget`
+    may be another, to make a training longer (schedules then go by the new one), and so may
+    `eval_every`, `threads`, `wandb`, `rollout_folder` and `save_every_seconds`."""
+    save_every_seconds: Annotated[float, Ge(0)] = field(default=60.0, kw_only=True)
+    """Between writings of the state at least, but for evaluations, the end and Ctrl+C: what a power
+    cut may cost."""
     wandb: str | None = field(default=None, kw_only=True)
     """Also send what TensorBoard is given to this project of Weights & Biases (extra `wandb`)."""
 
@@ -137,8 +144,8 @@ class RewardOptions:
     discriminator_updates: Annotated[int, Ge(1)] = 30
     """Gradient steps of the discriminator a round."""
     fresh_samples: bool = False
-    """Train the discriminator on new samples of the updated policy, as the paper, at the price of
-    one more rollout a round; otherwise on the rollout's own samples."""
+    """Train the discriminator on new samples of the updated policy, as the paper: each of its
+    updates on a batch of its own, which takes as long to decode. Otherwise on the rollout's."""
     reals: Literal["reconstructed", "raw"] = "reconstructed"
     """Real images as the discriminator sees them: raw, or reconstructed by the tokenizer."""
     real_folder: str | None = None
@@ -268,14 +275,20 @@ class TrainConfig(
     def as_json(self) -> dict[str, Any]:
         """What identifies the run: everything but where it is and how it was called."""
         values = asdict(self)
-        for name in ("out", "resume", "threads", "wandb", "rollout_folder"):
+        for name in ("out", "resume", *_OF_THE_CALL):
             del values[name]
         return values
+
+    def of_the_call(self) -> dict[str, Any]:
+        """How it was called: what a resumed run takes over, and what makes it no other run."""
+        values = asdict(self)
+        folder = self.rollout_folder and str(self.rollout_folder)
+        return {name: values[name] for name in _OF_THE_CALL} | {"rollout_folder": folder}
 
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "fashion": (
-        "The shipped Fashion-MNIST bundle, minutes on two cores; or one of your own by --bundle.",
+        "The shipped Fashion-MNIST bundle, minutes on two cores.",
         TrainConfig(tyro.MISSING),
     ),
     "digits": (
@@ -287,6 +300,10 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             hidden_size=64,
             discriminator=DiscriminatorConfig(trunk="bundle", widths=(32,)),
         ),
+    ),
+    "custom": (
+        "A bundle of your own, which --bundle names: the numbers of fashion.",
+        TrainConfig(tyro.MISSING, bundle=tyro.MISSING),
     ),
     "paper": (
         "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle and "

@@ -12,6 +12,7 @@ EVALUATION_TAGS = ("eval/frechet_distance", "eval/best_frechet_distance", "time/
 
 _CHARTS = {
     "FD": {"latest and best": r"eval/(best_)?frechet_distance"},
+    "evaluation": {"class accuracy, precision, recall": r"eval/(class_accuracy|precision|recall)"},
     "reward": {"mean and std": r"reward/(mean|std)", "original": r"reward/original_mean"},
     "discriminator": {
         "loss": r"discriminator/loss",

@@ -29,7 +29,7 @@ def write_report(
     Args:
         config: of the training; its folder holds the best policy.
         judge: name of the bundle's judge; None where there are no evaluations.
-        history: one entry per evaluation: round, trajectories, frechet_distance.
+        history: one entry per evaluation: round, trajectories, and the scores of `validate`.
         seconds: of training so far.
     """
     on = machine()
@@ -85,6 +85,9 @@ def _what_came_out(
     )
     return f"""## Evaluations
 
+{summary(history, judge, config.num_samples)}. The best of several noisy evaluations is too good: \
+other samples of that policy score a little worse.
+
 {evaluations_table(history, judge, config.num_samples)}
 
 ## What the best policy does
@@ -101,6 +104,22 @@ have no effect there.
 A row for each place, a column for each class, the same random numbers in each picture.
 
 {pictures}"""
+
+
+def summary(history: Sequence[Mapping[str, float]], judge: str, num_samples: int) -> str:
+    """FD at the start, at best and at the end in a line.
+
+    Example:
+        >>> history = [{"frechet_distance": distance} for distance in (4.0, 1.5, 2.0)]
+        >>> summary(history, "b-judge", 9)
+        'FD (b-judge, 9 samples): 4.00 at the start, 1.50 at best of 3 evaluations, 2.00 at the end'
+    """
+    distances = [row["frechet_distance"] for row in history]
+    return (
+        f"FD ({judge}, {num_samples} samples): {distances[0]:.2f} at the start, "
+        f"{min(distances):.2f} at best of {len(distances)} evaluations, "
+        f"{distances[-1]:.2f} at the end"
+    )
 
 
 def evaluations_table(history: Sequence[Mapping[str, float]], judge: str, num_samples: int) -> str:

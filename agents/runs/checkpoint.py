@@ -1,6 +1,8 @@
 """The run folder: what a training writes, and how it is read again."""
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,18 @@ def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     schedule = residual_schedule(config.residual, config.num_steps)
     if schedule is not None and config.residual not in NAMED_SCHEDULES:
         schedule.save(folder / RESIDUAL)
-    write_config(folder, _settled(config, bundle), bundle.fingerprint)
+    settled = _settled(config, bundle)
+    write_config(folder, settled, bundle.fingerprint, {"call": settled.of_the_call()})
+
+
+def update_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+    """Write what a resumed run changes; `check_same_run` comes before.
+
+    The bundle's name stays: it may have been called by another path to the same models.
+    """
+    settled = replace(_settled(config, bundle), bundle=load_run_config(folder).bundle)
+    if settled != replace(load_run_config(folder), resume=settled.resume):
+        write_config(folder, settled, bundle.fingerprint, {"call": settled.of_the_call()})
 
 
 def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
@@ -47,9 +60,12 @@ def _absolute(path: str) -> str:
     return str(Path(path).resolve()) if Path(path).exists() else path
 
 
-def write_config(folder: Path, config: TrainConfig, fingerprint: str) -> None:
+def write_config(
+    folder: Path, config: TrainConfig, fingerprint: str, more: Mapping[str, Any] = {}
+) -> None:
     """Write what `load_run_config` and `run_fingerprint` read."""
-    write_json(folder / CONFIG, {"fingerprint": fingerprint, "config": config.as_json()})
+    known = {"fingerprint": fingerprint, "config": config.as_json()}
+    write_json(folder / CONFIG, known | dict(more))
 
 
 def run_residual(folder: Path, config: TrainConfig) -> str | None:
@@ -67,15 +83,27 @@ def load_run_config(folder: Path) -> TrainConfig:
     Raises:
         ValueError: there is no run, or its configuration is damaged.
     """
+    stored = _read_config(folder)
     try:
-        values = dict(_read_config(folder)["config"])
+        values = dict(stored["config"])
         discriminator = dict(values.pop("discriminator"))
         discriminator["widths"] = tuple(discriminator["widths"])
         if discriminator["trunk"] == "features":  # what runs before format 2 of bundles call it
             discriminator["trunk"] = "bundle"
-        return TrainConfig(out=folder, discriminator=DiscriminatorConfig(**discriminator), **values)
-    except (TypeError, KeyError) as error:
+        unknown = _unknown(values, TrainConfig) + _unknown(discriminator, DiscriminatorConfig)
+        if unknown:
+            raise ValueError(f"it has options of another version: {', '.join(unknown)}")
+        call = {name: value for name, value in stored["call"].items() if value is not None}
+        if "rollout_folder" in call:
+            call["rollout_folder"] = Path(call["rollout_folder"])
+        kind = DiscriminatorConfig(**discriminator)
+        return TrainConfig(out=folder, discriminator=kind, **(values | call))
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
+
+
+def _unknown(values: Mapping[str, Any], kind: type) -> list[str]:
+    return sorted(values.keys() - {field.name for field in fields(kind)})
 
 
 def run_fingerprint(folder: Path) -> str:
@@ -87,18 +115,27 @@ def run_fingerprint(folder: Path) -> str:
     return _read_config(folder)["fingerprint"]
 
 
-def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
+def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> TrainConfig:
     """Check that the run in `folder` can go on with this configuration and bundle.
+
+    The budget and the rounds between evaluations may be others, but evaluations where there were
+    none: the best policy would not be one of the whole training.
+
+    Returns:
+        The configuration of the run so far.
 
     Raises:
         ValueError: no run there, another bundle's, or a configuration that differs.
     """
-    stored = _read_config(folder)
-    if stored["fingerprint"] != bundle.fingerprint:
+    if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"resume: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
+    before = load_run_config(folder)
     now = _settled(config, bundle).as_json()
-    del now["bundle"]  # that is what the fingerprint tells
-    check_same(stored["config"], now, f"resume: {str(folder)!r}")
+    del now["bundle"], now["budget"]  # the first is what the fingerprint tells
+    if config.eval_every and before.eval_every:
+        del now["eval_every"]
+    check_same(json.loads(json.dumps(before.as_json())), now, f"resume: {str(folder)!r}")
+    return before
 
 
 def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPolicy:
@@ -165,10 +202,14 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Restore what `random_states` gave."""
+    """Restore what `random_states` gave, of as many CUDA devices as there are here and were there.
+
+    A run may go on on a machine with more of them or fewer: it uses one.
+    """
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for device, state in enumerate(states["cuda"][:here]):
+        torch.cuda.set_rng_state(state, device)
     inner = states["numpy"]["state"]
     key = inner["key"].numpy().astype(np.uint32)
     np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})
@@ -181,6 +222,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
         config.setdefault("raw_scale", RAW_SCALE)  # what runs have that do not say
-        return {"fingerprint": values["fingerprint"], "config": config}
+        call = dict(values.get("call", {}))  # runs of before do not tell it
+        return {"fingerprint": values["fingerprint"], "config": config, "call": call}
 
     return read_json(folder / CONFIG, "run", form)

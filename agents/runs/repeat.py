@@ -7,7 +7,7 @@ from agents.learners.config import PRESETS, TrainConfig
 
 
 def training_command(config: TrainConfig) -> list[str]:
-    """The words of the shortest `nat-train` command for `config`; never with `--resume`.
+    """The words of the shortest `nat-train` command for `config`, without `--resume`.
 
     Example:
         >>> from pathlib import Path
@@ -16,7 +16,11 @@ def training_command(config: TrainConfig) -> list[str]:
         >>> training_command(config)[:4], len(training_command(config))
         (['nat-train', 'digits', '--out', 'runs/a'], 6)
     """
-    options = {name: _differing(config, preset) for name, (_, preset) in PRESETS.items()}
+    options = {
+        name: _differing(config, preset)
+        for name, (_, preset) in PRESETS.items()
+        if preset.bundle != name or name == config.bundle  # not the preset of another bundle
+    }
     name = min(options, key=lambda name: len(options[name]))
     return ["nat-train", name, "--out", str(config.out), *options[name]]
 

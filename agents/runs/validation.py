@@ -1,14 +1,19 @@
 """A training's own evaluations: the policy on the same samples each time."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.judging import check_bundle_rank, frechet_of
+from nat_env.bundles.judging import check_bundle_rank
+from nat_env.bundles.reals import TensorReals
+from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
 from nat_env.generation import generate_batches
+from nat_env.metrics.neighbours import precision_recall
+from nat_env.models.classifier import embeddings_of
 from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
@@ -16,6 +21,9 @@ from nat_env.seeds import TRAINING_EVALUATION
 
 SHEET = 10
 """Conditions shown, and samples shown of each, at most."""
+
+NEIGHBOUR = 3
+"""Which nearest neighbour bounds a ball of `nat_env.metrics.neighbours.precision_recall`."""
 
 Actions = dict[str, dict[str, list[float]]]
 """By quantity: `mean` and `std` over samples, one number a step."""
@@ -25,52 +33,88 @@ Actions = dict[str, dict[str, list[float]]]
 class Validation:
     """What `validate` found."""
 
-    frechet_distance: float
+    scores: dict[str, float]
+    """`frechet_distance`, `class_accuracy` (the share of samples that the judge takes for what they
+    were asked to be) and, where the bundle has real images, `precision` and `recall` against as
+    many of these: all by the bundle's judge."""
     actions: Actions
     shown: Tensor
-    """The first samples of the first `SHEET` conditions [at most SHEET * SHEET, C, H, W],
-    conditions in turn."""
+    """The first `SHEET` samples of each of the first `SHEET` conditions [n, C, H, W], conditions in
+    turn."""
+
+    @property
+    def frechet_distance(self) -> float:
+        """Under the bundle's judge."""
+        return self.scores["frechet_distance"]
 
 
 def validate(
-    bundle: Bundle, policy: DecodingPolicy, num_steps: int, num_samples: int
+    bundle: Bundle, policy: DecodingPolicy, num_steps: int, num_samples: int, seed: int = 0
 ) -> Validation:
-    """FD of a policy under the bundle's judge, and what it does at each step.
+    """What the bundle's judge says of a policy's samples, and what the policy does at each step.
 
-    Only one batch of images is held at a time, and those to be shown.
+    Only one batch of images is held at a time, and those to be shown; of all, their embeddings.
 
     Args:
         bundle: the frozen models.
         policy: (features, timestep) -> m, tau_1, tau_2, w.
         num_steps: T.
         num_samples: N, more than an embedding by the judge has numbers.
+        seed: of the training: of each its own samples.
 
     Raises:
-        ValueError: fewer, or see `generate`.
+        ValueError: fewer samples, more than a training has seeds for, or see `generate`.
     """
     check_bundle_rank(bundle, num_samples)
+    first = TRAINING_EVALUATION.seed_of(seed)
+    TRAINING_EVALUATION.seed_of(seed, num_samples - 1)  # is a seed of this training's, too
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
     batches = generate_batches(
         bundle,
         policy,
         balanced_conditions(num_samples, len(bundle.conditions)),
         num_steps,
-        TRAINING_EVALUATION.seed_of(0),
+        first,
         on_step=lambda record: chosen[record.timestep].append(record.actions),
     )
+    yardstick, accumulator = bundle.require("yardstick"), EmbeddingAccumulator()
     shown: list[Tensor] = []
-
-    def seen() -> Iterator[Tensor]:
-        for images, labels in batches:
-            free = SHEET * SHEET - sum(map(len, shown))
-            shown.append(images[(labels < SHEET).nonzero()[:free, 0]])
-            yield images
-
-    distance = frechet_of(bundle, seen())
+    kept: list[NDArray[np.float32]] = []
+    right = 0
+    for images, labels in batches:
+        free = SHEET * min(SHEET, len(bundle.conditions)) - sum(map(len, shown))
+        shown.append(images[(labels < SHEET).nonzero()[:free, 0]])
+        embeddings = embeddings_of(yardstick.judge, images)
+        right += int((yardstick.judge.classifier(embeddings).argmax(dim=1) == labels).sum())
+        kept.append(embeddings.cpu().numpy())
+        accumulator.update(kept[-1])
+    scores = {
+        "frechet_distance": frechet_distance(accumulator.statistics(), yardstick.statistics),
+        "class_accuracy": right / num_samples,
+    }
+    if bundle.reals is not None:
+        reals = embeddings_of(yardstick.judge, _spread(bundle.reals, num_samples))
+        scores |= _overlap(reals.cpu().numpy(), np.concatenate(kept))
     table = torch.stack([torch.cat(parts) for parts in chosen])  # [T, N, 4]
     mean, std = table.mean(dim=1), table.std(dim=1)
     actions = {
         name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
         for column, name in enumerate(COLUMNS)
     }
-    return Validation(distance, actions, torch.cat(shown))
+    return Validation(scores, actions, torch.cat(shown))
+
+
+def _spread(reals: TensorReals, count: int) -> Tensor:
+    """So many real images, or all where there are fewer: uint8, as even by condition as can be."""
+    order = reals.conditions.argsort(stable=True)
+    ordered = reals.conditions[order]
+    place = torch.arange(len(order)) - torch.searchsorted(ordered, ordered)  # in its condition
+    return reals.images[order[place.argsort(stable=True)[:count]]]
+
+
+def _overlap(reals: NDArray[np.float32], samples: NDArray[np.float32]) -> dict[str, float]:
+    """Precision and recall, where there are neighbours enough."""
+    if min(len(reals), len(samples)) <= NEIGHBOUR:
+        return {}
+    precision, recall = precision_recall(reals, samples, NEIGHBOUR)
+    return {"precision": precision, "recall": recall}

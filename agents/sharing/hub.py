@@ -110,6 +110,7 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
         with_paths(config, bare),
         bundle=Path(config.bundle).name,
         residual=config.residual if config.residual in (None, *NAMED_SCHEDULES) else RESIDUAL,
+        **TrainConfig(Path()).of_the_call(),
     )
 
 

@@ -1,12 +1,13 @@
 """What happens between rollouts: discriminator, logging, evaluation, checkpoints."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
@@ -19,6 +20,7 @@ from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, random_states, save_policy
 from agents.runs.validation import SHEET, validate
+from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.generation import generate
 from nat_env.models.conditions import balanced_conditions
 from nat_env.render import image_grid, thumbnail_scale
@@ -30,8 +32,14 @@ from nat_env.storage.state import save_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
 
+IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
+"""Columns without effect where all tokens are revealed."""
+
+THUMBNAIL = 128
+"""Pixels, at most, of the longer side of an image in an evaluation's sheet."""
+
 OnEvaluation = Callable[[dict[str, float]], None]
-"""Called with round, trajectories and frechet_distance after each evaluation; an exception in it
+"""Called with round, trajectories and `Validation.scores` after each evaluation; an exception in it
 ends the training."""
 
 
@@ -62,21 +70,23 @@ class RoundCallback(BaseCallback):
         self.rounds = 0
         self.best_distance = float("inf")
         self.history: list[dict[str, float]] = []
-        """One entry per evaluation: round, trajectories, frechet_distance."""
+        """One entry per evaluation: round, trajectories, and `Validation.scores`."""
         self.seconds = 0.0
         """Of training so far, evaluations included, interruptions not."""
         self._pending = False
         self._steps: list[tuple[np.ndarray, np.ndarray]] = []
         """Actions [num_envs, 4] and rewards [num_envs] of the rollout, step by step."""
         self._bar: tqdm | None = None
-        self._clock = self._counted = time.perf_counter()
+        self._clock = self._counted = self._written = time.perf_counter()
+        self._unwritten: dict[str, Any] | None = None
+        """The state at the end of the latest round, where the file has an earlier one."""
 
     def state_dict(self) -> dict[str, Any]:
         """Counters and results so far."""
         return {
             "rounds": self.rounds,
             "best": self.best_distance,
-            "history": self.history,
+            "history": list(self.history),
             "seconds": self.seconds,
         }
 
@@ -94,6 +104,11 @@ class RoundCallback(BaseCallback):
     @property
     def _reward(self) -> Any:
         return self.decoder.reward_fn if self.adversary is None else self.adversary.model
+
+    @property
+    def trajectories(self) -> int:
+        """Of the rounds so far."""
+        return self.rounds * self.config.trajectories_per_round
 
     def _on_training_start(self) -> None:
         self._counted = time.perf_counter()
@@ -139,7 +154,7 @@ class RoundCallback(BaseCallback):
         self._pending = False
         self._record_time("policy")
         if self.config.fresh_samples and self.adversary is not None:
-            self._update_discriminator(*self._fresh_samples())
+            self._update_on_fresh_samples()
         self.rounds += 1
         every, last = self.config.eval_every, self.rounds == self.config.rounds
         self._conclude(every > 0 and (self.rounds % every == 0 or last))
@@ -152,32 +167,50 @@ class RoundCallback(BaseCallback):
         elif not self.config.eval_every:
             learned = live_policy(self.config, self.model, self.decoder.action_map)
             save_policy(self.config.out, "last", learned, self._progress())
-        self._save()
+        self._save(evaluate or self.rounds == self.config.rounds)
         if evaluate or not self.config.eval_every:  # after its seconds have been counted
             judge = self.decoder.bundle.judge_name
             write_report(self.config, judge, self.history, self.seconds)
         if self.rounds == 1:  # now all that is recorded has been
-            write_layout(self.logger, [*EVALUATION_TAGS, *self.logger.name_to_value])
-        self.logger.dump(self.num_timesteps)  # what belongs to this round, at this round
+            write_layout(self.logger, [*self._evaluation_tags(), *self.logger.name_to_value])
+        self.logger.dump(self.trajectories)  # what belongs to this round, at this round
 
-    def _update_discriminator(self, *samples: torch.Tensor) -> None:
-        if self.adversary is None:
-            return
-        results = self.adversary.update(self.config.discriminator_updates, *samples)
-        for key, value in results.items():
-            self.logger.record(f"discriminator/{key}", value)
-        self._record_time("discriminator")
+    def _evaluation_tags(self) -> list[str]:
+        """Of the evaluation before the first round, if any."""
+        scores = (
+            [key for key in self.history[0] if key not in self._progress()] if self.history else []
+        )
+        return [*EVALUATION_TAGS, *(f"eval/{name}" for name in scores)]
 
-    def _fresh_samples(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images [n, C, H, W] and labels [n] of the updated policy, with its exploration noise."""
-        bundle = self.decoder.bundle
-        needed = self.config.discriminator.batch_size * self.config.discriminator_updates
-        count = min(needed, self.config.trajectories_per_round)
-        conditions = balanced_conditions(count, len(bundle.conditions))
+    def _update_discriminator(self) -> None:
+        """By the rollout's own images."""
+        if self.adversary is not None:
+            self._record_updates([self.adversary.update(self.config.discriminator_updates)])
+
+    def _update_on_fresh_samples(self) -> None:
+        """By images of the updated policy, with its exploration noise: others at each update.
+
+        Those of one update are in memory at a time.
+        """
+        assert self.adversary is not None
+        config, bundle = self.config, self.decoder.bundle
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map)
-        seed = FRESH_SAMPLES.seed_of(self.config.seed, self.rounds * count)
-        return generate(bundle, exploring, conditions, self.config.num_steps, seed), conditions
+        size, updates = config.discriminator.batch_size, config.discriminator_updates
+        conditions = balanced_conditions(size * updates, len(bundle.conditions))
+        found = []
+        for index, labels in enumerate(conditions.split(size)):
+            drawn = (self.rounds * updates + index) * size
+            seed, at_once = FRESH_SAMPLES.seed_of(config.seed, drawn), config.environments
+            images = generate(bundle, exploring, labels, config.num_steps, seed, at_once)
+            found.append(self.adversary.update(1, images, labels))
+        self._record_updates(found)
+
+    def _record_updates(self, found: Sequence[Mapping[str, float]]) -> None:
+        for key in found[0]:
+            value = float(np.mean([results[key] for results in found]))
+            self.logger.record(f"discriminator/{key}", value)
+        self._record_time("discriminator")
 
     def _record_rewards(self) -> None:
         """Mean and spread of the rewards of final images."""
@@ -187,24 +220,27 @@ class RoundCallback(BaseCallback):
         self.logger.record("reward/std", float(rewards.std()))
 
     def _record_quantities(self) -> None:
-        """Mean and spread of m, tau_1, tau_2, w at every step of the rollout."""
+        """Mean and spread of m, tau_1, tau_2, w at every step of the rollout, counted from 1."""
         num_steps = self.config.num_steps
         for step in range(num_steps):
             actions = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
             timesteps = torch.full((len(actions),), step)
             physical = self.decoder.action_map.physical(torch.from_numpy(actions), timesteps)
             for column, name in enumerate(COLUMNS):
-                self.logger.record(f"{name}/step{step}_mean", float(physical[:, column].mean()))
-                self.logger.record(f"{name}/step{step}_std", float(physical[:, column].std()))
+                if step == num_steps - 1 and column in IDLE_AT_LAST_STEP:
+                    continue
+                tag, values = f"{name}/step{step + 1}", physical[:, column]
+                self.logger.record(f"{tag}_mean", float(values.mean()))
+                self.logger.record(f"{tag}_std", float(values.std()))
 
     def _evaluate(self) -> None:
         """FD of the learned policy on fixed seeds; keeps the best one."""
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        found = validate(bundle, learned, config.num_steps, config.num_samples)
+        found = validate(bundle, learned, config.num_steps, config.num_samples, config.seed)
         distance = found.frechet_distance
-        measured = self._progress() | {"frechet_distance": distance}
+        measured = self._progress() | found.scores
         self.history.append(measured)
         about = measured | {
             "judge": bundle.judge_name,
@@ -212,8 +248,10 @@ class RoundCallback(BaseCallback):
             "actions": found.actions,
         }
         columns = min(SHEET, len(bundle.conditions))
-        grid = image_grid(found.shown, columns, thumbnail_scale(found.shown.shape[-1]))
-        self.logger.record("eval/frechet_distance", distance)
+        shown = _at_most(found.shown, THUMBNAIL)
+        grid = image_grid(shown, columns, thumbnail_scale(shown.shape[-1]))
+        for name, value in found.scores.items():
+            self.logger.record(f"eval/{name}", value)
         self.logger.record("eval/samples", Image(np.asarray(grid), "HWC"), exclude=("stdout",))
         with written_aside(config.out / "samples" / f"round_{self.rounds:05d}.png") as aside:
             grid.save(aside, format="PNG")
@@ -231,22 +269,51 @@ class RoundCallback(BaseCallback):
 
     def _progress(self) -> dict[str, float]:
         """How far the training has come."""
-        trajectories = self.rounds * self.config.trajectories_per_round
-        return {"round": self.rounds, "trajectories": trajectories}
+        return {"round": self.rounds, "trajectories": self.trajectories}
 
-    def _save(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self._counted = self.seconds + now - self._counted, now
-        state = {
+    def _save(self, now: bool) -> None:
+        """Write the state, or keep it until it is time."""
+        clock = time.perf_counter()
+        self.seconds, self._counted = self.seconds + clock - self._counted, clock
+        self._unwritten = {
             "learner": learner_state(self.model),
             "reward": state_of(self._reward),
             "environment": self.decoder.state_dict(),
             "callback": self.state_dict(),
             "random": random_states(),
         }
-        save_state(Path(self.config.out) / STATE, state)
+        if now or clock - self._written >= self.config.save_every_seconds:
+            self.write_state()
+        else:
+            self._unwritten = _copied(self._unwritten)
+
+    def write_state(self) -> None:
+        """Write the state at the end of the latest round, if it is not on disk."""
+        if self._unwritten is not None:
+            save_state(Path(self.config.out) / STATE, self._unwritten)
+            self._unwritten, self._written = None, time.perf_counter()
 
     def _record_time(self, phase: str) -> None:
         now = time.perf_counter()
         self.logger.record(f"time/{phase}", now - self._clock)
         self._clock = now
+
+
+def _at_most(images: torch.Tensor, side: int) -> torch.Tensor:
+    """Images [B, C, H, W], made smaller where a side is longer."""
+    longer = max(images.shape[-2:])
+    if longer <= side:
+        return images
+    size = [max(1, pixels * side // longer) for pixels in images.shape[-2:]]
+    return F.interpolate(images, size, mode="area")
+
+
+def _copied(value: Any) -> Any:
+    """A nested state that no training changes, in the host's memory."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(part) for part in value]
+    return value

@@ -29,16 +29,30 @@ def wandb_module(config: TrainConfig) -> Any:
 
 
 def start_tracking(wandb: Any, config: TrainConfig) -> Any:
-    """A run of Weights & Biases that follows the TensorBoard events opened after this call."""
+    """A run of Weights & Biases that follows the TensorBoard events opened after this call.
+
+    Raises:
+        ValueError: it cannot be begun, without a login for example.
+    """
     path = config.out / RUN_ID
-    if not path.exists():
+    new = not path.exists()
+    if new:
         write_text(path, uuid.uuid4().hex[:8])
-    return wandb.init(
-        id=path.read_text(encoding="utf-8"),
-        resume="allow",
-        project=config.wandb,
-        name=config.out.name,
-        config=config.as_json(),
-        dir=str(config.out),
-        sync_tensorboard=True,
-    )
+    try:
+        return wandb.init(
+            id=path.read_text(encoding="utf-8"),
+            resume="allow",
+            project=config.wandb,
+            name=config.out.name,
+            config=config.as_json(),
+            dir=str(config.out),
+            sync_tensorboard=True,
+        )
+    except Exception as error:  # the package has many kinds: without a key, a connection, a right
+        if new:
+            path.unlink()
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"wandb: got the project {config.wandb!r}, which cannot be written to ({cause}); "
+            "`wandb login` logs in, and WANDB_MODE=offline in the environment keeps all here"
+        ) from error

@@ -1,6 +1,6 @@
 """Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from agents.learners.config import TrainConfig
 from agents.learners.factory import make_learner
 from agents.learners.state import load_learner_state
 from agents.learners.vec_env import GymnasiumVecEnv
+from agents.reports.report import summary
 from agents.runs.checkpoint import (
     CONFIG,
     STATE,
@@ -20,8 +21,10 @@ from agents.runs.checkpoint import (
     restore_random_states,
     run_residual,
     save_run_config,
+    update_run_config,
 )
 from agents.training.callbacks import OnEvaluation, RoundCallback
+from agents.training.events import forget_after, hint, quiet_writer
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
@@ -56,7 +59,8 @@ class Training:
             ValueError: an unknown bundle, too few `num_samples` for its judge, a folder that
                 cannot be written or that another training holds, one that holds a run already or
                 something else (without `resume`), one of another bundle or configuration (with),
-                or `wandb` without its package.
+                a budget below what is done, or `wandb` without its package or its login.
+            OSError: the disk is full or read-only; a new run has not taken the folder.
         """
         with ExitStack() as held:
             self._set_up(config, progress, on_evaluation, held)
@@ -69,15 +73,17 @@ class Training:
         on_evaluation: OnEvaluation,
         held: ExitStack,
     ) -> None:
-        wandb = wandb_module(config)
+        wandb, self.before = wandb_module(config), None
+        """The run's configuration until now, where it goes on."""
         bundle = load_bundle(config.bundle, config.dtype, config.device)
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
         if config.resume:
-            check_same_run(config.out, config, bundle)
+            self.before = check_same_run(config.out, config, bundle)
             held.enter_context(locked(config.out))
             # Without a state the run was stopped before its first checkpoint: from the start.
             state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
+            _check_longer(config, state)
         else:
             state = None
             _check_new(config.out)
@@ -100,9 +106,18 @@ class Training:
         if not config.resume:  # only now have all the options been accepted
             held.enter_context(locked(config.out))
             _check_new(config.out)  # another may have come first
-            save_run_config(config.out, config, bundle)
-        self.tracker = start_tracking(wandb, config) if wandb else None
-        self.model.set_logger(configure(str(config.out / "tensorboard"), ["tensorboard"]))
+        if wandb:
+            held.callback(start_tracking(wandb, config).finish)
+        with hint(config.out, "the run has not begun"):
+            events = config.out / "tensorboard"
+            if state is not None:
+                rounds = int(state["callback"]["rounds"])
+                forget_after(events, rounds * config.trajectories_per_round)
+            self.model.set_logger(configure(str(events), ["tensorboard"]))
+            if config.resume:
+                update_run_config(config.out, config, bundle)
+            else:  # last, so that a folder where something failed is not taken
+                save_run_config(config.out, config, bundle)
         self.callback = RoundCallback(config, self.env, progress, on_evaluation)
         if state is not None:
             self._restore(state)
@@ -114,18 +129,27 @@ class Training:
         return config.rounds * config.trajectories_per_round * config.num_steps
 
     def run(self) -> dict[str, Any]:
-        """Train to the end; gives and writes the results (`results.json`)."""
+        """Train to the end; gives and writes the results (`results.json`).
+
+        Raises:
+            OSError: the disk is full or read-only; the state of the run is whole.
+        """
+        self._tell()
         left = self.total_timesteps - self.model.num_timesteps
         model: Any = self.model
-        with self._held:
+        resumed = f"nat-train --resume --out {self.config.out} goes on"
+        with self._held, hint(self.config.out, resumed), quiet_writer():
             try:
                 if left > 0:
                     # log_interval: what belongs to a round is written by the callback, at its end
                     model.learn(left, self.callback, log_interval=None, reset_num_timesteps=False)
+            except BaseException:
+                with suppress(OSError):  # what it failed for, perhaps: the state before is whole
+                    self.callback.write_state()
+                raise
             finally:
-                model.logger.close()
-                if self.tracker is not None:
-                    self.tracker.finish()
+                with suppress(OSError):  # told already, by who wrote
+                    model.logger.close()
             evaluated = bool(self.callback.history)
             results = {
                 "bundle": self.config.bundle,
@@ -137,6 +161,22 @@ class Training:
             }
             write_json(self.config.out / "results.json", results)
         return results
+
+    def _tell(self) -> None:
+        """What of the budget is not as one might think."""
+        config, said = self.config, []
+        whole = config.rounds * config.trajectories_per_round
+        if whole != config.budget:
+            said.append(
+                f"budget: {config.budget} images are {config.rounds} rounds, {whole} images"
+            )
+        if self.before and self.before.rounds != config.rounds:
+            said.append(
+                f"budget: {config.budget} images in place of {self.before.budget}; learning rate "
+                "and sigma, which go by the share that is done, go by the new one from here"
+            )
+        if self.callback.progress and said:
+            print("\n".join(said), flush=True)
 
     def close(self) -> None:
         """Give the folder free; for a training that is not run."""
@@ -154,6 +194,15 @@ class Training:
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
         restore_random_states(state["random"])
+
+
+def _check_longer(config: TrainConfig, state: dict[str, Any] | None) -> None:
+    done = int(state["callback"]["rounds"]) if state else 0
+    if config.rounds < done:
+        raise ValueError(
+            f"budget: got {config.budget}, allowed is at least what the run in "
+            f"{str(config.out)!r} has done: {done * config.trajectories_per_round}"
+        )
 
 
 def _own_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:
@@ -189,7 +238,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
         decoder,
         model,
         bypass=config.bypass_discriminator,
-        capacity=config.trajectories_per_round,
+        capacity=0 if config.fresh_samples else config.trajectories_per_round,
     )
 
 
@@ -199,8 +248,5 @@ def command(config: TrainConfig) -> None:
     if not results["history"]:
         print(f"trained without evaluations; run in {config.out}")
         return
-    first, best = results["history"][0], results["best_frechet_distance"]
-    print(
-        f"FD ({results['judge']}, {results['num_samples']} samples): "
-        f"{first['frechet_distance']:.2f} at the start, {best:.2f} at best; run in {config.out}"
-    )
+    came_out = summary(results["history"], results["judge"], results["num_samples"])
+    print(f"{came_out}; run in {config.out}")

@@ -115,11 +115,10 @@ def configuration(options: TrainOptions) -> TrainConfig:
     Raises:
         ValueError: an unknown preset, or numbers that do not divide one another.
     """
-    allowed = [name for name, (_, preset) in PRESETS.items() if not preset.fresh_samples]
+    allowed = [name for name, (_, preset) in PRESETS.items() if preset.bundle == name]
     if options.preset not in allowed:
         raise ValueError(
-            f"preset: got {options.preset!r}, allowed are {allowed}: those without fresh_samples, "
-            "which stock learners have none of"
+            f"preset: got {options.preset!r}, allowed are {allowed}: those of shipped bundles"
         )
     config = replace(PRESETS[options.preset][1], warmup_rounds=0, threads=torch.get_num_threads())
     if options.trajectories_per_round is None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.metrics.checks import Array, checked_pair
-from eval.metrics.neighbours import (
+from eval.metrics.score import inception_style_score
+from nat_env.metrics.checks import Array, checked_pair
+from nat_env.metrics.neighbours import (
     Occupancy,
     Overlap,
     Space,
@@ -24,7 +25,6 @@ from eval.metrics.neighbours import (
     precision_recall,
     squared_radii,
 )
-from eval.metrics.score import inception_style_score
 
 __all__ = [
     "KernelDistance",

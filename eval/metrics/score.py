@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.metrics.checks import Array, checked
+from nat_env.metrics.checks import Array, checked
 
 
 @dataclass(frozen=True)

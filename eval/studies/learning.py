@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from agents.learners.algorithms import algorithm_of
 from agents.runs.validation import validate
 from eval.commands import nat_eval
@@ -81,12 +83,18 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
 
 
 def _draw(group: Group) -> None:
-    """The learning curves, and the heuristic on the samples that these were measured on."""
+    """The learning curves, and the heuristic on the samples that these were measured on.
+
+    Of each training's seed there are others; the line is the mean, as the curves are.
+    """
     arguments, num_steps = group.arguments, group.num_steps
     bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
     num_samples = arguments.preset.num_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
-    level = validate(bundle, heuristic, num_steps, num_samples).frechet_distance
+    levels = [
+        validate(bundle, heuristic, num_steps, num_samples, seed).frechet_distance
+        for seed in arguments.seeds
+    ]
     judge = bundle.require("yardstick").name
     about = f"{bundle.name}, T = {num_steps}, {judge}, N = {num_samples}"
-    save_learning_curves(group.out / CURVES, group.histories(), level, about)
+    save_learning_curves(group.out / CURVES, group.histories(), float(np.mean(levels)), about)

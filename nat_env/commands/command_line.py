@@ -25,6 +25,8 @@ class Command:
     """A function of the options."""
     interrupted: str = "the same command goes on: {command}"
     """What a user may do after Ctrl+C; options in braces, and the command as it was given."""
+    words: str = ""
+    """A function that completes the words after the name, or refuses them in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _parsed(name: str, command: Command | Choice, args: list[str]) -> tuple[Comm
         }
         word, options = parse_one_of(choices, name, args, command.about)
         return command.parts[word], options
+    if command.words:
+        args = load(command.words)(args)
     asked = load(command.options)
     if isinstance(asked, Mapping):
         return command, parse_one_of(asked, name, args)[1]

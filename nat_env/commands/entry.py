@@ -11,7 +11,8 @@ COMMANDS: dict[str, Command | Choice] = {
     "nat-train": Command(
         "agents.learners.config:PRESETS",
         "agents.training.train:command",
-        "the same command with --resume goes on in {out}",
+        "nat-train --resume --out {out} goes on",
+        words="agents.runs.resume:completed_words",
     ),
     "nat-eval": Command("eval.commands.arguments:Eval", "eval.commands.nat_eval:command"),
     "nat-sample": Command("eval.commands.arguments:Sample", "eval.commands.nat_sample:command", ""),

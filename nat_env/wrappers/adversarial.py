@@ -48,16 +48,17 @@ class AdversarialReward(VectorWrapper):
             reals: see `discriminator_reals`; for the default model.
             bypass: pass the original reward on, for debugging; the discriminator still learns.
             seed: of the default model.
-            capacity: images that wait at most; the oldest make room.
+            capacity: images that wait at most; the oldest make room. 0: none wait, for updates that
+                are given images.
 
         Raises:
-            ValueError: not a decoding environment, or a capacity below 1.
+            ValueError: not a decoding environment, or a capacity below 0.
         """
         super().__init__(env)
         if not isinstance(env.unwrapped, NATDecodeVectorEnv):
             raise ValueError(f"env: got {env.unwrapped!r}, allowed is a NATDecodeVectorEnv")
-        if capacity < 1:
-            raise ValueError(f"capacity: got {capacity}, allowed is >= 1")
+        if capacity < 0:
+            raise ValueError(f"capacity: got {capacity}, allowed is >= 0")
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or AdversarialRewardModel(
@@ -80,8 +81,9 @@ class AdversarialReward(VectorWrapper):
         rewards = original if self.bypass else np.zeros_like(original)
         images, conditions = self.decoder.final_images, self.decoder.final_conditions
         if images is not None and conditions is not None:
-            self._images.append(images)
-            self._conditions.append(conditions)
+            if self.capacity:
+                self._images.append(images)
+                self._conditions.append(conditions)
             if sum(map(len, self._images)) > self.capacity:  # no update for long
                 self._images = [torch.cat(self._images)[-self.capacity :]]
                 self._conditions = [torch.cat(self._conditions)[-self.capacity :]]

@@ -16,6 +16,12 @@ def test_no_two_ranges_share_a_seed():
     assert all(one.last < other.first for one, other in pairwise(in_order))
 
 
+def test_each_training_is_evaluated_by_samples_of_its_own():
+    one, next_one = (seeds.TRAINING_EVALUATION.seed_of(seed) for seed in (0, 1))
+    assert next_one - one == seeds.TRAINING_EVALUATION.stride >= 10**6
+    assert seeds.TRAINING_EVALUATION.limit == seeds.TRAINING.limit
+
+
 @pytest.mark.parametrize("name", RANGES)
 def test_first_and_last_bound_what_a_range_gives(name):
     found = RANGES[name]
@@ -29,6 +35,7 @@ def test_first_and_last_bound_what_a_range_gives(name):
         ("NAT_EVAL", 3, 41, 3_000_041),
         ("NAT_EVAL", 1_099_510, 999_999, 1_099_510_999_999),
         ("TRAINING_EVALUATION", 0, 2, 1_099_511_627_778),
+        ("TRAINING_EVALUATION", 3, 2, 1_099_511_627_776 + 3 * 33_554_432 + 2),
         ("TRAINING", 3, 2, 2_199_023_255_552 + 3 * 268_435_456 + 2),
         ("FRESH_SAMPLES", 3, 2, 1_125_899_906_842_624 + 3 * 268_435_456 + 2),
         ("PROXIES", 0, 2 * 1000, 8_796_093_022_208 + 2 * 1000),

@@ -1,5 +1,9 @@
 """A training's own evaluation against direct computation on the images of `generate`."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -23,11 +27,31 @@ def bundle() -> Bundle:
 
 
 def test_distance_and_sheet_are_of_the_same_samples(bundle):
-    found = validate(bundle, POLICY, 2, 140)
-    seed = TRAINING_EVALUATION.seed_of(0)
+    found = validate(bundle, POLICY, 2, 140, seed=5)
+    seed = TRAINING_EVALUATION.seed_of(5)
     images = generate(bundle, POLICY, balanced_conditions(140, 10), 2, seed)
     assert found.frechet_distance == pytest.approx(frechet_of(bundle, [images]), rel=1e-5)
     torch.testing.assert_close(found.shown, images[: SHEET * SHEET])
+    judge, reals = bundle.yardstick.judge, bundle.reals
+    taken = judge(images).argmax(dim=1)
+    right = sum(int(taken[i]) == i % 10 for i in range(140))
+    assert found.scores["class_accuracy"] == right / 140
+    first = [[i for i in range(len(reals.images)) if reals.conditions[i] == c] for c in range(10)]
+    numbers = [first[i % 10][i // 10] for i in range(140)]  # 14 of each class, the first ones
+    real = judge.embeddings(reals.images[numbers].float() / 255).double()
+    fake = judge.embeddings(images).double()
+    apart = torch.cdist(real, fake)
+    # The nearest of all is the image itself.
+    real_radii, fake_radii = (torch.cdist(x, x).sort(dim=1).values[:, 3] for x in (real, fake))
+    recall = (apart <= fake_radii).any(dim=1).double().mean().item()
+    precision = (apart <= real_radii[:, None]).any(dim=0).double().mean().item()
+    assert found.scores["recall"] == pytest.approx(recall, abs=0.008)
+    assert found.scores["precision"] == pytest.approx(precision, abs=0.008)
+
+
+def test_without_real_images_there_is_neither_precision_nor_recall(bundle):
+    found = validate(replace(bundle, reals=None), POLICY, 2, 40)
+    assert set(found.scores) == {"frechet_distance", "class_accuracy"}
 
 
 def test_it_holds_a_batch_and_the_sheet_however_many_samples(bundle, images_alive):
@@ -36,16 +60,18 @@ def test_it_holds_a_batch_and_the_sheet_however_many_samples(bundle, images_aliv
     assert len(alive) == 4 and max(alive) <= 128 + SHEET * SHEET
 
 
-def test_a_sheet_of_many_conditions_shows_the_first_samples_of_the_first_ones(bundle, monkeypatch):
+@pytest.mark.parametrize("kinds", [3, 10, 40])
+def test_a_sheet_shows_the_first_samples_of_the_first_conditions(bundle, monkeypatch, kinds):
+    asked = SimpleNamespace(conditions=range(kinds), require=bundle.require, reals=None)
     numbers = torch.arange(450)
 
     def numbered(bundle, policy, conditions, num_steps, seed, on_step):
         for part in numbers.split(64):
             on_step(StepRecord(0, part, torch.zeros(len(part), 4), part))
-            noise = torch.rand(len(part), *bundle.reals.images.shape[1:])
+            noise = torch.rand(len(part), 1, 8, 8)
             noise[:, 0, 0, 0] = part
-            yield noise, part % 40
+            yield noise, part % kinds
 
     monkeypatch.setattr(agents.runs.validation, "generate_batches", numbered)
-    shown = validate(bundle, POLICY, 1, 450).shown[:, 0, 0, 0].long().tolist()
-    assert shown == [40 * row + label for row in range(10) for label in range(10)]
+    shown = validate(cast(Any, asked), POLICY, 1, 450).shown[:, 0, 0, 0].long().tolist()
+    assert shown == [kinds * row + label for row in range(10) for label in range(min(10, kinds))]

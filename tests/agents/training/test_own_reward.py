@@ -94,8 +94,8 @@ def test_a_run_without_evaluations_goes_on_as_if_never_stopped(module, tmp_path,
     training = Training(broken, progress=False)
     save = training.callback._save
 
-    def stop_after_the_second():
-        save()
+    def stop_after_the_second(now):
+        save(now)
         if training.callback.rounds == 2:
             raise KeyboardInterrupt
 

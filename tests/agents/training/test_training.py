@@ -13,11 +13,12 @@ from PIL import Image
 from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.runs.validation import validate
-from agents.training.callbacks import RoundCallback
+from agents.training.callbacks import RoundCallback, _at_most
 from agents.training.train import Training
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
+from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.state import load_state
@@ -41,6 +42,7 @@ SMALL = TrainConfig(
 )
 
 
+STATS = ("mean", "std")
 HALF_THE_JUDGE = {"name": "sum", "terms": [[0.5, "judge"]]}
 
 
@@ -88,6 +90,32 @@ def test_an_interrupted_run_resumes_as_if_never_stopped(
     assert_same(state_of(tmp_path / "broken"), state_of(tmp_path / "whole"))
 
 
+def test_each_update_has_fresh_images_of_its_own_and_no_others_wait(tmp_path, monkeypatch):
+    seen = []
+    update = AdversarialRewardModel.update
+
+    def watched(self, images, conditions, num_updates=1):
+        seen.append((images, conditions, num_updates))
+        return update(self, images, conditions, num_updates)
+
+    monkeypatch.setattr(AdversarialRewardModel, "update", watched)
+    training, _ = run(tmp_path, fresh_samples=True, discriminator_updates=3, budget=32 * 3)
+    assert [(len(images), number) for images, _, number in seen] == [(16, 1)] * 9
+    assert len(torch.cat([images for images, _, _ in seen]).unique(dim=0)) > 9 * 12
+    conditions = torch.cat([labels for _, labels, _ in seen[:3]])
+    assert conditions.tolist() == [i % 10 for i in range(48)]
+    assert training.env._images == []
+
+
+def test_large_images_are_shown_small():
+    images = torch.rand(2, 3, 512, 256)
+    shown = _at_most(images, 128)
+    torch.testing.assert_close(
+        shown, images.unflatten(2, (128, 4)).unflatten(4, (64, 4)).mean((3, 5))
+    )
+    assert _at_most(images[..., :128, :128], 128).shape == (2, 3, 128, 128)
+
+
 def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
     save = Image.Image.save
 
@@ -106,7 +134,7 @@ def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
 def test_run_folder_holds_what_it_says(tmp_path):
     training, results = run(tmp_path)
     assert [h["round"] for h in results["history"]] == [0, 3, 6]
-    stored = dataclasses.replace(SMALL, out=tmp_path, threads=2, dtype=load_bundle("digits").dtype)
+    stored = dataclasses.replace(SMALL, out=tmp_path, dtype=load_bundle("digits").dtype)
     assert load_run_config(tmp_path) == stored
     bundle = load_bundle("digits")
     features = torch.randn(5, bundle.num_tokens, bundle.nat.feature_size)
@@ -201,20 +229,26 @@ def test_logged_quantities_are_those_of_the_rollout(tmp_path):
         "discriminator/loss",
         "discriminator/accuracy_real",
         "discriminator/accuracy_fake",
-        "guidance_scale/step1_mean",
-        "remask_ratio/step0_std",
+        "guidance_scale/step2_mean",
+        "remask_ratio/step1_std",
         "eval/frechet_distance",
+        "eval/class_accuracy",
+        "eval/precision",
+        "eval/recall",
         "time/rollout",
         "time/discriminator",
         "time/policy",
     }
     assert expected <= tags
+    idle = {f"{name}/step2_{of}" for name in ("remask_ratio", "remask_temperature") for of in STATS}
+    assert not tags & (idle | {f"guidance_scale/step0_{of}" for of in STATS})
+    assert [event.step for event in events.Scalars("reward/mean")] == [32 * r for r in range(1, 7)]
     buffer = training.model.rollout_buffer  # of the last round; flattened by env, then step
     actions = torch.from_numpy(buffer.actions).clamp(-1, 1)
     steps = torch.from_numpy(buffer.observations["timestep"])[:, 0]
     physical = training.decoder.action_map.physical(actions, steps)
     mean = physical[steps == 1, 3].mean().item()
-    assert events.Scalars("guidance_scale/step1_mean")[-1].value == pytest.approx(mean, rel=1e-4)
+    assert events.Scalars("guidance_scale/step2_mean")[-1].value == pytest.approx(mean, rel=1e-4)
     rewards = buffer.rewards.sum() / SMALL.trajectories_per_round
     assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards, rel=1e-4)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
-import eval.metrics.neighbours
+import nat_env.metrics.neighbours
 from eval.metrics.sample_metrics import (
     density_coverage,
     inception_style_score,
@@ -138,7 +138,7 @@ def test_neighbour_metrics_are_those_of_a_double_loop(k):
 def test_neighbour_metrics_do_not_depend_on_the_blocks(monkeypatch, block_size):
     real, fake = two_sets()
     whole = precision_recall(real, fake), density_coverage(real, fake)
-    monkeypatch.setattr(eval.metrics.neighbours, "_BLOCK_SIZE", block_size)
+    monkeypatch.setattr(nat_env.metrics.neighbours, "_BLOCK_SIZE", block_size)
     assert (precision_recall(real, fake), density_coverage(real, fake)) == whole
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval.metrics.checks import Array, checked_pair
+from nat_env.metrics.checks import Array, checked_pair
 
 _BLOCK_SIZE = 2**22
 """Largest number of distances held at once, 32 MiB of float64."""

@@ -1,0 +1,1 @@
+"""What embeddings of samples say beside those of real images."""
