@@ -48,16 +48,17 @@ def generate_tokens(
     passes = nat.first_passes(conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
-        actions = policy(passes.features, timestep)
+        last = timestep == num_steps - 1
+        # Its own, whatever the policy does with the one it keeps.
+        actions = policy(passes.features, timestep).clone()
         if not bool(torch.isfinite(actions).all()):
             raise ValueError(f"policy: gave numbers that are not finite at step {step}")
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
-        last = timestep == num_steps - 1
         ids, confidence = decode_step(
             ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
         )
         if on_step is not None:
-            on_step(StepRecord(step, ids, actions, confidence))
+            on_step(StepRecord(step, ids.clone(), actions, confidence))
         if step < num_steps - 1:
             passes = nat.passes(ids, conditions)
     return ids
@@ -120,7 +121,7 @@ def generate_batches(
         ]
         ids = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step)
         images = bundle.tokenizer.decode(ids)
-        return images, labels.to(images.device)
+        return images, labels.to(images.device, copy=True)  # not a view of the caller's
 
     return map(batch, range(0, len(conditions), batch_size))
 

@@ -22,6 +22,7 @@ from nat_env.bundles.loading import load_bundle, resolve_dtype
 from nat_env.models.conditions import balanced_conditions
 from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.models.weights import seeded_weights
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import heuristic_schedule
 
@@ -211,8 +212,7 @@ def _models(contestant: Contestant) -> tuple[FrozenNAT, Callable[..., Any], Deco
 
 def random_nat(config: UViTConfig, dtype: str) -> FrozenNAT:
     """Without training; the same one for the same sizes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded_weights(0):
         uvit = UViT(config)
     return FrozenNAT(uvit, config.num_classes, dtype=resolve_dtype(dtype))
 

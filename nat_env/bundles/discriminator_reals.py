@@ -7,7 +7,14 @@ import torch
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.image_folder import find_images, read_images
-from nat_env.bundles.reals import FolderReals, Reals, ReconstructedReals, TensorReals
+from nat_env.bundles.reals import (
+    FolderReals,
+    Reals,
+    ReconstructedReals,
+    TensorReals,
+    check_every_condition,
+)
+from nat_env.models.pixels import to_uint8
 from nat_env.models.protocol import Tokenizer
 
 REALS = ("reconstructed", "raw")
@@ -32,11 +39,17 @@ def discriminator_reals(
         folder: take the images from here, see `folder_reals`, instead of from the bundle.
 
     Raises:
-        ValueError: another name, a folder that does not fit the bundle, or no images at all.
+        ValueError: another name, a folder that does not fit the bundle, or no images of some
+            condition, or of any.
     """
     if reals not in REALS:
         raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
-    raw = bundle.require("reals") if folder is None else folder_reals(folder, bundle)
+    if folder is not None:
+        raw = folder_reals(folder, bundle)
+    else:
+        raw = bundle.require("reals")
+        names = bundle.conditions.names
+        check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
     if reals == "raw":
         return raw
     if not isinstance(raw, TensorReals):
@@ -55,8 +68,8 @@ def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
         Images in memory, or read as they are drawn where they take more than `KEPT_BYTES`.
 
     Raises:
-        ValueError: a sub-folder that is no condition, or what `find_images` and `read_images`
-            refuse.
+        ValueError: a sub-folder that is no condition, conditions without one, or what `find_images`
+            and `read_images` refuse.
     """
     found = find_images(folder)
     try:
@@ -68,6 +81,7 @@ def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
         ) from None
     by_name = dict(zip(found.files, numbers, strict=True))
     conditions = torch.tensor([by_name[path.parent.name] for path in found.paths])
+    check_every_condition(conditions, bundle.conditions.names, f"folder: {str(folder)!r}")
     height, width = bundle.tokenizer.image_size
     shape = (bundle.tokenizer.channels, height, width)
     if math.prod(shape) * len(found.paths) > KEPT_BYTES:
@@ -77,12 +91,15 @@ def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
 
 
 def _reconstructed(raw: TensorReals, tokenizer: Tokenizer, device: torch.device) -> TensorReals:
-    decoded = []
+    decoded = torch.empty_like(raw.images, dtype=torch.uint8)
     for numbers in torch.arange(len(raw.images)).split(256):
         if raw.ids is not None:
             ids = raw.ids[numbers].to(device)
         else:
             (images,) = raw.batches([numbers])
             ids = tokenizer.encode(images.to(device))
-        decoded.append(tokenizer.decode(ids).mul(255).round().byte().cpu())
-    return TensorReals(torch.cat(decoded), raw.conditions, raw.ids)
+        images = tokenizer.decode(ids)
+        if not bool(images.isfinite().all()):
+            raise ValueError("tokenizer: gave images that are not finite of the real ones")
+        decoded[numbers] = to_uint8(images).cpu()
+    return TensorReals(decoded, raw.conditions, raw.ids)

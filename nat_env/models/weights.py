@@ -1,7 +1,10 @@
-"""Weights of a network in one safetensors file."""
+"""Weights of a network: in one safetensors file, or drawn by a seed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -9,6 +12,18 @@ from torch import nn
 from nat_env.storage.files import written_aside
 
 WEIGHTS = "model.safetensors"
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Draw the weights of networks that are made within by `seed`, and others' numbers as before.
+
+    Networks are made on the CPU. Its generator alone is seeded and put back: `torch.manual_seed`
+    would leave those of accelerators at the seed for good.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def save_weights(network: nn.Module, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The adversarial reward: a discriminator trained beside the policy (AdaNAT 4.3, Eq. 13, 14)."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from nat_env.bundles.reals import Reals
 from nat_env.models.precision import float32_default, without_autocast
+from nat_env.models.weights import seeded_weights
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
+from nat_env.rewards.protocol import checked_scores
 from nat_env.rewards.trunks import Trunk
 
 EMBEDDINGS_LIMIT = 2**29
@@ -71,14 +74,13 @@ class AdversarialRewardModel:
         # Conditions alike, as generated images have them: else it learned how frequent they are.
         self._real_weights = 1 / reals.conditions.bincount().float()[reals.conditions]
         self.generator = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]), float32_default():
-            torch.manual_seed(seed)
+        with seeded_weights(seed), float32_default():
             self.discriminator = (
                 ScratchDiscriminator(channels, num_conditions, config.widths)
                 if trunk is None
                 else TrunkDiscriminator(trunk, num_conditions, config.widths[-1])
             )
-        self.discriminator.to(device)
+        self.discriminator.to(device, torch.float32)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=config.learning_rate,
@@ -88,15 +90,19 @@ class AdversarialRewardModel:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Rewards [B]: the chosen form of the mean logit, higher for more real."""
+        """Rewards [B]: the chosen form of the mean logit, higher for more real.
+
+        Raises:
+            ValueError: one that is not finite: the images are not, or a network is damaged.
+        """
         batches = zip(
             images.split(EMBEDDED_AT_ONCE), conditions.split(EMBEDDED_AT_ONCE), strict=True
         )
         with without_autocast(images.device):
             logits = torch.cat([self.discriminator(i, c).mean(dim=1) for i, c in batches])
-        if self.config.reward_form == "sigmoid":
-            return logits.sigmoid()
-        return F.softplus(logits) if self.config.reward_form == "softplus" else logits
+        forms = {"sigmoid": torch.sigmoid, "softplus": F.softplus, "logit": lambda same: same}
+        scores = forms[self.config.reward_form](logits)
+        return checked_scores(scores, len(images), "discriminator")
 
     @torch.enable_grad()  # whatever its caller does
     def update(self, images: Tensor, conditions: Tensor, num_updates: int = 1) -> dict[str, float]:
@@ -115,23 +121,44 @@ class AdversarialRewardModel:
 
         Returns:
             Means over the steps of `loss`, `accuracy_real`, `accuracy_fake`.
+
+        Raises:
+            ValueError: losses, weights or the optimizer's moments are not finite; everything is
+                then as it was before.
         """
+        if num_updates < 1 or not len(images):
+            raise ValueError(
+                f"num_updates, images: got {num_updates} and {len(images)}, allowed are >= 1"
+            )
+        before = copy.deepcopy(self.state_dict())
         with without_autocast(images.device):
             results = self._steps(images, conditions, num_updates)
-        return {key: float(np.mean([r[key] for r in results])) for key in results[0]}
+        # Read at the end alone, for an accelerator computes ahead of what is read.
+        found = {key: [float(r[key]) for r in results] for key in results[0]}
+        if not np.isfinite(found["loss"]).all() or not self._is_finite():
+            self.load_state_dict(before)
+            wrong = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+            raise ValueError(
+                f"discriminator: its update gave a loss of {found['loss'][-1]} or weights that are "
+                f"not finite, and was undone; mend the images ({wrong} of {len(images)} are "
+                f"not finite), or lower learning_rate = "
+                f"{self.config.learning_rate} or r1 = {self.config.r1}"
+            )
+        return {key: float(np.mean(values)) for key, values in found.items()}
 
-    def _steps(self, images: Tensor, conditions: Tensor, count: int) -> list[dict[str, float]]:
+    def _steps(self, images: Tensor, conditions: Tensor, count: int) -> list[dict[str, Tensor]]:
         """What `update` does, and what `_step` gives of each step."""
         conditions = conditions.to(images.device)
         embedded = None
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
-            embedded = self._embedded(len(images), batches, images[:1], images.device)
+            embedded = self._embedded(len(images), batches, images[:1])
         size = min(self.config.batch_size, len(images))
         drawn = [self._draw(len(images), size) for _ in range(count)]
+        fakes = torch.stack([chosen for chosen, _ in drawn]).to(images.device)
         real_batches = self._real_batches([numbers for _, numbers in drawn], images.device)
         results = []
-        for (chosen, _), real_batch in zip(drawn, real_batches, strict=True):
+        for chosen, real_batch in zip(fakes, real_batches, strict=True):
             if embedded is not None:
                 fake = [part[chosen] for part in embedded]
             else:
@@ -146,7 +173,8 @@ class AdversarialRewardModel:
         labels: Tensor,
         fake_embedding: Sequence[Tensor],
         conditions: Tensor,
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
+        """One gradient step; what it gives is still on the device."""
         both = [torch.cat(parts) for parts in zip(real_embedding, fake_embedding, strict=True)]
         on_real, on_fake = self.discriminator.logits(both, torch.cat([labels, conditions])).chunk(2)
         if self.config.loss == "bce":
@@ -160,10 +188,16 @@ class AdversarialRewardModel:
         loss.backward()
         self.optimizer.step()
         return {
-            "loss": loss.item(),
-            "accuracy_real": (on_real.mean(dim=1) > 0).float().mean().item(),
-            "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean().item(),
+            "loss": loss.detach(),
+            "accuracy_real": (on_real.mean(dim=1) > 0).float().mean(),
+            "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean(),
         }
+
+    def _is_finite(self) -> bool:
+        """Whether all that a step changes is: weights, and the optimizer's moments."""
+        moments = [part for state in self.optimizer.state.values() for part in state.values()]
+        changed = [*self.discriminator.parameters(), *moments]
+        return bool(torch.stack([part.isfinite().all() for part in changed]).all())
 
     def _draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
         """Numbers of generated images [size], of `count`, and of real ones [size]."""
@@ -175,21 +209,26 @@ class AdversarialRewardModel:
     ) -> Iterator[tuple[Tensor | None, Sequence[Tensor], Tensor]]:
         """Real images [B, C, H, W] if R1 asks for their gradient, their embedding, conditions."""
         if self._real_embeddings is not None:
-            for numbers in drawn:
-                embedding = [part[numbers].to(device) for part in self._real_embeddings]
-                yield None, embedding, self.reals.conditions[numbers].to(device)
+            known = self.reals.conditions.to(device)
+            for numbers in torch.stack(list(drawn)).to(device):
+                yield None, [part[numbers] for part in self._real_embeddings], known[numbers]
             return
         for numbers, images in zip(drawn, self.reals.batches(drawn), strict=True):
-            real = self._augmented(images.to(device))
+            real = self._augmented(self._flipped(images.to(device)))
             if self.config.r1:
-                real.requires_grad_()
+                real = real.detach().requires_grad_()
             conditions = self.reals.conditions[numbers].to(device)
             yield real if self.config.r1 else None, self.discriminator.embed(real), conditions
 
     @cached_property
     def _real_embeddings(self) -> list[Tensor] | None:
         """Of all real images; None where they change from step to step, or are too large."""
-        if self.config.augment or self.config.r1 or self.config.trunk == "scratch":
+        if (
+            self.config.augment
+            or self.config.flip
+            or self.config.r1
+            or self.config.trunk == "scratch"
+        ):
             return None
         count = len(self.reals.conditions)
         numbers = torch.arange(count).split(EMBEDDED_AT_ONCE)
@@ -197,22 +236,22 @@ class AdversarialRewardModel:
         return self._embedded(count, self.reals.batches(numbers), first)
 
     def _embedded(
-        self,
-        count: int,
-        batches: Iterable[Tensor],
-        first: Tensor,
-        kept_on: str | torch.device = "cpu",
+        self, count: int, batches: Iterable[Tensor], first: Tensor
     ) -> list[Tensor] | None:
         """Of `count` images in batches, of which `first` is the first; None if too large."""
         device = next(self.discriminator.parameters()).device
         one = self.discriminator.embed(first.to(device))
         if sum(part.numel() * part.element_size() for part in one) * count > EMBEDDINGS_LIMIT:
             return None
-        pieces = [
-            [part.to(kept_on) for part in self.discriminator.embed(batch.to(device))]
-            for batch in batches
-        ]
+        pieces = [self.discriminator.embed(batch.to(device)) for batch in batches]
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+
+    def _flipped(self, real: Tensor) -> Tensor:
+        """Half of the real images, drawn at random, mirrored left to right."""
+        if not self.config.flip:
+            return real
+        chosen = torch.rand(len(real), generator=self.generator, dtype=torch.float32) < 0.5
+        return torch.where(chosen.view(-1, 1, 1, 1).to(real.device), real.flip(-1), real)
 
     def _augmented(self, images: Tensor) -> Tensor:
         """The images as updates see them."""

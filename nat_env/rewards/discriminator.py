@@ -64,22 +64,38 @@ class ScratchDiscriminator(nn.Module):
 class TrunkDiscriminator(nn.Module):
     """Heads on the stages of a frozen pretrained network, as StyleGAN-T's on DINO.
 
-    The frozen features make it look at what an image shows rather than at its texture. The loss is
-    taken of each stage's mean logit, in AdaNAT's code of every position's.
+    What the frozen network says makes it look at what an image shows rather than at its texture.
+
+    AdaNAT's code takes StyleGAN-T's discriminator as it is. This one differs, on purpose where a
+    reward has to be a function of one image: group norm instead of one over groups of 8 of the
+    batch, by which an image's logit depends on its batch mates, and no random crops of what is
+    rewarded. And for size, 0.5 M parameters instead of 10.3 M: heads of two convolutions on the
+    grid instead of a residual block along the tokens, no spectral norm, an embedding of the class
+    beside an unconditional output instead of a mapping network, and the loss of each stage's mean
+    logit instead of every position's. Its heads' weights cannot be loaded.
     """
 
     def __init__(self, trunk: Trunk, num_conditions: int, width: int) -> None:
-        """Put a head of `width` channels on every stage of `trunk`."""
+        """Put a head of `width` channels on every stage of `trunk`.
+
+        Raises:
+            ValueError: it has none: a bundle's classifier of a single stage, say.
+        """
         super().__init__()
         self._frozen = (trunk,)  # in a tuple: neither trained nor saved with the heads
         sizes = trunk.stage_sizes
+        if not sizes:
+            raise ValueError(
+                "trunk: got one without stages for heads to stand on, allowed is at least one; of "
+                "a classifier the first stage is none: it needs two, or take the trunk `scratch`"
+            )
         self.branches = nn.ModuleList(_branch(size, width) for size in sizes)
         self.heads = nn.ModuleList(ProjectionHead(width, num_conditions) for _ in sizes)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """What of the images [B, C, H, W] no training changes: the trunk's feature maps."""
         with torch.set_grad_enabled(images.requires_grad):  # for R1 alone
-            return list(self._frozen[0].stages(images))
+            return list(self._frozen[0].stages(images.clone()))  # it may work in place
 
     def logits(self, embedding: Sequence[Tensor], conditions: Tensor) -> Tensor:
         """Embedding and labels [B] -> logits [B, stages], one mean a stage."""

@@ -21,7 +21,8 @@ class DiscriminatorConfig:
     trunk_path: str | None = None
     """Of a transformer: a folder or a hub id such as `facebook/dino-vits16`."""
     trunk_resolution: Annotated[int, Ge(1)] = 112
-    """Pixels that `efficientnet` and `transformer` resize images to."""
+    """Pixels that `efficientnet` and `transformer` resize images to; 224 in the authors' code, four
+    times slower."""
     widths: Annotated[tuple[Annotated[int, Gt(0), MultipleOf(GROUPS)], ...], Len(1)] = (32, 64, 128)
     """From scratch: of each convolution, which halves the resolution. Else the last is a head's."""
     learning_rate: Annotated[float, Gt(0)] = 5e-4
@@ -34,6 +35,8 @@ class DiscriminatorConfig:
     """Of the mean logit: `sigmoid` (the authors' code), `logit`, or `softplus`."""
     augment: bool = False
     """Augment real and generated images of updates; never those that are rewarded."""
+    flip: bool = False
+    """Mirror half of the real images of updates, at random, as the authors' code does."""
     r1: Annotated[float, Ge(0)] = 0.0
     """Weight of the gradient penalty on real images (R1, Mescheder 2018), off in the authors'."""
 

@@ -42,19 +42,26 @@ class ClassifierTrunk:
 class VisionTransformerTrunk:
     """Patch tokens of a transformer such as DINO's, after several of its layers (StyleGAN-T, 3.2).
 
-    Each token has the class token added, as StyleGAN-T's "readout" has it.
+    Each token has the class token added, as StyleGAN-T's "readout" has it. With `embedding`, four
+    stages and a resolution of 224, DINO ViT-S/16 gives the five maps that StyleGAN-T's
+    discriminator looks at. There, half of the images are random crops of 224 pixels, rewarded ones
+    too, and the others are averaged down to it; here, all are resized by a bicubic filter, for a
+    reward is a function of the whole image.
     """
 
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     """Of ImageNet's channels, which these networks were trained with."""
 
-    def __init__(self, network: Any, resolution: int = 224, num_stages: int = 4) -> None:
+    def __init__(
+        self, network: Any, resolution: int = 224, num_stages: int = 4, embedding: bool = False
+    ) -> None:
         """Stand on a transformers vision model with a class token.
 
         Args:
             network: `transformers.ViTModel`, `Dinov2Model`, or one that is called like them.
             resolution: pixels that images are resized to, a multiple of the patch size.
             num_stages: layers to look at, spread evenly; the last one is among them.
+            embedding: look at what the first layer is given as well: patches with their positions.
 
         Raises:
             ValueError: a resolution or a number of stages that does not fit the network.
@@ -73,11 +80,17 @@ class VisionTransformerTrunk:
         asked = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
         self.options = {"interpolate_pos_encoding": True} if asked else {}
         self.layers = [round(depth * (i + 1) / num_stages) for i in range(num_stages)]
-        self.stage_sizes = (int(network.config.hidden_size),) * num_stages
+        if embedding:
+            self.layers.insert(0, 0)
+        self.stage_sizes = (int(network.config.hidden_size),) * len(self.layers)
 
     @classmethod
     def load(
-        cls, path: str, resolution: int = 224, device: str | torch.device = "cpu"
+        cls,
+        path: str,
+        resolution: int = 224,
+        device: str | torch.device = "cpu",
+        embedding: bool = False,
     ) -> "VisionTransformerTrunk":
         """Read a folder written by `save_pretrained`, or a hub id such as `facebook/dino-vits16`.
 
@@ -94,7 +107,7 @@ class VisionTransformerTrunk:
             raise ValueError(f"trunk_path: {path!r} cannot be loaded ({error})") from error
         if not hasattr(network.config, "patch_size"):
             raise ValueError(f"trunk_path: {path!r} is no vision transformer")
-        return cls(network.to(device), resolution)
+        return cls(network.to(device), resolution, embedding=embedding)
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """See `Trunk`."""
@@ -117,10 +130,11 @@ def load_trunk(
 
     Args:
         name: `scratch`, `bundle` (the trunk that it holds), `efficientnet` (Lite0 of ImageNet: then
-            it is no independent judge any more) or `transformer` (DINO, DINOv2, ...).
+            it is no independent judge any more) or `transformer` (DINO, DINOv2, ...), its
+            embedding included.
         bundle: whose images are told from others.
         path: of a transformer: a folder or a hub id.
-        resolution: that `efficientnet` and `transformer` resize images to.
+        resolution: that `efficientnet` and `transformer` resize images to; StyleGAN-T's is 224.
 
     Raises:
         ValueError: another name, or what the name needs is missing.
@@ -137,5 +151,5 @@ def load_trunk(
     if name == "transformer":
         if path is None or (Path(path).is_absolute() and not Path(path).is_dir()):
             raise ValueError(f"trunk_path: got {path!r}, allowed are a folder or a hub id")
-        return VisionTransformerTrunk.load(path, resolution, bundle.device)
+        return VisionTransformerTrunk.load(path, resolution, bundle.device, embedding=True)
     raise ValueError(f"trunk: got {name!r}, allowed are scratch, bundle, efficientnet, transformer")

@@ -9,8 +9,10 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
 from nat_env.bundles.discriminator_reals import discriminator_reals
+from nat_env.bundles.reals import check_every_condition
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
+from nat_env.rewards.protocol import scores_of
 from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 
@@ -52,7 +54,8 @@ class AdversarialReward(VectorWrapper):
                 are given images.
 
         Raises:
-            ValueError: not a decoding environment, or a capacity below 0.
+            ValueError: not a decoding environment, a capacity below 0, or no real images of some
+                condition.
         """
         super().__init__(env)
         if not isinstance(env.unwrapped, NATDecodeVectorEnv):
@@ -69,6 +72,9 @@ class AdversarialReward(VectorWrapper):
             load_trunk("bundle", bundle),
             bundle.device,
         )
+        if isinstance(self.model, AdversarialRewardModel):
+            seen = self.model.reals.conditions
+            check_every_condition(seen, bundle.conditions.names, "model: its reals")
         self.bypass = bypass
         self._original_sum, self._original_count = 0.0, 0
         self.capacity = capacity
@@ -76,21 +82,26 @@ class AdversarialReward(VectorWrapper):
         self._conditions: list[Tensor] = []
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """As the environment's, with the discriminator's reward where an episode ends."""
+        """As the environment's, with the discriminator's reward where an episode ends.
+
+        Raises:
+            ValueError: as the environment's, or a discriminator's reward that is not finite.
+        """
         observation, original, terminated, truncated, info = self.env.step(actions)
         rewards = original if self.bypass else np.zeros_like(original)
         images, conditions = self.decoder.final_images, self.decoder.final_conditions
         if images is not None and conditions is not None:
-            if self.capacity:
-                self._images.append(images)
-                self._conditions.append(conditions)
+            if self.capacity:  # copies: whatever others do to theirs until the update
+                self._images.append(images.clone())
+                self._conditions.append(conditions.clone())
             if sum(map(len, self._images)) > self.capacity:  # no update for long
                 self._images = [torch.cat(self._images)[-self.capacity :]]
                 self._conditions = [torch.cat(self._conditions)[-self.capacity :]]
             self._original_sum += float(original[terminated].sum())
             self._original_count += int(terminated.sum())
             if not self.bypass:
-                rewards[terminated] = self.model(images, conditions).cpu().numpy()
+                scores = scores_of(self.model, images, conditions, "discriminator")
+                rewards[terminated] = scores.cpu().numpy()
         extra = {"original_reward": original, "_original_reward": terminated}
         info = info | extra
         if "final_info" in info:  # where adapters look for what belongs to an ended episode
@@ -123,7 +134,8 @@ class AdversarialReward(VectorWrapper):
             The means over the updates of what `AdversarialRewardModel.update` gives.
 
         Raises:
-            ValueError: no images to learn from, or no updates asked for.
+            ValueError: no images to learn from, no updates asked for, or what the model refuses:
+                nothing has changed then.
         """
         if num_updates < 1:
             raise ValueError(f"num_updates: got {num_updates}, allowed is >= 1")
@@ -133,6 +145,8 @@ class AdversarialReward(VectorWrapper):
             if not self._images:
                 raise ValueError("images: none given, and no episode has ended since last update")
             images, conditions = torch.cat(self._images), torch.cat(self._conditions)
+            self._images, self._conditions = [images], [conditions]  # kept should it be refused
+        found = self.model.update(images, conditions, num_updates)
         self._images, self._conditions = [], []
         self._original_sum, self._original_count = 0.0, 0
-        return self.model.update(images, conditions, num_updates)
+        return found

@@ -100,7 +100,8 @@ class PotentialShaping(_AddedReward):
 
         Args:
             env: a `NATDecodeVectorEnv`, wrapped or not.
-            potential: gives [B] for the environment's present states and draws nothing at random.
+            potential: gives [B] for the environment's present states; it draws nothing at random
+                and changes nothing.
             discount: the learner's, 0 .. 1; here episodes are short and it is 1.
 
         Raises:
@@ -113,7 +114,15 @@ class PotentialShaping(_AddedReward):
         self.discount = discount
 
     def _value(self) -> np.ndarray:
-        values = self.potential(self.decoder).detach().cpu().double().numpy()
+        before = self._shown()
+        given = torch.as_tensor(self.potential(self.decoder)).detach()
+        for name, (tensor, version) in self._shown().items():
+            if tensor is not before[name][0] or version != before[name][1]:
+                raise ValueError(
+                    f"potential: changed the environment's {name}, allowed is to look at it; "
+                    f"work on a copy, env.{name}.clone()"
+                )
+        values = given.cpu().double().numpy()
         if values.shape != (self.num_envs,):
             raise ValueError(
                 f"potential: gave shape {values.shape}, allowed is one number for each of the "
@@ -123,6 +132,13 @@ class PotentialShaping(_AddedReward):
         if not np.isfinite(values).all():
             raise ValueError(f"potential: gave {values.tolist()}, allowed are finite numbers")
         return values
+
+    def _shown(self) -> dict[str, tuple[Tensor, int]]:
+        """What a potential looks at, with torch's count of the changes made to it in place."""
+        tensors = {
+            n: getattr(self.decoder, n) for n in ("ids", "conditions", "timesteps", "logits")
+        }
+        return {n: (t, 0 if t.is_inference() else t._version) for n, t in tensors.items()}
 
     def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
         return self.discount * np.where(ended, 0.0, self._value()) - before

@@ -1,6 +1,7 @@
 """Real images as a discriminator draws them: of the bundle or a folder, kept or read on the way."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from PIL import Image
 import nat_env.bundles.discriminator_reals
 from nat_env import load_bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
-from nat_env.bundles.reals import FolderReals, ReconstructedReals
+from nat_env.bundles.reals import FolderReals, ReconstructedReals, TensorReals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
@@ -44,44 +45,55 @@ def save_images(folder, images, mode="L"):
         Image.fromarray(image[0].numpy()).convert(mode).save(folder / f"{index:02}.png")
 
 
-def test_reals_of_a_folder(bundle, tmp_path):
+@pytest.fixture
+def ten(bundle, tmp_path):
+    """A folder with three images of each class but for two of the 4; and all of them in order."""
+    images = bundle.reals.images[:30]
+    for label in range(10):
+        save_images(tmp_path / str(label), images[3 * label : 3 * label + 3 - (label == 4)])
+    return tmp_path, torch.cat([images[:14], images[15:]])
+
+
+def test_reals_of_a_folder(bundle, ten):
     """One sub-folder per class; grey whatever the files are, at the bundle's size."""
-    chosen = bundle.reals.images[:12]
-    save_images(tmp_path / "7", chosen[:8])
-    save_images(tmp_path / "2", chosen[8:], "RGB")
-    (tmp_path / "2" / "readme.txt").write_text("not looked at")
-    (tmp_path / "readme.txt").write_text("not looked at")
-    expected = torch.cat([chosen[8:], chosen[:8]])  # folders in order of their names
-    found = discriminator_reals(bundle, "raw", tmp_path)
-    assert torch.equal(found.images, expected)
+    folder, images = ten
+    Image.open(folder / "2" / "00.png").convert("RGB").save(folder / "2" / "00.png")
+    (folder / "2" / "readme.txt").write_text("not looked at")
+    (folder / "readme.txt").write_text("not looked at")
+    labels = [n for n in range(10) for _ in range(3 - (n == 4))]
+    found = discriminator_reals(bundle, "raw", folder)
+    assert torch.equal(found.images, images)
     assert found.conditions.dtype == torch.int64
-    assert found.conditions.tolist() == [2] * 4 + [7] * 8
-    found = discriminator_reals(bundle, "reconstructed", tmp_path)
-    assert_reconstructed(found.images, expected, bundle.tokenizer)
-    assert found.conditions.tolist() == [2] * 4 + [7] * 8
+    assert found.conditions.tolist() == labels
+    found = discriminator_reals(bundle, "reconstructed", folder)
+    assert_reconstructed(found.images, images, bundle.tokenizer)
+    assert found.conditions.tolist() == labels
 
 
-def test_images_of_a_folder_are_resized(bundle, tmp_path):
-    save_images(tmp_path / "0", torch.full((2, 1, 31, 17), 99).byte())
-    found = discriminator_reals(bundle, "raw", tmp_path)
-    assert torch.equal(found.images, torch.full((2, 1, 8, 8), 99).byte())
+def test_images_of_a_folder_are_resized(bundle, ten):
+    folder, images = ten
+    Image.new("L", (31, 17), 99).save(folder / "0" / "00.png")
+    found = discriminator_reals(bundle, "raw", folder)
+    assert torch.equal(found.images[0], torch.full((1, 8, 8), 99).byte())
+    assert torch.equal(found.images[1:], images[1:])
 
 
 @pytest.mark.parametrize("reals", ["raw", "reconstructed"])
 def test_a_folder_too_large_for_memory_gives_the_same_images_one_by_one(
-    bundle, tmp_path, monkeypatch, reals
+    bundle, ten, monkeypatch, reals
 ):
-    save_images(tmp_path / "7", bundle.reals.images[:8])
-    save_images(tmp_path / "2", bundle.reals.images[8:20])
-    kept = discriminator_reals(bundle, reals, tmp_path)
-    monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", 20 * 64 - 1)
-    streamed = discriminator_reals(bundle, reals, tmp_path)
+    folder, images = ten
+    kept = discriminator_reals(bundle, reals, folder)
+    monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", len(images) * 64 - 1)
+    streamed = discriminator_reals(bundle, reals, folder)
     assert isinstance(streamed, FolderReals if reals == "raw" else ReconstructedReals)
     assert torch.equal(streamed.conditions, kept.conditions)
     assert streamed.image_shape == kept.image_shape == (1, 8, 8)
     chosen = [torch.tensor([3, 19, 3]), torch.tensor([0])]
+    before = torch.get_rng_state()
     for one, other in zip(streamed.batches(chosen), kept.batches(chosen), strict=True):
         torch.testing.assert_close(one, other, atol=0.51 / 255, rtol=0)  # kept ones are bytes
+    assert torch.equal(torch.get_rng_state(), before)
     if reals == "reconstructed":
         return
     config = DiscriminatorConfig(widths=(8,), batch_size=16)
@@ -93,6 +105,41 @@ def test_a_folder_too_large_for_memory_gives_the_same_images_one_by_one(
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("missing", [[4], [0, 2, 3, 5, 6, 7, 8, 9]])
+@pytest.mark.parametrize("way", ["folder", "large folder", "bundle", "own"])
+def test_conditions_without_real_images_are_refused_by_name(bundle, ten, monkeypatch, missing, way):
+    named = ", ".join(f"'{label}'" for label in missing)
+    message = rf"got no images of {named}, allowed are images of every one of the 10 conditions$"
+    kept = ~torch.isin(bundle.reals.conditions, torch.tensor(missing))
+    reals = TensorReals(bundle.reals.images[kept], bundle.reals.conditions[kept])
+    folder, _ = ten
+    for label in missing:
+        shutil.rmtree(folder / str(label))
+    if way == "large folder":
+        monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", 0)
+    if way == "own":
+        config = DiscriminatorConfig(widths=(8,), batch_size=16)
+        model = AdversarialRewardModel(reals, 10, config)
+        env = nat_env.NATDecodeVectorEnv(2, bundle, 1)
+        with pytest.raises(ValueError, match=r"^model: its reals: " + message):
+            nat_env.AdversarialReward(env, model)
+        return
+    incomplete = dataclasses.replace(bundle, reals=reals)
+    given = (incomplete, "raw") if way == "bundle" else (bundle, "raw", folder)
+    start = r"^reals of bundle 'digits': " if way == "bundle" else r"^folder: '.*': "
+    with pytest.raises(ValueError, match=start + message):
+        discriminator_reals(*given)
+
+
+def test_pixels_out_of_range_are_refused(bundle):
+    images = bundle.reals.images[:4].float() / 255
+    for wrong, shown in ((images - 0.5, "-0.5 .. 0.5"), (images * 255, "0.0 .. 255.0")):
+        with pytest.raises(ValueError, match=rf"^reals: got images of {shown}, allowed are 0 .. 1"):
+            TensorReals(wrong, torch.arange(4))
+    with pytest.raises(ValueError, match=r"^reals: got images of nan"):
+        TensorReals(images.where(images > 0.5, torch.nan), torch.arange(4))
+
+
 def test_a_bundle_without_reals_says_what_to_do(bundle):
     bare = dataclasses.replace(bundle, reals=None)
     with pytest.raises(ValueError, match=r"^bundle: 'digits' has no reals: .*real_folder"):
@@ -101,12 +148,12 @@ def test_a_bundle_without_reals_says_what_to_do(bundle):
 
 @pytest.mark.parametrize("kind", ["absent", "file", "empty", "no class", "no image", "truncated"])
 @pytest.mark.parametrize("reals", ["raw", "reconstructed"])
-def test_folders_that_do_not_fit_are_refused(bundle, tmp_path, kind, reals):
-    folder = tmp_path / "images"
-    if kind != "absent":
-        save_images(folder / "3", bundle.reals.images[:2])
-        discriminator_reals(bundle, reals, folder)
-    if kind == "file":
+def test_folders_that_do_not_fit_are_refused(bundle, ten, kind, reals):
+    folder, _ = ten
+    discriminator_reals(bundle, reals, folder)
+    if kind == "absent":
+        folder = folder / "images"
+    elif kind == "file":
         folder = folder / "3" / "00.png"
     elif kind == "empty":
         for path in (folder / "3").iterdir():

@@ -157,7 +157,7 @@ def test_wrappers_add_up_around_the_adversarial_reward(bundle):
     def model():
         reals = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         config = DiscriminatorConfig(widths=(8, 16), batch_size=16)
-        return AdversarialRewardModel(TensorReals(reals, torch.zeros(32).long()), 10, config)
+        return AdversarialRewardModel(TensorReals(reals, torch.arange(32) % 10), 10, config)
 
     inner = AdversarialReward(make(bundle), model())
     learning = AdversarialReward(make(bundle), model())
