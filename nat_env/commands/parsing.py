@@ -67,7 +67,7 @@ def parse_one_of(
         default = {} if isinstance(choice, type) else {"default": _viewed(view, choice)}
         shown = _reflowed(text or view.__doc__ or "")
         if asked[:1] == [name]:  # not in the list of all, whose lines tyro breaks, but on its own
-            shown = described(shown, _words(_kind(choice)))
+            shown = described(shown, f"{shown} {_words(_kind(choice))}")
         members.append(Annotated[view, tyro.conf.subcommand(name, description=shown, **default)])
     about = about or _reflowed(_kind(next(iter(choices.values()))[1]).__doc__ or "")
     found = tyro.cli(
