@@ -1,12 +1,15 @@
 """What happens between a command's name and its work: the same for all commands."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
+from nat_env.commands.endings import leave_closed_output, sentence_of
 from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
@@ -42,21 +45,31 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
 
     Raises:
         SystemExit: after --help, and after an error or an interruption, with a sentence about it.
+            What no user can do anything about is raised as it is.
     """
     if os.environ.get("NO_COLOR"):  # see no-color.org; tyro reads a variable of its own instead
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     os.environ.update(waiting(os.environ))
+    if isinstance(sys.stdout, TextIOWrapper):  # names of files may be more than it can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     chosen, options = None, None
     try:
-        check_packages()
-        chosen, options = _parsed(name, command, args)
-        _set_threads(options)
-        load(chosen.run)(options)
-    except (ValueError, ImportError, OSError) as error:
-        raise SystemExit(f"{name}: {error}") from None
-    except KeyboardInterrupt:
+        try:
+            check_packages()
+            chosen, options = _parsed(name, command, args)
+            _set_threads(options)
+            load(chosen.run)(options)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        leave_closed_output()
+        raise SystemExit(1) from None
+    except (Exception, KeyboardInterrupt) as error:
         after = chosen.interrupted.format_map(vars(options)) if chosen and options else ""
-        raise SystemExit(f"{name}: interrupted{after and '; '}{after}") from None
+        sentence = sentence_of(error, options, after)
+        if sentence is None:
+            raise
+        raise SystemExit(f"{name}: {sentence}") from None
 
 
 def load(place: str) -> Any:
