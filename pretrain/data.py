@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nat_env.commands.extras import missing_extra
 from nat_env.storage.files import written_aside
 
 FASHION_CLASSES = (
@@ -127,9 +128,7 @@ def digits() -> LabelledImages:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
-            "scikit-learn has the digits; the extra `pretrain`: pip install -e '.[pretrain]'"
-        ) from error
+        raise missing_extra("the digits need scikit-learn", "pretrain") from error
 
     pixels, targets = load_digits(return_X_y=True)  # [n, 64] in 0 .. 16, [n]
     images = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).view(-1, 1, 8, 8)

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 from agents.learners.config import TrainConfig
+from nat_env.commands.extras import missing_extra
 from nat_env.storage.files import write_text
 
 RUN_ID = "wandb_id"
@@ -15,17 +16,14 @@ def wandb_module(config: TrainConfig) -> Any:
     """The package, where `config` asks for it; else None.
 
     Raises:
-        ValueError: it is asked for and not installed.
+        ImportError: it is asked for and not installed.
     """
     if config.wandb is None:
         return None
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise ValueError(
-            f"wandb: got the project {config.wandb!r}, allowed is None without the package "
-            f"({error}); install the extra `wandb`: pip install -e '.[wandb]'"
-        ) from None
+        raise missing_extra(f"wandb: the project {config.wandb!r} needs wandb", "wandb") from error
 
 
 def start_tracking(wandb: Any, config: TrainConfig) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agents.tuning.spaces import Space, Span
+from nat_env.commands.extras import missing_extra
 from nat_env.storage.claims import check_same
 
 if TYPE_CHECKING:
@@ -23,10 +24,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise ImportError(
-            "nat-tune needs the package optuna: install the extra `tune`, "
-            "for example with pip install -e '.[tune]'"
-        ) from error
+        raise missing_extra("nat-tune needs optuna", "tune") from error
     return optuna
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
+from nat_env.commands.endings import leave_closed_output, sentence_of
 from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
@@ -48,26 +49,34 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
 
     Raises:
         SystemExit: after --help, and after an error or an interruption, with a sentence about it.
+            What no user can do anything about is raised as it is.
     """
     if os.environ.get("NO_COLOR"):  # see no-color.org; tyro reads a variable of its own instead
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
-    for stream in (sys.stdout, sys.stderr):  # names of files may be no UTF-8
+    for stream in (sys.stdout, sys.stderr):  # names of files may be more than they can show
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     os.environ.update(waiting(os.environ))
     chosen, options = None, None
     words = home_expanded(sys.argv[1:] if args is None else args)
     try:
-        check_packages()
-        chosen, options = _parsed(name, command, words)
-        _set_threads(options)
-        load(chosen.run)(options)
-    except (ValueError, ImportError, OSError) as error:
-        raise SystemExit(f"{name}: {error}") from None
-    except KeyboardInterrupt:
+        try:
+            check_packages()
+            chosen, options = _parsed(name, command, words)
+            _set_threads(options)
+            load(chosen.run)(options)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        leave_closed_output()
+        raise SystemExit(1) from None
+    except (Exception, KeyboardInterrupt) as error:
         known = {"command": shlex.join([name, *words])}
         after = chosen.interrupted.format_map(vars(options) | known) if chosen and options else ""
-        raise SystemExit(f"{name}: interrupted{after and '; '}{after}") from None
+        sentence = sentence_of(error, options, after)
+        if sentence is None:
+            raise
+        raise SystemExit(f"{name}: {sentence}") from None
 
 
 def home_expanded(words: Sequence[str]) -> list[str]:

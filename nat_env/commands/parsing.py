@@ -2,11 +2,14 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar, Union, get_type_hints
 
 import docstring_parser
 import tyro
+
+from nat_env.commands.glossary import described
 
 T = TypeVar("T")
 
@@ -29,7 +32,9 @@ def parse(kind: type[T], prog: str, args: list[str] | None = None) -> T:
         ValueError: see the dataclass.
     """
     view = _view(kind)
-    return _plain(kind, tyro.cli(view, prog=prog, args=args, config=(tyro.conf.AvoidSubcommands,)))
+    about = described(view.__doc__ or "", _words(kind))
+    config = (tyro.conf.AvoidSubcommands,)
+    return _plain(kind, tyro.cli(view, prog=prog, description=about, args=args, config=config))
 
 
 def parse_one_of(
@@ -53,6 +58,7 @@ def parse_one_of(
     Raises:
         ValueError: see the dataclass.
     """
+    asked = sys.argv[1:] if args is None else args
     names: dict[type, str] = {}
     members = []
     for name, (text, choice) in choices.items():
@@ -60,11 +66,14 @@ def parse_one_of(
         names[view] = name
         default = {} if isinstance(choice, type) else {"default": _viewed(view, choice)}
         shown = _reflowed(text or view.__doc__ or "")
+        if asked[:1] == [name]:  # not in the list of all, whose lines tyro breaks, but on its own
+            shown = described(shown, f"{shown} {_words(_kind(choice))}")
         members.append(Annotated[view, tyro.conf.subcommand(name, description=shown, **default)])
+    about = about or _reflowed(_kind(next(iter(choices.values()))[1]).__doc__ or "")
     found = tyro.cli(
         Union[tuple(members)],  # type: ignore[arg-type]  # noqa: UP007
         prog=prog,
-        description=about or _reflowed(_kind(next(iter(choices.values()))[1]).__doc__ or ""),
+        description=described(about, about),
         args=args,
         config=(tyro.conf.AvoidSubcommands,),
     )
@@ -177,6 +186,14 @@ def _helps(kind: type) -> dict[str, str]:
             for text in docstring_parser.parse_from_object(owner).params:
                 found[text.arg_name] = _reflowed(text.description or "")
     return found
+
+
+def _words(kind: type) -> str:
+    """All that the help of a dataclass says, with the names of its options."""
+    hints = get_type_hints(kind)
+    inner = (_words(hints[f.name]) for f in dataclasses.fields(kind) if _is_nested(hints[f.name]))
+    names = (field.name.replace("_", " ") for field in dataclasses.fields(kind))
+    return " ".join([kind.__doc__ or "", *names, *_helps(kind).values(), *inner])
 
 
 def _reflowed(text: str) -> str:

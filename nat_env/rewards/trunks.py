@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.commands.extras import missing_extra
 from nat_env.models.classifier import Classifier
 
 
@@ -98,7 +99,11 @@ class VisionTransformerTrunk:
             ValueError: neither, or a network of another kind.
         """
         from safetensors import SafetensorError
-        from transformers import AutoModel
+
+        try:
+            from transformers import AutoModel
+        except ImportError as error:
+            raise missing_extra("the trunk transformer needs transformers", "clip") from error
 
         try:
             # R1 differentiates twice, which fused attention cannot.

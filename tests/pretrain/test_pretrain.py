@@ -771,5 +771,5 @@ def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_pat
 
 def test_the_digits_name_the_package_that_has_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"the extra `pretrain`: pip install -e '\.\[pretrain\]'"):
+    with pytest.raises(ImportError, match=r"scikit-learn: pip install 'nat-env\[pretrain\]'"):
         digits()

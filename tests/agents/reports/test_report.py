@@ -216,7 +216,7 @@ def test_weights_and_biases_follows_the_events(tmp_path, monkeypatch):
 def test_without_weights_and_biases_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     config = dataclasses.replace(SMALL, out=tmp_path / "run", wandb="mine")
-    with pytest.raises(ValueError, match=r"^wandb: .*pip install -e '\.\[wandb\]'"):
+    with pytest.raises(ImportError, match=r"^wandb: .*'mine'.*pip install 'nat-env\[wandb\]'"):
         Training(config, progress=False)
     assert not (tmp_path / "run").exists()
 

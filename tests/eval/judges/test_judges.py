@@ -171,5 +171,5 @@ def test_efficientnet_recognises_a_photograph(full):
 )
 def test_missing_packages_name_the_extra(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match="extra `eval`"):
+    with pytest.raises(ImportError, match=r"nat-env\[eval\]"):
         efficientnet_lite0()

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from nat_env.commands import command_line
 from nat_env.commands.command_line import Choice, Command, home_expanded, load, run_command
@@ -74,7 +76,25 @@ def ending(monkeypatch, error, command=OPTIONS):
     [
         (ValueError("seed: got -1"), "nat-x: seed: got -1"),
         (ImportError("no optuna"), "nat-x: no optuna"),
-        (OSError(28, "No space left on device", "a"), "[Errno 28] No space left on device: 'a'"),
+        (
+            OSError(28, "No space left on device", "a"),
+            "nat-x: [Errno 28] No space left on device: 'a'; make room, then the same command "
+            "goes on: nat-x --device meta --threads 1",
+        ),
+        (
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+            "nat-x: I/O error: No space left on device (os error 28); make room, then the same "
+            "command goes on: nat-x --device meta --threads 1",
+        ),
+        (SafetensorError("header too small"), "nat-x: header too small"),
+        (
+            OSError(30, "Read-only file system", "a"),
+            "nat-x: [Errno 30] Read-only file system: 'a'; choose a folder that can be written",
+        ),
+        (PermissionError(13, "Permission denied", "a"), "nat-x: [Errno 13] Permission denied: 'a'"),
+        (MemoryError(), "nat-x: out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried ..."), "nat-x: out of memory"),
+        (OSError(12, "Cannot allocate memory"), "nat-x: out of memory"),
         (
             KeyboardInterrupt(),
             "nat-x: interrupted; the same command goes on: nat-x --device meta --threads 1",
@@ -82,7 +102,45 @@ def ending(monkeypatch, error, command=OPTIONS):
     ],
 )
 def test_what_goes_wrong_is_one_sentence(monkeypatch, error, sentence):
-    assert ending(monkeypatch, error).endswith(sentence)
+    assert ending(monkeypatch, error) == sentence
+
+
+def test_torch_without_memory_on_a_cpu_names_the_options_that_help(monkeypatch):
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**14)
+    command = Command("nat_env.commands.computation:Computation", OPTIONS.run)
+    sentence = "nat-x: out of memory; choose a smaller --batch-size"
+    assert ending(monkeypatch, caught.value, command) == sentence
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_reader_that_has_gone_ends_the_command_quietly(buffered):
+    """As `nat-sample --help | head -1` may, while it writes or when what was kept is written."""
+    code = "from nat_env.commands.entry import sample; sample()"
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | ({} if buffered else {"PYTHONUNBUFFERED": "1"})
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE,
+        env=environment,
+    )  # fmt: skip
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_names_that_the_output_cannot_show_are_shown_all_the_same(tmp_path):
+    code = (
+        "from nat_env.commands.command_line import Command, run_command\n"
+        "run_command('x', Command('nat_env.commands.computation:DeviceOptions', "
+        "'builtins:print'), ['--device', 'k\\udce4tzchen', '--threads', '1'])"
+    )
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "tzchen" in result.stdout
 
 
 def test_the_sentence_after_an_interruption_may_name_options(monkeypatch):
@@ -172,8 +230,9 @@ def test_a_name_that_is_no_utf_8_can_be_said():
 
 
 def test_a_bug_is_no_sentence(monkeypatch):
-    with pytest.raises(KeyError):
-        ending(monkeypatch, KeyError("bug"))
+    for error in (KeyError("bug"), TypeError("bug"), RuntimeError("bug"), AttributeError("bug")):
+        with pytest.raises(type(error)):
+            ending(monkeypatch, error)
 
 
 @pytest.mark.parametrize(("variable", "coloured"), [(None, True), ("1", False), ("", True)])

@@ -67,7 +67,7 @@ def test_help_is_reflowed_and_grouped(capsys, monkeypatch):
         parse(Options, "it", ["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    assert "A command that does something.\n\nA second paragraph." in text
+    assert re.search(r"(?m)^  A command that does something.\n\n+  A second paragraph.$", text)
     words = " ".join(text.replace("│", " ").split())
     assert "of which the second one (this) begins with a bracket. (default: 1)" in words
     assert "Of the machine. (default: 2)" in words
@@ -79,3 +79,19 @@ def test_an_unknown_option_ends_the_program(capsys):
     with pytest.raises(SystemExit) as end:
         parse(Options, "it", ["a", "--cuont", "3"])
     assert end.value.code == 2 and "--cuont" in capsys.readouterr().err
+
+
+def test_the_help_of_a_choice_is_broken_and_explained_on_its_own_page_alone(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    about = "One that has a residual, told in a sentence of more than fifty letters."
+    choices = {"one": (about, Options), "two": ("Another.", Options)}
+    for words in (["one", "--help"], ["--help"]):
+        with pytest.raises(SystemExit):
+            parse_one_of(choices, "it", words, "A command with a bundle.")
+        text = capsys.readouterr().out.partition("\n")[2]  # the usage is tyro's
+        assert max(map(len, text.splitlines())) <= 50
+        explained = re.findall(r"(?m)^  ([a-z]+): ", text)
+        if len(words) == 2:
+            assert "\n  more than fifty letters.\n" in text and explained == ["residual"]
+        else:
+            assert explained == ["bundle"]

@@ -1,0 +1,69 @@
+"""What a command says when it cannot go on: a sentence, where the user can do something."""
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+_MEMORY_OPTIONS = ("num_envs", "batch_size")
+"""Options of commands that less memory is needed with less of."""
+
+
+def sentence_of(error: BaseException, options: Any = None, afterwards: str = "") -> str | None:
+    """What to tell the user; None of a programming error, whose traceback belongs on the screen.
+
+    Args:
+        error: that ended the work.
+        options: of the command, where they had been understood.
+        afterwards: what the user may do when the reason is gone, such as "the same command goes
+            on".
+
+    Example:
+        >>> sentence_of(OSError(28, "No space left on device", "x"), afterwards="call it again")
+        "[Errno 28] No space left on device: 'x'; make room, then call it again"
+        >>> sentence_of(KeyError("bug"))
+    """
+    then = f"; {afterwards}" if afterwards else ""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{then}"
+    if _is_full_disk(error):
+        return f"{error}; make room{', then ' if afterwards else ''}{afterwards}"
+    if _is_out_of_memory(error):
+        names = [f"--{o.replace('_', '-')}" for o in _MEMORY_OPTIONS if hasattr(options, o)]
+        return f"out of memory{'; choose a smaller ' if names else ''}{' or '.join(names)}"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error}; choose a folder that can be written"
+    if isinstance(error, ValueError | ImportError | OSError) or _is_of_safetensors(error):
+        return str(error)
+    return None
+
+
+def leave_closed_output() -> None:
+    """Let what Python still writes at its end go nowhere: who read the output has gone."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return _is_of_safetensors(error) and "No space left" in str(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's, an accelerator's, or that of torch on a CPU, which has no class of its own."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and (
+        type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _is_of_safetensors(error: BaseException) -> bool:
+    """Told by its name, so that help needs no import."""
+    return type(error).__name__ == "SafetensorError"
