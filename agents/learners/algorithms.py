@@ -83,13 +83,14 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
         "ent_coef": config.entropy_coefficient,
         "vf_coef": config.value_coefficient,
         "max_grad_norm": config.max_grad_norm,
+        "accumulate": config.accumulate,
+        "discriminator_updates": 0,  # by the training's callback
         "policy_kwargs": {
             "hidden_size": config.hidden_size,
             "action_std": config.action_std,
             "adaptive": config.adaptive,
             "shared_noise": config.shared_noise,
             "raw_scale": config.raw_scale,
-            "optimizer_kwargs": {"fused": True},
         },
     }
 
@@ -161,7 +162,7 @@ _PPO_ALONE = frozenset(
     {
         "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
         "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
-        "max_grad_norm", "rollout_folder",
+        "max_grad_norm", "accumulate", "rollout_folder",
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}

@@ -101,7 +101,10 @@ class LearnerOptions:
     epochs: Annotated[int, Ge(1)] = 5
     """PPO passes over a rollout."""
     batch_size: Annotated[int, Ge(1)] = 256
-    """Transitions of a gradient step."""
+    """Transitions of a minibatch: of a gradient step, unless they are accumulated."""
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Minibatches of a gradient step: a large batch in the memory of a small one. Must divide the
+    minibatches of a round."""
     clip_range: Annotated[float, Gt(0)] = 0.2
     """PPO's: probability ratios count within 1 - it and 1 + it."""
     value_coefficient: Annotated[float, Ge(0)] = 0.5
@@ -109,7 +112,7 @@ class LearnerOptions:
     entropy_coefficient: Annotated[float, Ge(0)] = 0.0
     """Has no gradient while the standard deviation is scheduled; the authors' 0.01 is a name."""
     max_grad_norm: Annotated[float, Gt(0)] = 0.5
-    """The gradient is shortened to this length."""
+    """The gradient is shortened to this length, an accumulated one as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,13 +32,13 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     """
     algorithm = algorithm_of(config)
     options = algorithm.options(config)
-    if algorithm.policy is AdaNATPolicy:
-        options["policy_kwargs"]["grid"] = bundle.nat.feature_grid
     _check_algo_options(config)
     options |= config.algo_options
     learner: Any = algorithm.learner
     try:
-        model = learner(algorithm.policy, env, seed=config.seed, device=config.device, **options)
+        model = learner(
+            env=env, policy=algorithm.policy, seed=config.seed, device=config.device, **options
+        )
     except (TypeError, ValueError, AssertionError) as error:
         if not config.algo_options:
             raise

@@ -22,15 +22,13 @@ def timestep_embedding(timestep: Tensor, size: int, max_period: float = 10_000.0
 
 
 class AdaptiveLayerNorm(nn.Module):
-    """LayerNorm whose scale and shift come from the timestep; the identity of it at the start."""
+    """LayerNorm whose scale and shift come from the timestep: none while the modulation is zero."""
 
     def __init__(self, size: int, condition_size: int) -> None:
         """Modulate `size` channels by a condition of `condition_size`."""
         super().__init__()
         self.norm = nn.LayerNorm(size, eps=1e-6, elementwise_affine=False)
         self.modulation = nn.Linear(condition_size, 2 * size)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Channels-last x [B, ..., size], condition [B, condition_size]."""
@@ -82,8 +80,20 @@ class AdaNATNetwork(nn.Module):
         self.linear2 = nn.Linear(2 * hidden_size, hidden_size)
         self.norm3 = AdaptiveLayerNorm(hidden_size, hidden_size)
         self.head = nn.Linear(hidden_size, outputs)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As the authors' code; convolutions are torch's default."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for module in self.time_mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+        modulations = [norm.modulation for norm in (self.norm1, self.norm2, self.norm3)]
+        for linear in (*modulations, self.head):
+            nn.init.zeros_(linear.weight)
 
     def folded(self, x: Tensor) -> Tensor:
         """Tokens [B, N, hidden], row by row, onto the grid [B, hidden, h, w]."""

@@ -14,7 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from agents.learners.config import ExplorationOptions
 from agents.learners.network import AdaNATNetwork
+from agents.learners.optimizer import AccumulatingAdam
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 
@@ -26,16 +28,42 @@ def _rounded(features: Tensor) -> Tensor:
     return features.half().float()
 
 
+def check_observation_space(space: spaces.Space) -> spaces.Dict:
+    """The space, if it is of the form `features`.
+
+    Raises:
+        ValueError: it is of another form.
+    """
+    if not isinstance(space, spaces.Dict) or set(space.spaces) != {"features", "timestep"}:
+        raise ValueError(
+            f"observation_space: got {space}, allowed with AdaNATPolicy is the Dict of features "
+            "and timestep that an environment with observation='features' has"
+        )
+    return space
+
+
 class _Unfold(BaseFeaturesExtractor):
     """Observation dict -> features [B, N, D] and timestep [B]; no parameters."""
 
-    def __init__(self, observation_space: spaces.Dict, num_tokens: int) -> None:
+    def __init__(self, observation_space: spaces.Dict, num_tokens: int, num_steps: int) -> None:
         super().__init__(observation_space, features_dim=1)
         self.num_tokens = num_tokens
+        self.num_steps = num_steps
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         features = _rounded(observations["features"])
-        return features.unflatten(1, (self.num_tokens, -1)), observations["timestep"][:, 0]
+        return features.unflatten(1, (self.num_tokens, -1)), self._timestep(observations)
+
+    def _timestep(self, observations: dict[str, Tensor]) -> Tensor:
+        given = observations["timestep"][:, 0]
+        timestep = given.long()
+        if ((timestep != given) | (timestep < 0) | (timestep > self.num_steps)).any():
+            raise ValueError(
+                f"timestep: got {given.min():g} .. {given.max():g}, allowed are the integers "
+                f"0 .. {self.num_steps}; VecNormalize leaves them as they are with "
+                "norm_obs_keys=['features']"
+            )
+        return timestep
 
 
 class AdaNATPolicy(ActorCriticPolicy):
@@ -46,19 +74,21 @@ class AdaNATPolicy(ActorCriticPolicy):
     out of the log-probability: there they are noise in the probability ratio.
     """
 
+    sigma: Tensor
+
     def __init__(
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
         grid: tuple[int, int],
-        hidden_size: int = 512,
-        action_std: float = 0.6,
+        hidden_size: int | None = None,
+        action_std: float = ExplorationOptions.action_std,
         adaptive: bool = True,
         shared_noise: bool = False,
         raw_scale: float = RAW_SCALE,
         use_sde: bool = False,
-        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_class: type[torch.optim.Optimizer] = AccumulatingAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Make actor and critic, apart from each other.
@@ -67,9 +97,10 @@ class AdaNATPolicy(ActorCriticPolicy):
             observation_space: of the environment's `features` form.
             action_space: of the environment.
             lr_schedule: of the optimizer.
-            grid: tokens along height and width.
-            hidden_size: width of both networks.
-            action_std: sigma, in raw units.
+            grid: places of the features along height and width; `PPO` asks the environment.
+            hidden_size: width of both networks, a multiple of 4; by default that of the features,
+                at most the paper's 512.
+            action_std: sigma, in raw units; kept with the weights.
             adaptive: False for an actor that sees the timestep alone. The critic always sees both:
                 it is a baseline only.
             shared_noise: explore by one draw for all samples of a batch: with an actor that is not
@@ -78,19 +109,12 @@ class AdaNATPolicy(ActorCriticPolicy):
             raw_scale: of the environment's `ActionMap`.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
-            optimizer_kwargs: of its constructor, but for the learning rate.
+            optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
 
         Raises:
             ValueError: another observation form, or a grid that does not fit it.
         """
-        if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != {
-            "features",
-            "timestep",
-        }:
-            raise ValueError(
-                f"observation_space: got {observation_space}, allowed is the Dict of features and "
-                "timestep that observation='features' gives"
-            )
+        observation_space = check_observation_space(observation_space)
         flat = int(np.prod(observation_space["features"].shape))  # type: ignore[arg-type]
         num_tokens = grid[0] * grid[1]
         if flat % num_tokens:
@@ -98,12 +122,12 @@ class AdaNATPolicy(ActorCriticPolicy):
         if use_sde:
             raise ValueError("use_sde: got True, allowed is False")
         self.grid = tuple(grid)
-        self.hidden_size = hidden_size
         self.feature_size = flat // num_tokens
+        self.hidden_size = hidden_size or min(4 * math.ceil(self.feature_size / 4), 512)
         timestep = observation_space["timestep"]
         assert isinstance(timestep, spaces.Box)
-        self.last_step = int(timestep.high[0]) - 1
-        self.action_std = action_std
+        num_steps = int(timestep.high[0])
+        self.last_step = num_steps - 1
         self.adaptive = adaptive
         self.shared_noise = shared_noise
         self.raw_scale = raw_scale
@@ -112,10 +136,26 @@ class AdaNATPolicy(ActorCriticPolicy):
             action_space,
             lr_schedule,
             features_extractor_class=_Unfold,
-            features_extractor_kwargs={"num_tokens": num_tokens},
+            features_extractor_kwargs={"num_tokens": num_tokens, "num_steps": num_steps},
             optimizer_class=optimizer_class,
-            optimizer_kwargs=optimizer_kwargs,
+            optimizer_kwargs=optimizer_kwargs or {},  # None: stable-baselines3 chooses Adam's eps
         )
+        self.register_buffer("sigma", torch.tensor(float(action_std)))
+
+    @property
+    def action_std(self) -> float:
+        """sigma, in raw units."""
+        return float(self.sigma)
+
+    @action_std.setter
+    def action_std(self, value: float) -> None:
+        self.sigma.fill_(value)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        state.setdefault(
+            f"{prefix}sigma", self.sigma
+        )  # files of before it was kept with the weights
+        super()._load_from_state_dict(state, prefix, *args)
 
     def _build(self, lr_schedule: Schedule) -> None:
         grid = (self.grid[0], self.grid[1])
@@ -142,18 +182,18 @@ class AdaNATPolicy(ActorCriticPolicy):
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
         log_prob = self._log_prob(mean, actions * self.raw_scale, timestep)
-        entropy = Normal(mean, self.action_std).entropy().sum(dim=1)
+        entropy = Normal(mean, self.sigma).entropy().sum(dim=1)
         return self.critic(features, timestep), log_prob, entropy
 
     def explore(self, mean: Tensor) -> Tensor:
         """Raw actions [B, 4] drawn around their means."""
         drawn = mean[:1] if self.shared_noise else mean
-        return mean + self.action_std * torch.randn_like(drawn)
+        return mean + self.sigma * torch.randn_like(drawn)
 
     def get_distribution(self, obs: PyTorchObs) -> DiagGaussianDistribution:
         """Of the actions in box units, those that have no effect at the last step included."""
         mean = self.actor(*self._state(obs)) / self.raw_scale
-        log_std = torch.full_like(mean, math.log(self.action_std / self.raw_scale))
+        log_std = (self.sigma / self.raw_scale).log().expand_as(mean)
         return DiagGaussianDistribution(4).proba_distribution(mean, log_std)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
@@ -171,7 +211,7 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _log_prob(self, mean: Tensor, raw: Tensor, timestep: Tensor) -> Tensor:
         """Log-density of raw actions [B, 4], summed over those that have an effect: [B]."""
-        each = Normal(mean, self.action_std).log_prob(raw)  # [B, 4]
+        each = Normal(mean, self.sigma).log_prob(raw)  # [B, 4]
         idle = torch.zeros_like(each, dtype=torch.bool)
         idle[:, _IDLE_AT_LAST_STEP] = (timestep == self.last_step)[:, None]
         return each.masked_fill(idle, 0.0).sum(dim=1)
@@ -227,7 +267,7 @@ class LearnedPolicy:
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         scale = self.action_map.raw_scale
-        mean = self.actor(features, timestep) / scale
+        mean = self.actor(_rounded(features), timestep) / scale
         return self.action_map.mean_physical(mean, self.action_std / scale, timestep)
 
 

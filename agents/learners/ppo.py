@@ -1,59 +1,222 @@
 """AdaNAT's PPO: stable-baselines3's, with the paper's returns and exploration schedule."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import stable_baselines3
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wrapper
 
 from agents.learners.buffers import EpisodeRolloutBuffer
-from agents.learners.policy import AdaNATPolicy
-from agents.learners.warmup import WaitsForReward
+from agents.learners.config import TrainConfig, linear
+from agents.learners.optimizer import AccumulatingAdam
+from agents.learners.policy import AdaNATPolicy, LearnedPolicy, check_observation_space
+from agents.learners.vec_env import GymnasiumVecEnv
+from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
+from nat_env.actions import RAW_SCALE
+from nat_env.seeds import TRAINING
+
+LEARNING_RATE = linear(TrainConfig.learning_rate, TrainConfig.final_learning_rate)
+"""By the share of training that remains."""
+
+
+def scheduled_action_std(remaining: float) -> float:
+    """Sigma in raw units by the share of training that remains: narrower after half of it."""
+    return TrainConfig.action_std if remaining > 0.5 else TrainConfig.final_action_std
 
 
 class PPO(WaitsForReward, stable_baselines3.PPO):
     """PPO with a scheduled standard deviation and a policy that waits for its reward model.
 
     Rollouts are whole episodes, gamma = lambda = 1, advantages are normalised returns minus
-    values (Eq. 11, 12). Everything else is stable-baselines3's.
+    values (Eq. 11, 12). Defaults are those of `nat-train`; everything else is stable-baselines3's.
+
+    Example:
+        >>> from nat_env import AdversarialReward, NATDecodeVectorEnv
+        >>> env = AdversarialReward(NATDecodeVectorEnv(256, "digits", 2, residual="heuristic"))
+        >>> model = PPO(env, seed=0)  # .learn(total_timesteps=images * steps) trains it
+        >>> model.n_steps, model.warmup_timesteps, model.policy.grid
+        (2, 2560, (4, 4))
     """
 
     policy: AdaNATPolicy
 
     def __init__(
         self,
-        policy: str | type[AdaNATPolicy],
-        env: VecEnv,
-        action_std: Callable[[float], float] = lambda remaining: 0.6 if remaining > 0.5 else 0.3,
-        warmup_timesteps: int = 0,
+        env: VecEnv | VectorEnv | None,
+        policy: str | type[AdaNATPolicy] = AdaNATPolicy,
+        learning_rate: float | Callable[[float], float] = LEARNING_RATE,
+        n_steps: int | None = None,
+        batch_size: int = TrainConfig.batch_size,
+        n_epochs: int = TrainConfig.epochs,
+        action_std: Callable[[float], float] = scheduled_action_std,
+        warmup_timesteps: int | None = None,
+        discriminator_updates: int = TrainConfig.discriminator_updates,
+        accumulate: int = TrainConfig.accumulate,
+        max_grad_norm: float = TrainConfig.max_grad_norm,
+        policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Set up as stable-baselines3's PPO does.
 
         Args:
+            env: of whole episodes; Gymnasium's vector environments are put into a
+                `GymnasiumVecEnv`.
             policy: `AdaNATPolicy`.
-            env: of whole episodes per rollout.
-            action_std: sigma in raw units by the share of training that remains, 1 .. 0.
-            warmup_timesteps: until then the policy rests while its reward model learns.
+            learning_rate: of the policy, a number or by the share of training that remains, 1 .. 0.
+            n_steps: of each sub-environment in a rollout, whole episodes; by default those of 256
+                images or, where there are more sub-environments, one of each.
+            batch_size: transitions of a minibatch.
+            n_epochs: passes over a rollout.
+            action_std: sigma in raw units by the share of training that remains.
+            warmup_timesteps: until then the policy rests while its reward model learns; by default
+                5 rollouts where the environment has an `update`, as `AdversarialReward`.
+            discriminator_updates: gradient steps by the environment's `update` after each rollout;
+                0 where a callback of one's own makes them.
+            accumulate: minibatches of an optimizer step: a large batch in the memory of a small
+                one.
+            max_grad_norm: the gradient is shortened to this length, an accumulated one as a whole.
+            policy_kwargs: of the policy; `grid` and `raw_scale` are the environment's by default.
             kwargs: of stable-baselines3's PPO.
 
         Raises:
-            ValueError: a discount.
+            ValueError: a discount, observations of another form or a normalised timestep, a grid
+                that is not the environment's, or minibatches that do not fill optimizer steps.
         """
         for name in ("gamma", "gae_lambda"):
             if kwargs.pop(name, 1.0) != 1.0:
                 raise ValueError(f"{name}: allowed is 1: a return is an episode's (Eq. 11)")
+        if env is not None and not isinstance(env, VecEnv | VectorEnv):
+            raise ValueError(
+                f"env: got {env!r}, allowed is a vector environment of Gymnasium or "
+                "stable-baselines3; it comes before the policy"
+            )
+        env = None if env is None else self._wrap_env(env)
+        if n_steps is None:
+            n_steps = 1 if env is None else _whole_episodes(env)
+        if warmup_timesteps is None:
+            learns = env is not None and env.has_attr("update")
+            rollout = n_steps * env.num_envs if env is not None else 0
+            warmup_timesteps = TrainConfig.warmup_rounds * rollout if learns else 0
         self.action_std = action_std
         self.warmup_timesteps = warmup_timesteps
+        self.discriminator_updates = discriminator_updates
+        self.accumulate = accumulate
+        policy_kwargs = policy_kwargs or {}
+        if accumulate != 1:
+            # stable-baselines3 would shorten every partial sum.
+            of_optimizer = {"every": accumulate, "max_grad_norm": max_grad_norm}
+            of_optimizer |= policy_kwargs.get("optimizer_kwargs") or {}
+            policy_kwargs = policy_kwargs | {"optimizer_kwargs": of_optimizer}
+            max_grad_norm = math.inf
         fixed = {
             "gamma": 1.0,
             "gae_lambda": 1.0,
             "normalize_advantage": False,
             "rollout_buffer_class": EpisodeRolloutBuffer,
         }
-        super().__init__(policy, env, **(fixed | kwargs))
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            max_grad_norm=max_grad_norm,
+            policy_kwargs=policy_kwargs,
+            **(fixed | kwargs),
+        )
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, VectorEnv):
+            env = GymnasiumVecEnv(env)
+        return stable_baselines3.PPO._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        if issubclass(self.policy_class, AdaNATPolicy):
+            check_observation_space(self.observation_space)
+            if self.env is not None:
+                _check_timestep(self.env)
+                given = {"grid": self._grid(self.env), "raw_scale": self._raw_scale(self.env)}
+                self.policy_kwargs = self.policy_kwargs | given
+        if self.env is not None and self.accumulate != 1:
+            self._check_accumulation(self.n_steps * self.env.num_envs)
+        super()._setup_model()
+
+    def _grid(self, env: VecEnv) -> tuple[int, int]:
+        given = self.policy_kwargs.get("grid")
+        if not env.has_attr("bundle"):
+            if given is None:
+                raise ValueError(
+                    "grid: got none, and the environment has no bundle to take it from; allowed is "
+                    "policy_kwargs={'grid': (height, width)} of its features"
+                )
+            return given
+        there = tuple(env.get_attr("bundle", 0)[0].nat.feature_grid)
+        if given is not None and tuple(given) != there:
+            raise ValueError(f"grid: got {given}, allowed is the environment's {there}")
+        return there
+
+    def _raw_scale(self, env: VecEnv) -> float:
+        given = self.policy_kwargs.get("raw_scale")
+        if not env.has_attr("action_map"):
+            return RAW_SCALE if given is None else given
+        there = env.get_attr("action_map", 0)[0].raw_scale
+        if given is not None and given != there:
+            raise ValueError(f"raw_scale: got {given}, allowed is the environment's {there}")
+        return there
+
+    def _check_accumulation(self, transitions: int) -> None:
+        minibatches, rest = divmod(transitions, self.batch_size)
+        if rest or minibatches % self.accumulate:
+            raise ValueError(
+                f"accumulate: got {self.accumulate}, allowed is a divisor of the minibatches of a "
+                f"rollout, here of {transitions} transitions in minibatches of {self.batch_size}"
+            )
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As stable-baselines3's; the environment takes numbers that no evaluation takes."""
+        super().set_random_seed(seed)
+        if seed is not None and self.env is not None:
+            self.env.seed(TRAINING.seed_of(seed))
+
+    def learn(
+        self, total_timesteps: int, callback: MaybeCallback = None, *args: Any, **kwargs: Any
+    ) -> Self:
+        """As stable-baselines3's, with updates of the environment's discriminator.
+
+        Args:
+            total_timesteps: images times decoding steps.
+            callback: one's own.
+            args: of stable-baselines3's `learn`.
+            kwargs: as `args`.
+
+        Raises:
+            ValueError: with `reset_num_timesteps=False`, the environment is no more where the
+                last rollout left it.
+        """
+        if self.discriminator_updates and self.env is not None and self.env.has_attr("update"):
+            callback = CallbackList(
+                [DiscriminatorUpdates(self.discriminator_updates), *_callbacks(callback)]
+            )
+        return super().learn(total_timesteps, callback, *args, **kwargs)
+
+    def decoding_policy(self) -> LearnedPolicy:
+        """What has been learned, as `generate` and `nat-eval` take it.
+
+        Raises:
+            ValueError: a loaded model without its environment, which knows T and what actions mean.
+        """
+        if self.env is None:
+            raise ValueError("env: got none, allowed is PPO.load(path, env=...) with one")
+        (action_map,) = self.env.get_attr("action_map", 0)
+        (num_steps,) = self.env.get_attr("num_steps", 0)
+        return LearnedPolicy(self.policy.actor, action_map, self.policy.action_std, num_steps)
 
     def collect_rollouts(
         self,
@@ -68,5 +231,35 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
 
     def train(self) -> None:
         """One update from the rollout buffer, unless the policy rests."""
+        if isinstance(self.policy.optimizer, AccumulatingAdam):
+            self.policy.optimizer.start()
         super().train()
         self.logger.record("train/std", self.policy.action_std)
+
+
+def _whole_episodes(env: VecEnv) -> int:
+    """Steps of each sub-environment for a rollout of enough images."""
+    if not env.has_attr("num_steps"):
+        raise ValueError("n_steps: got none, and the environment has no num_steps to take it from")
+    episodes = math.ceil(TrainConfig.trajectories_per_round / env.num_envs)
+    return episodes * env.get_attr("num_steps", 0)[0]
+
+
+def _check_timestep(env: VecEnv) -> None:
+    normalize = unwrap_vec_wrapper(env, VecNormalize)
+    if (
+        isinstance(normalize, VecNormalize)
+        and normalize.norm_obs
+        and "timestep" in (normalize.norm_obs_keys or ())
+    ):
+        raise ValueError(
+            "timestep: got one that VecNormalize changes, allowed is norm_obs_keys=['features']"
+        )
+
+
+def _callbacks(given: MaybeCallback) -> list[BaseCallback]:
+    if given is None:
+        return []
+    if isinstance(given, list):
+        return given
+    return [given if isinstance(given, BaseCallback) else ConvertCallback(given)]

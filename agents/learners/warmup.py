@@ -1,4 +1,4 @@
-"""Learners whose policy rests while their reward model learns."""
+"""Learning beside a reward model that learns: the policy rests at first, and rounds alternate."""
 
 from typing import Any
 
@@ -28,6 +28,23 @@ class WaitsForReward(BaseAlgorithm):
             super().train(*args, **kwargs)  # type: ignore[misc]
         elif isinstance(self, OffPolicyAlgorithm) and self.replay_buffer is not None:
             self.replay_buffer.reset()
+
+
+class DiscriminatorUpdates(BaseCallback):
+    """Trains the discriminator of an `AdversarialReward` on each rollout's images."""
+
+    def __init__(self, num_updates: int) -> None:
+        """Make `num_updates` gradient steps after a rollout."""
+        super().__init__()
+        self.num_updates = num_updates
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        results, *_ = self.training_env.env_method("update", self.num_updates)
+        for key, value in results.items():
+            self.logger.record(f"discriminator/{key}", value)
 
 
 def waiting(learner: type[BaseAlgorithm]) -> type[BaseAlgorithm]:

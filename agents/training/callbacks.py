@@ -15,10 +15,10 @@ from tqdm import tqdm
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
 from agents.learners.policy import ExploringPolicy
-from agents.learners.state import learner_state
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, random_states, save_policy
+from agents.runs.learner_state import learner_state
 from agents.runs.validation import SHEET, validate
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.generation import generate

@@ -11,7 +11,6 @@ from stable_baselines3.common.logger import configure
 from agents.learners.algorithms import algorithm_of
 from agents.learners.config import TrainConfig
 from agents.learners.factory import make_learner
-from agents.learners.state import load_learner_state
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.reports.report import summary
 from agents.runs.checkpoint import (
@@ -23,6 +22,7 @@ from agents.runs.checkpoint import (
     save_run_config,
     update_run_config,
 )
+from agents.runs.learner_state import load_learner_state
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
 from agents.training.tracking import start_tracking, wandb_module

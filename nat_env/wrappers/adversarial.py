@@ -67,7 +67,7 @@ class AdversarialReward(VectorWrapper):
         self.model = model or AdversarialRewardModel(
             discriminator_reals(bundle, reals),
             len(bundle.conditions),
-            DiscriminatorConfig(trunk="bundle"),
+            DiscriminatorConfig(trunk="bundle", widths=(64,)),
             seed,
             load_trunk("bundle", bundle),
             bundle.device,

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,10 +8,13 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.learners.buffers import EpisodeRolloutBuffer
-from agents.learners.policy import AdaNATPolicy
+from agents.learners.config import PRESETS
+from agents.learners.factory import make_learner
 from agents.learners.ppo import PPO
 from agents.learners.vec_env import GymnasiumVecEnv
+from nat_env.generation import generate
 from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.wrappers.adversarial import AdversarialReward
 
 SPACE = spaces.Dict(
     {
@@ -150,13 +154,12 @@ def make(seed=0, **kwargs):
     env = RecordingEnv(64, "digits", num_steps=1, reward_fn=reward)
     reward.env = env
     model = PPO(
-        AdaNATPolicy,
-        GymnasiumVecEnv(env),
+        env,
         n_steps=1,
         batch_size=64,
         n_epochs=5,
         learning_rate=2e-3,
-        policy_kwargs={"grid": env.bundle.nat.feature_grid, "hidden_size": 32},
+        policy_kwargs={"hidden_size": 32},
         seed=seed,
         device="cpu",
         **kwargs,
@@ -186,15 +189,105 @@ def test_a_saved_model_keeps_its_exploration(tmp_path):
     assert PPO.load(tmp_path / "model").action_std(0.25) == 0.5
 
 
+def test_a_gymnasium_environment_is_enough_and_the_rest_follows_from_it():
+    env = AdversarialReward(NATDecodeVectorEnv(96, "digits", 2, residual="heuristic"))
+    model = PPO(env, batch_size=192, seed=3, policy_kwargs={"hidden_size": 16})
+    assert isinstance(model.env, GymnasiumVecEnv) and model.env.env is env
+    assert model.n_steps == 6  # 3 x 96 images: not fewer than 256
+    assert model.warmup_timesteps == 5 * 6 * 96
+    assert PPO(env.env, batch_size=192, policy_kwargs={"hidden_size": 16}).warmup_timesteps == 0
+    rates = [model.lr_schedule(left) for left in (1.0, 0.5, 0.0)]
+    assert rates == pytest.approx([1.2e-3, 6.5e-4, 1e-4])
+    assert [model.action_std(left) for left in (1.0, 0.51, 0.5, 0.0)] == [1.0, 1.0, 0.6, 0.6]
+    assert model.n_epochs == 5
+    assert tuple(model.policy.grid) == env.decoder.bundle.nat.feature_grid
+    model.env.reset()
+    states = [g.bit_generator.state for g in env.decoder.generators]
+    evaluations = [np.random.Generator(np.random.PCG64(3 + i)) for i in range(96)]
+    for generator in evaluations:
+        generator.integers(10)  # the label
+        assert generator.bit_generator.state not in states
+
+
+def test_defaults_are_those_of_nat_train(tmp_path):
+    config = replace(PRESETS["digits"][1], out=tmp_path, num_steps=2)
+    env = NATDecodeVectorEnv(config.environments, "digits", 2)
+    ours = make_learner(config, GymnasiumVecEnv(env), env.bundle)
+    theirs = PPO(env)
+    names = (
+        "batch_size",
+        "n_epochs",
+        "n_steps",
+        "max_grad_norm",
+        "ent_coef",
+        "vf_coef",
+        "accumulate",
+    )
+    for name in names:
+        assert getattr(ours, name) == getattr(theirs, name), name
+    for left in (1.0, 0.7, 0.5, 0.1):
+        assert ours.action_std(left) == theirs.action_std(left)
+        assert ours.lr_schedule(left) == theirs.lr_schedule(left)
+        assert ours.clip_range(left) == theirs.clip_range(left)
+    assert ours.policy.optimizer.defaults == theirs.policy.optimizer.defaults
+    shapes = [[p.shape for p in model.policy.parameters()] for model in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_discriminator_learns_between_rollouts_and_nothing_is_printed(capsys):
+    env = AdversarialReward(NATDecodeVectorEnv(32, "digits", 2))
+    given, update = [], env.update
+
+    def spy(num_updates):
+        given.append((num_updates, sum(map(len, env._images)), model.num_timesteps))
+        return update(num_updates)
+
+    env.update = spy
+    options = {"n_steps": 2, "batch_size": 32, "policy_kwargs": {"hidden_size": 16}}
+    model = PPO(env, discriminator_updates=2, **options)
+    rollouts = []
+    model.learn(192, callback=lambda names, _: rollouts.append(names["self"].num_timesteps) or True)
+    assert given == [(2, 32, 64), (2, 32, 128), (2, 32, 192)]
+    assert rollouts == [32, 64, 96, 128, 160, 192]
+    assert capsys.readouterr().out == ""
+    model = PPO(env, discriminator_updates=0, **options).learn(64)
+    assert len(given) == 3
+
+
+def test_what_was_learned_decodes_as_after_nat_train_also_when_loaded(tmp_path):
+    env = NATDecodeVectorEnv(16, "digits", 2, residual="heuristic")
+    model = PPO(env, n_steps=2, batch_size=32, seed=0, policy_kwargs={"hidden_size": 16})
+    torch.nn.init.normal_(model.policy.actor.head.weight, std=0.3)
+    model.learn(64)
+    model.save(tmp_path / "model")
+    features = torch.randn(3, env.bundle.num_tokens, env.bundle.nat.feature_size)
+    timestep = torch.tensor([0, 1, 0])
+    with torch.no_grad():
+        mean = model.policy.actor(features.half().float(), timestep) / 5
+    expected = env.action_map.mean_physical(mean, 0.6 / 5, timestep)
+    learned = model.decoding_policy()
+    assert learned.num_steps == 2
+    torch.testing.assert_close(learned(features, timestep), expected)
+
+    with pytest.raises(ValueError, match=r"^env: got none, allowed is PPO.load"):
+        PPO.load(tmp_path / "model").decoding_policy()
+    loaded = PPO.load(tmp_path / "model", env=env)
+    assert isinstance(loaded.env, GymnasiumVecEnv)
+    assert torch.equal(loaded.decoding_policy()(features, timestep), learned(features, timestep))
+    generate(env.bundle, learned, torch.arange(3), 2, seed=0)  # as the environment, T = 2
+    with pytest.raises(ValueError, match="num_steps"):
+        generate(env.bundle, learned, torch.arange(3), 4, seed=0)
+
+
 def test_policy_rests_during_the_warm_up_and_std_follows_its_schedule():
     seen = []
     model, _, _ = make(
         warmup_timesteps=3 * 64, action_std=lambda left: seen.append(left) or 0.1 + left
     )
-    before = {k: v.clone() for k, v in model.policy.state_dict().items()}
+    before = {k: v.clone() for k, v in model.policy.named_parameters()}
     model.learn(3 * 64)
-    assert all(torch.equal(v, before[k]) for k, v in model.policy.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in model.policy.named_parameters())
     model.learn(64, reset_num_timesteps=False)
-    assert any(not torch.equal(v, before[k]) for k, v in model.policy.state_dict().items())
+    assert any(not torch.equal(v, before[k]) for k, v in model.policy.named_parameters())
     assert seen[:3] == pytest.approx([1.0, 2 / 3, 1 / 3])
     assert model.policy.action_std == pytest.approx(0.1 + seen[-1])
