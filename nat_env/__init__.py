@@ -12,9 +12,11 @@ from gymnasium.envs.registration import register
 if TYPE_CHECKING:
     from nat_env.actions import ActionMap
     from nat_env.bundles.bundle import Bundle
+    from nat_env.bundles.judging import frechet_of
     from nat_env.bundles.loading import load_bundle, shipped_bundles
     from nat_env.env import NATDecodeEnv
     from nat_env.generation import generate
+    from nat_env.models.conditions import balanced_conditions
     from nat_env.policies import DecodingPolicy, ScheduledPolicy
     from nat_env.rewards.names import named_reward
     from nat_env.schedules import Schedule, heuristic_schedule
@@ -34,6 +36,8 @@ __all__ = [
     "Schedule",
     "ScheduledPolicy",
     "StepCost",
+    "balanced_conditions",
+    "frechet_of",
     "generate",
     "heuristic_schedule",
     "load_bundle",
@@ -52,6 +56,8 @@ _MODULES = {
     "Schedule": "nat_env.schedules",
     "ScheduledPolicy": "nat_env.policies",
     "StepCost": "nat_env.wrappers.shaping",
+    "balanced_conditions": "nat_env.models.conditions",
+    "frechet_of": "nat_env.bundles.judging",
     "generate": "nat_env.generation",
     "heuristic_schedule": "nat_env.schedules",
     "load_bundle": "nat_env.bundles.loading",

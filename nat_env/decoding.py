@@ -121,11 +121,12 @@ def check_quantities(actions: Tensor, batch: int) -> None:
     """Check m, tau_1, tau_2, w [B, 4].
 
     Raises:
-        ValueError: another shape, a number that is not finite, m outside [0, 1] or another
-            quantity below 0.
+        ValueError: no tensor or another shape, a number that is not finite, m outside [0, 1] or
+            another quantity below 0.
     """
-    if actions.shape != (batch, 4):
-        raise ValueError(f"actions: got shape {tuple(actions.shape)}, allowed is ({batch}, 4)")
+    shape = tuple(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
+    if shape != (batch, 4):
+        raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, 4)")
     allowed = (actions >= 0) & actions.isfinite()
     allowed[:, REMASK_RATIO] &= actions[:, REMASK_RATIO] <= 1
     if not bool(allowed.all()):

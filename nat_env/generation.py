@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.decoding import decode_step
+from nat_env.decoding import check_quantities, decode_step
 from nat_env.models.frozen import FrozenNAT
 from nat_env.policies import DecodingPolicy
 
@@ -41,7 +41,12 @@ def generate_tokens(
     generators: Sequence[np.random.Generator],
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> Tensor:
-    """Decode one batch: labels [B] -> ids [B, N], with one numpy generator a row."""
+    """Decode one batch: labels [B] -> ids [B, N], with one numpy generator a row.
+
+    Raises:
+        ValueError: a policy that gives another shape or numbers out of range, or see
+            `decode_step`.
+    """
     conditions = conditions.to(nat.device)
     batch = len(conditions)
     ids = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
@@ -49,10 +54,12 @@ def generate_tokens(
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1
-        # Its own, whatever the policy does with the one it keeps.
-        actions = policy(passes.features, timestep).clone()
-        if not bool(torch.isfinite(actions).all()):
-            raise ValueError(f"policy: gave numbers that are not finite at step {step}")
+        actions = policy(passes.features, timestep)
+        try:
+            check_quantities(actions, batch)
+        except ValueError as error:
+            raise ValueError(f"policy: at step {step} it gave {error}") from None
+        actions = actions.clone()  # its own, whatever the policy does with the one it keeps
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
         ids, confidence = decode_step(
             ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
@@ -67,7 +74,7 @@ def generate_tokens(
 def generate_batches(
     bundle: Bundle,
     policy: DecodingPolicy,
-    conditions: Tensor,
+    conditions: Tensor | np.ndarray | Sequence[int],
     num_steps: int,
     seed: int,
     batch_size: int = 128,
@@ -78,13 +85,14 @@ def generate_batches(
     No batch is held here: as many images are in memory as the caller keeps.
 
     Row i draws from a generator seeded with seed + i, as sub-environment i of
-    `reset(seed=seed, options={"condition": conditions})` does: the images do not depend on
-    `batch_size`, and two policies with the same seed are compared on common random numbers.
+    `reset(seed=seed, options={"condition": conditions})` does: in float32, on one back-end, the
+    images do not depend on `batch_size`, and two policies with the same seed are compared on
+    common random numbers.
 
     Args:
         bundle: the frozen models.
         policy: (features, timestep) -> m, tau_1, tau_2, w.
-        conditions: labels [B] int64.
+        conditions: labels [B], a tensor of int64, an array or a list.
         num_steps: T >= 1.
         seed: >= 0.
         batch_size: samples decoded at once.
@@ -97,9 +105,9 @@ def generate_batches(
     Raises:
         ValueError: at the call, before anything is decoded: a label out of range, T < 1 or other
             than the policy's, a negative seed, or no batch. While decoding: a policy that gives
-            numbers that are not finite.
+            another shape or numbers out of range, or logits that are not finite.
     """
-    bundle.conditions.check(conditions)
+    numbers = bundle.conditions.checked(conditions)
     if num_steps < 1:
         raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
     own = getattr(policy, "num_steps", None)
@@ -115,7 +123,7 @@ def generate_batches(
 
     @torch.no_grad()
     def batch(start: int) -> tuple[Tensor, Tensor]:
-        labels = conditions[start : start + batch_size]
+        labels = numbers[start : start + batch_size]
         generators = [
             np.random.Generator(np.random.PCG64(seed + start + i)) for i in range(len(labels))
         ]
@@ -123,13 +131,13 @@ def generate_batches(
         images = bundle.tokenizer.decode(ids)
         return images, labels.to(images.device, copy=True)  # not a view of the caller's
 
-    return map(batch, range(0, len(conditions), batch_size))
+    return map(batch, range(0, len(numbers), batch_size))
 
 
 def generate(
     bundle: Bundle,
     policy: DecodingPolicy,
-    conditions: Tensor,
+    conditions: Tensor | np.ndarray | Sequence[int],
     num_steps: int,
     seed: int,
     batch_size: int = 128,

@@ -10,7 +10,7 @@ from annotated_types import Ge, Len
 
 from nat_env.commands.bounds import check_bounds
 
-Dtype = Literal["float32", "bfloat16", "auto"]
+Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Part = Literal["decode", "env", "train", "scale", "start"]
 RandomNAT = Literal["papers", "small", "tiny"]
 """A U-ViT with random weights, of `decode.UVITS`."""

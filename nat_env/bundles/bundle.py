@@ -92,7 +92,7 @@ class Bundle:
 
     @property
     def dtype(self) -> str:
-        """Of the transformer: `float32` or `bfloat16`."""
+        """Of the transformer: `float32`, `bfloat16` or `float16`."""
         return str(self.nat.dtype).removeprefix("torch.")
 
     @property

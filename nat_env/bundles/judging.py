@@ -9,7 +9,7 @@ from nat_env.bundles.statistics import EmbeddingAccumulator, GaussianStatistics,
 from nat_env.models.classifier import embeddings_of
 
 
-def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
+def frechet_of(bundle: Bundle, images: Tensor | Iterable[Tensor]) -> float:
     """FD between images and the bundle's training images, under its judge.
 
     Always name the judge and the number of images beside this number: it is no FID, and it falls
@@ -17,16 +17,16 @@ def frechet_of(bundle: Bundle, batches: Iterable[Tensor]) -> float:
 
     Args:
         bundle: with a judge and its statistics.
-        batches: images [b, C, H, W] in [0, 1], batch by batch; of each only the mean and
-            covariance of their embeddings are kept. A tensor of all images is one batch.
+        images: all of them [n, C, H, W] in [0, 1]; or batches [b, C, H, W], of each of which only
+            the mean and covariance of their embeddings are kept.
 
     Raises:
         ValueError: a bundle without a judge, fewer than 2 images, or embeddings that are not
             finite.
     """
     yardstick, accumulator = bundle.require("yardstick"), EmbeddingAccumulator()
-    for images in batches:
-        accumulator.update(embeddings_of(yardstick.judge, images).cpu().numpy())
+    for batch in [images] if isinstance(images, Tensor) else images:
+        accumulator.update(embeddings_of(yardstick.judge, batch).cpu().numpy())
     return frechet_distance(accumulator.statistics(), yardstick.statistics)
 
 

@@ -68,37 +68,41 @@ def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cp
 
     Args:
         name_or_path: a shipped bundle's name or a folder.
-        dtype: of the transformer: `float32`, `bfloat16`, or `auto` (bfloat16 where the hardware
-            multiplies it fast, else float32).
+        dtype: of the transformer: `float32`, `bfloat16`, `float16` (that of the authors' code), or
+            `auto` (bfloat16 where the hardware multiplies it fast, else float32).
         device: a torch device.
+
+    The latest 8 are kept: `load_bundle.cache_clear()` forgets them all, which frees their memory
+    once nothing else holds them.
 
     Raises:
         ValueError: an unknown bundle, kind of model, dtype or device, or a file that is missing or
             damaged.
     """
-    check_device(device)
+    device = check_device(device)
     folder = bundle_folder(name_or_path)
     written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
-    return _load(folder, written, resolve_dtype(dtype, device), str(device))
+    return _load(folder, written, resolve_dtype(dtype, device), device)
 
 
-def check_device(device: str) -> None:
-    """Check a torch device's name, and that it is there.
+def check_device(device: str) -> str:
+    """The whole name of a torch device that is there: `cuda:0` where `cuda` was given.
 
     Raises:
         ValueError: torch cannot use it.
     """
     try:
-        torch.empty(0, device=device)
+        found = torch.empty(0, device=device).device
+        return "cpu" if found.type == "cpu" else str(found)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device: got {device!r}, which torch cannot use ({error})") from error
 
 
 def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
-    """`float32`, `bfloat16` or `auto` as a torch dtype.
+    """`float32`, `bfloat16`, `float16` or `auto` as a torch dtype.
 
     Raises:
-        ValueError: another name.
+        ValueError: another name, or float16 where torch cannot multiply it.
     """
     if dtype == "auto":
         if torch.device(device).type == "cpu":
@@ -107,8 +111,19 @@ def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
         else:
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32
-    if dtype not in ("float32", "bfloat16"):
-        raise ValueError(f"dtype: got {dtype!r}, allowed are 'auto', 'float32', 'bfloat16'")
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise ValueError(
+            f"dtype: got {dtype!r}, allowed are 'auto', 'float32', 'bfloat16', 'float16'"
+        )
+    if dtype == "float16":
+        numbers = torch.zeros(1, 1, dtype=torch.float16, device=device)
+        try:
+            torch.nn.functional.linear(numbers, numbers)
+        except RuntimeError as error:
+            raise ValueError(
+                f"dtype: got 'float16', which torch cannot multiply on {device!r} ({error}); take "
+                "'float32'"
+            ) from None
     return getattr(torch, dtype)
 
 
@@ -146,6 +161,9 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
         )
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"bundle: {str(folder)!r} does not fit together ({error})") from error
+
+
+load_bundle.cache_clear = _load.cache_clear  # type: ignore[attr-defined]
 
 
 def _load_reals(path: Path) -> TensorReals:

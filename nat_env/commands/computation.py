@@ -32,7 +32,7 @@ class Computation(DeviceOptions):
 
     batch_size: Annotated[int, Ge(1)] = 128
     """Samples decoded at once."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
 
     def computation(self) -> dict[str, Any]:

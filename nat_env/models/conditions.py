@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -80,6 +81,26 @@ class Conditions:
                 f"{argument}: got {', '.join(map(repr, unknown))}, allowed are {allowed}"
             )
         return [known[name.casefold()] for name in names]
+
+    def checked(self, conditions: Tensor | np.ndarray | Sequence[int]) -> Tensor:
+        """Conditions [B] as a tensor.
+
+        Raises:
+            ValueError: not integers, or see `check`.
+
+        Example:
+            >>> Conditions(("cat", "dog")).checked([1, 0])
+            tensor([1, 0])
+        """
+        if isinstance(conditions, Tensor):
+            tensor = conditions
+        else:
+            given = np.array([]) if isinstance(conditions, str) else np.asarray(conditions)
+            if given.dtype.kind not in "iu" or given.ndim != 1:
+                raise ValueError(f"conditions: got {conditions!r}, allowed are integers [B >= 1]")
+            tensor = torch.from_numpy(given.astype(np.int64))
+        self.check(tensor)
+        return tensor
 
     def check(self, conditions: Tensor) -> None:
         """Check conditions [B].

@@ -28,6 +28,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
     What a frozen network says of an image would depend on it otherwise.
     """
-    if torch.is_autocast_enabled(device.type):
+    known = torch.amp.is_autocast_available(device.type)
+    if known and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

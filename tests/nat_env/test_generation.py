@@ -1,5 +1,6 @@
 """Images batch by batch: they are those of `generate`, and nothing keeps them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,3 +62,40 @@ def test_gradients_are_recorded_as_before_between_batches(bundle):
     weight = torch.ones((), requires_grad=True)
     for images, _ in generate_batches(bundle, POLICY, torch.arange(4), 2, 0, batch_size=2):
         assert (images.mean() * weight).requires_grad
+
+
+def test_conditions_may_be_a_list_or_an_array(bundle):
+    expected = generate(bundle, POLICY, torch.tensor([1, 2]), 2, seed=0)
+    for given in ([1, 2], (1, 2), np.array([1, 2]), np.array([1, 2], np.uint8)):
+        assert torch.equal(generate(bundle, POLICY, given, 2, seed=0), expected)
+
+
+@pytest.mark.parametrize(
+    "given", [[1.0, 2.0], [True, False], ["1"], "1", [], 1, [[1, 2]], [10], [-1], np.array([0.5])]
+)
+def test_other_conditions_are_refused_by_name(bundle, given):
+    with pytest.raises(ValueError, match="conditions: got"):
+        generate(bundle, POLICY, given, 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(0, 2.0), (0, -0.1), (1, -1.0), (2, -1e-3), (3, -1.0), (2, np.nan), (3, np.inf)],
+)
+def test_a_policy_out_of_range_is_refused_by_name(bundle, column, value):
+    def policy(features, timestep):
+        actions = POLICY(features, timestep)
+        actions[-1, column] = value if timestep[0] == 1 else actions[-1, column]
+        return actions
+
+    with pytest.raises(ValueError, match=r"^policy: at step 1 it gave actions: got m, tau_1"):
+        generate(bundle, policy, [1, 2], 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda a: a[:, :3], lambda a: a[0], lambda a: a[:1], torch.Tensor.tolist, lambda a: None],
+)
+def test_a_policy_of_another_shape_is_refused_by_name(bundle, give):
+    with pytest.raises(ValueError, match=r"^policy: at step 0 it gave actions: got"):
+        generate(bundle, lambda f, t: give(POLICY(f, t)), [1, 2], 2, seed=0)

@@ -1,6 +1,7 @@
 """The vector environment against Gymnasium's own, against `generate`, and by hand."""
 
 import dataclasses
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,9 @@ from agents.learners.vec_env import GymnasiumVecEnv
 from nat_env import ActionMap, NATDecodeVectorEnv, generate, heuristic_schedule, load_bundle
 from nat_env.models.frozen import FrozenNAT
 from nat_env.render import MASK_COLOUR
+from nat_env.vector_inputs import checked_actions
+from nat_env.wrappers.adversarial import AdversarialReward
+from nat_env.wrappers.shaping import PotentialShaping, StepCost, confidence
 
 NUM_STEPS = 3
 FORMS = ("features", "pooled", "tokens")
@@ -930,3 +934,78 @@ def test_generate_names_bad_arguments(bundle, argument, values):
         bad = torch.tensor(value) if argument == "conditions" else value
         with pytest.raises(ValueError, match=f"^{argument}: got "):
             generate(bundle, policy, **(good | {argument: bad}))
+
+
+@pytest.mark.parametrize("form", ["features", "pooled"])
+def test_last_observations_are_one_row_that_nobody_can_write_to(bundle, form):
+    env = make(bundle, observation=form, autoreset_mode="SameStep", num_steps=1)
+    env.reset(seed=0)
+    *_, info = env.step(np.zeros((3, 4), np.float32))
+    arrays = [final["features"] if form == "features" else final for final in info["final_obs"]]
+    assert arrays[0] is arrays[1] is arrays[2]
+    assert not arrays[0].any() if form == "features" else arrays[0].tolist() == [0.0] * 64 + [1.0]
+    with pytest.raises(ValueError, match="read-only"):
+        arrays[0][0] = 1
+    if form == "features":
+        info["final_obs"][0].pop("timestep")  # one row's dict is no other row's
+        assert info["final_obs"][1]["timestep"].tolist() == [1]
+    adapted = GymnasiumVecEnv(make(bundle, observation=form, num_steps=1))
+    adapted.reset()
+    infos = adapted.step(np.zeros((3, 4), np.float32))[3]
+    finals = [i["terminal_observation"] for i in infos]
+    parts = [final["features"] if form == "features" else final for final in finals]
+    assert parts[0] is parts[1] is parts[2]
+
+
+@pytest.mark.parametrize("scale", [5.0, 20.0])
+def test_raw_values_reach_as_far_as_asked(scale):
+    env = gym.make_vec("NATDecode-v0", 2, bundle="digits", raw_scale=scale)
+    one = gym.make("NATDecode-v0", bundle="digits", raw_scale=scale)
+    env.reset(seed=0), one.reset(seed=0)
+    found = env.step(np.ones((2, 4), np.float32))[-1]["action"]
+    assert found[0, 1:] == pytest.approx(np.log1p(np.exp(scale)), rel=1e-6)
+    np.testing.assert_array_equal(one.step(np.ones(4, np.float32))[-1]["action"], found[0])
+    with pytest.raises(ValueError, match="raw_scale: got 0"):
+        gym.make("NATDecode-v0", bundle="digits", raw_scale=0)
+
+
+@pytest.mark.parametrize("low", [0.3, -0.7, 1e-3])
+def test_actions_past_the_box_by_rounding_are_clipped(low):
+    env = gym.wrappers.RescaleAction(
+        gym.make("NATDecode-v0", bundle="digits"), np.float32(low), np.float32(low + 1.4)
+    )
+    for end in (env.action_space.low, env.action_space.high):
+        env.reset(seed=0)
+        action = env.step(end)[-1]["action"]
+        bound = np.sign(end[0] - low - 0.7)
+        exact = ActionMap().physical(torch.full((1, 4), float(bound)), torch.tensor([0]))
+        np.testing.assert_allclose(action, exact[0], rtol=5e-6)
+    with pytest.raises(ValueError, match=r"actions: got 0.0 .. 1.00000[0-9]+, allowed"):
+        checked_actions(np.array([[0, 0, 0, 1 + 3e-6]]), 1)
+
+
+@pytest.mark.parametrize("form", ["features", "pooled", "tokens"])
+@pytest.mark.parametrize("wrapped", [None, "gym", "adversarial", "shaping", "cost"])
+def test_a_pickled_copy_goes_on_identically(form, wrapped):
+    if wrapped == "gym":
+        env = gym.make("NATDecode-v0", bundle="digits", observation=form)
+    else:
+        env = NATDecodeVectorEnv(2, "digits", observation=form, reward_fn="frechet")
+        wrap = {"adversarial": AdversarialReward, "cost": lambda e: StepCost(e, 0.1)}
+        wrap["shaping"] = lambda e: PotentialShaping(e, confidence)
+        env = wrap.get(wrapped, lambda e: e)(env)
+    env.reset(seed=0)
+    actions = np.zeros(env.action_space.shape, np.float32)
+    env.step(actions)
+    copy = pickle.loads(pickle.dumps(env))
+    for _ in range(3):
+        left, right = env.step(actions), copy.step(actions)
+        assert_same_arrays(left[:4], right[:4])
+    assert copy.observation_space == env.observation_space
+
+
+def assert_same_arrays(left, right):
+    for one, other in zip(left, right, strict=True):
+        parts = (one.values(), other.values()) if isinstance(one, dict) else ([one], [other])
+        for a, b in zip(*parts, strict=True):
+            np.testing.assert_array_equal(a, b)

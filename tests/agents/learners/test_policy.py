@@ -264,3 +264,39 @@ def test_wrong_observations_and_grids_are_refused():
         AdaNATPolicy(spaces.Box(-1, 1, (3,)), box, lambda _: 1e-3, grid=(1, 3))
     with pytest.raises(ValueError, match="grid"):
         AdaNATPolicy(make_policy().observation_space, box, lambda _: 1e-3, grid=(7, 7))
+
+
+@pytest.mark.parametrize("scale", [5.0, 20.0])
+def test_sigma_is_in_raw_units_whatever_the_box_stands_for(scale):
+    """The same actor gives the same physical values, if none is cut off by the box."""
+    policy = make_policy(0.3, raw_scale=scale)
+    features = torch.randn(64, 15, FEATURE_SIZE, generator=torch.Generator().manual_seed(0))
+    obs = {"features": features.flatten(1), "timestep": torch.zeros(64, 1, dtype=torch.int64)}
+    step = torch.zeros(64, dtype=torch.int64)
+    means = policy.actor(features.half().float(), step)
+    torch.testing.assert_close(policy(obs, deterministic=True)[0] * scale, means)
+    torch.manual_seed(0)
+    actions, _, log_prob = policy(obs)
+    torch.testing.assert_close((actions * scale - means).std().item(), 0.3, atol=0.05, rtol=0)
+    torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], log_prob)
+    expected = torch.distributions.Normal(means, 0.3).log_prob(actions * scale).sum(dim=1)
+    torch.testing.assert_close(log_prob, expected)
+    learned = LearnedPolicy(policy.actor, ActionMap(raw_scale=scale), 0.3, NUM_STEPS)
+    usual = LearnedPolicy(policy.actor, ActionMap(), 0.3, NUM_STEPS)
+    torch.testing.assert_close(learned(features, step), usual(features, step), atol=1e-3, rtol=0)
+    assert policy._get_constructor_parameters()["raw_scale"] == scale
+
+
+def test_a_mean_beyond_five_needs_the_larger_scale():
+    class Constant(torch.nn.Module):
+        def forward(self, features, timestep):
+            return torch.tensor([0.0, 1.0, 1.0, 10.0]).expand(len(features), -1)
+
+    features, step = torch.zeros(2, 16, 64), torch.zeros(2, dtype=torch.int64)
+    near, far = (
+        LearnedPolicy(Constant(), ActionMap(raw_scale=scale), 1e-3, NUM_STEPS)(features, step)
+        for scale in (5.0, 20.0)
+    )
+    assert near[0, 3].item() == pytest.approx(5.0067, abs=1e-3)
+    assert far[0, 3].item() == pytest.approx(10.0, abs=1e-3)
+    torch.testing.assert_close(near[:, :3], far[:, :3])

@@ -204,7 +204,7 @@ def test_a_folder_without_a_description_is_no_bundle(folder):
         load(folder)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "", "double"])
+@pytest.mark.parametrize("dtype", ["float8", "", "double"])
 def test_unknown_dtypes_are_refused(dtype):
     with pytest.raises(ValueError, match=r"^dtype: got "):
         load_bundle("digits", dtype)
@@ -213,7 +213,35 @@ def test_unknown_dtypes_are_refused(dtype):
 def test_dtypes_by_name():
     assert resolve_dtype("float32") is torch.float32
     assert resolve_dtype("bfloat16") is torch.bfloat16
+    assert resolve_dtype("float16") is torch.float16
     assert resolve_dtype("auto") in (torch.float32, torch.bfloat16)
+
+
+def test_float16_decodes_almost_as_float32():
+    ids, conditions = torch.full((2, 16), 64), torch.tensor([1, 2])
+    exact, half = (
+        load_bundle("digits", dtype=dtype).nat.passes(ids, conditions)
+        for dtype in ("float32", "float16")
+    )
+    assert half.logits.dtype == torch.float16
+    torch.testing.assert_close(half.logits.float(), exact.logits, atol=0.05, rtol=0.01)
+    torch.testing.assert_close(half.features, exact.features, atol=0.05, rtol=0.01)
+
+
+def test_where_float16_cannot_be_multiplied_the_message_says_what_to_take(monkeypatch):
+    def unable(*_):
+        raise RuntimeError("not implemented for 'Half'")
+
+    monkeypatch.setattr(torch.nn.functional, "linear", unable)
+    with pytest.raises(ValueError, match=r"^dtype: got 'float16', .* on 'cpu' .*take 'float32'"):
+        load_bundle("digits", dtype="float16")
+
+
+def test_a_device_has_one_name_and_bundles_can_be_forgotten():
+    bundle = load_bundle("digits")
+    assert load_bundle("digits", device="cpu:0") is bundle
+    load_bundle.cache_clear()  # type: ignore[attr-defined]
+    assert load_bundle("digits") is not bundle
 
 
 def test_bfloat16_only_where_the_hardware_multiplies_it(monkeypatch):
