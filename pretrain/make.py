@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.format import PARTS
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
 from nat_env.bundles.writer import check_replaceable, save_bundle
@@ -19,7 +20,7 @@ from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.frozen import FrozenNAT
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
-from nat_env.storage.files import check_apart, check_writable_folder
+from nat_env.storage.files import check_writable_folder
 from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
 from pretrain.data import LabelledImages
@@ -41,7 +42,7 @@ def make_bundle(
         device: of the trainings; a batch of images at a time is brought there.
 
     Raises:
-        ValueError: a folder that cannot be written or lies in the other, sizes that do not go
+        ValueError: a folder that cannot be written, sizes that do not go
             together, fewer images than a judge needs, or `work` is in use or holds the parts of
             another configuration or data set.
     """
@@ -53,7 +54,9 @@ def make_bundle(
             f"train_images: got {count}, allowed are more than the judge's {judge_features} "
             "features, whose covariance they have to give"
         )
-    check_apart(out=out, work=work)
+    taken = [out.resolve(), *((out / part).resolve() for part in PARTS)]
+    if work.resolve() == taken[0] or any(work.resolve().is_relative_to(path) for path in taken[1:]):
+        raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")
     check_replaceable(out)
     check_writable_folder(out)
     with claimed(work, "config.json", _identity(config, data), "work"):
