@@ -1,12 +1,17 @@
 """The options of nat-pretrain, and a mask ratio that is searched for: light to import."""
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from nat_env.commands.computation import DeviceOptions
+
+_NOT_DRAWN = ("Cc", "Cs", "Zl", "Zp")
+"""Categories of Unicode: control characters, halves of pairs (how Python reads bytes that are no
+UTF-8), line and paragraph separators."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +20,15 @@ class MakingOptions(DeviceOptions):
 
     out: Path
     """Folder of the new bundle."""
-    work: Path = Path("runs/pretrain")
-    """Folder for checkpoints and TensorBoard events; one sub-folder per data set."""
+    work: Path | None = None
+    """Folder for checkpoints and TensorBoard events, with a sub-folder per data set. By default
+    beside the bundle: OUT.work."""
+
+    @property
+    def parts(self) -> Path:
+        """`work`, or what it is by default."""
+        out = self.out if self.out.name not in ("", "..") else self.out.resolve()
+        return self.work or Path(f"{out}.work")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +61,7 @@ class Folder(MakingOptions):
     """Width of the transformer, a multiple of 4."""
     depth: int = 7
     """Blocks of the transformer, an odd number."""
-    epochs_factor: Annotated[float, Gt(0)] = 1.0
+    epochs_factor: Annotated[float, Gt(0), Le(1000)] = 1.0
     """Trains all parts so many times as long as is usual for the number of images."""
     seed: Annotated[int, Ge(0)] = 0
     """Of the trainings; the test images stay the same."""
@@ -63,8 +75,23 @@ class Folder(MakingOptions):
             ValueError: one out of its bounds, or a name that is no file's.
         """
         super().__post_init__()
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
-            raise ValueError(f"name: got {self.name!r}, allowed is a file's name")
+        if self.name is not None:
+            check_name("name", self.name)
+
+
+def check_name(argument: str, name: str) -> None:
+    """Check that a data set or class of that name can be a file, printed and drawn.
+
+    Raises:
+        ValueError: a path, or a name with control characters or bytes that are no UTF-8.
+    """
+    if name in ("", "..") or Path(name).name != name:
+        raise ValueError(f"{argument}: got {name!r}, allowed is a file's name")
+    if any(unicodedata.category(letter) in _NOT_DRAWN for letter in name):
+        raise ValueError(
+            f"{argument}: got {name!r}, allowed are names in UTF-8 without control characters; "
+            "rename it"
+        )
 
 
 @dataclass(frozen=True)

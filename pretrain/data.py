@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nat_env.commands.extras import missing_extra
-from nat_env.storage.files import written_aside
+from nat_env.storage.files import sha256, written_aside
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -28,13 +28,17 @@ FASHION_CLASSES = (
 )
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the four files."""
-FASHION_ADDRESS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-_IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
+FASHION_ADDRESS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 )
+"""The authors' own repository."""
+_IDX_FILES = {
+    "train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+"""Names, and SHA-256 of the gzipped files as their authors give them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def fashion_mnist(folder: Path | None = None) -> LabelledImages:
 
     Args:
         folder: holds the four IDX files, gzipped or not. By default Debian's folder where it is,
-            else the user's cache, downloaded once from the public address.
+            else the user's cache, downloaded once from the authors' repository.
 
     Raises:
         ValueError: a file is missing or damaged.
@@ -146,16 +150,21 @@ def digits() -> LabelledImages:
 
 def _download_fashion_mnist() -> Path:
     folder = Path.home() / ".cache" / "nat_env" / "fashion-mnist"
-    for name in _IDX_FILES:
+    for name, expected in _IDX_FILES.items():
         target = folder / f"{name}.gz"
-        if not target.is_file():
-            with written_aside(target) as aside:
-                try:
-                    urllib.request.urlretrieve(f"{FASHION_ADDRESS}/{name}.gz", aside)
-                except OSError as error:
-                    raise ValueError(
-                        f"data: cannot get {name}.gz from {FASHION_ADDRESS} ({error}); allowed is "
-                        "the folder of the four files, where there is no connection"
-                    ) from error
-                read_idx(Path(aside))  # and not somebody's log-in page
+        if target.is_file():
+            continue
+        with written_aside(target) as aside:
+            try:
+                urllib.request.urlretrieve(f"{FASHION_ADDRESS}/{name}.gz", aside)
+            except OSError as error:
+                raise ValueError(
+                    f"data: cannot get {name}.gz from {FASHION_ADDRESS} ({error}); allowed is the "
+                    "folder of the four files, where there is no connection"
+                ) from error
+            if sha256(aside) != expected:  # somebody's log-in page, or other data
+                raise ValueError(
+                    f"data: {FASHION_ADDRESS}/{name}.gz is not the file that its authors gave "
+                    "(SHA-256 differs); allowed is the folder of the four files"
+                )
     return folder

@@ -1,10 +1,12 @@
 """One's own images as a data set: a folder with one sub-folder per class, of any size."""
 
+import unicodedata
 from dataclasses import replace
 
 import torch
 
 from nat_env.bundles.image_folder import ImageFolder, read_images
+from pretrain.arguments import check_name
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages
 
@@ -27,8 +29,11 @@ def check_folder(folder: ImageFolder) -> None:
     """Check that there is enough to learn from.
 
     Raises:
-        ValueError: one class only, two whose names differ in case alone, or too few images.
+        ValueError: a name that cannot be drawn or printed, one class only, two whose names differ
+            in case alone, or too few images.
     """
+    for name in folder.files:
+        check_name("folder", name)
     path, counts = str(folder.path), {name: len(paths) for name, paths in folder.files.items()}
     if len(counts) < 2:
         raise ValueError(
@@ -36,7 +41,7 @@ def check_folder(folder: ImageFolder) -> None:
             "features by telling them apart; sort the images into sub-folders, or put other images "
             "beside them as a second class"
         )
-    if len({name.casefold() for name in counts}) < len(counts):
+    if len({unicodedata.normalize("NFC", name).casefold() for name in counts}) < len(counts):
         raise ValueError(
             f"folder: {path!r} has sub-folders whose names differ in upper and lower case alone; "
             "rename them"
@@ -72,6 +77,8 @@ def folder_images(
         ValueError: too few images (see `check_folder`), or files that cannot be read.
     """
     check_folder(folder)
+    name = name or folder.path.resolve().name
+    check_name("name", name)
     images = read_images(folder.paths, (image_size, image_size), channels or 3)
     if channels is None and bool((images == images[:, :1]).all()):
         images = images[:, :1].contiguous()
@@ -81,7 +88,7 @@ def folder_images(
     ranks = torch.cat([torch.randperm(int(count), generator=generator) for count in counts])
     test = ranks < (counts // TEST_EVERY)[labels]
     return LabelledImages(
-        name=name or folder.path.resolve().name,
+        name=name,
         class_names=tuple(folder.files),
         train_images=images[~test],
         train_labels=labels[~test],

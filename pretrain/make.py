@@ -7,20 +7,24 @@ from typing import Any
 
 import torch
 
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.format import PARTS
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import balanced_statistics, frechet_distance
-from nat_env.bundles.writer import save_bundle
+from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.models.classifier import embeddings_of
 from nat_env.models.conditions import Conditions, balanced_conditions
+from nat_env.models.frozen import FrozenNAT
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
-from nat_env.storage.files import require_writable_folder
-from pretrain.classifier import accuracy, train_classifier
+from nat_env.storage.files import check_writable_folder
+from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
 from pretrain.data import LabelledImages
 from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
+from pretrain.verdict import measured, save_picture, verdict
 
 
 def make_bundle(
@@ -36,9 +40,9 @@ def make_bundle(
         device: of the trainings; a batch of images at a time is brought there.
 
     Raises:
-        ValueError: a folder that cannot be written, sizes that do not go together, fewer images
-            than a judge needs, or `work` is in use or holds the parts of another configuration or
-            data set.
+        ValueError: a folder that cannot be written, sizes that do not go
+            together, fewer images than a judge needs, or `work` is in use or holds the parts of
+            another configuration or data set.
     """
     count, channels, height, width = data.train_images.shape
     sizes = config.sizes(channels, (height, width), len(data.class_names))
@@ -48,9 +52,11 @@ def make_bundle(
             f"train_images: got {count}, allowed are more than the judge's {judge_features} "
             "features, whose covariance they have to give"
         )
-    if out.resolve() == work.resolve():
+    taken = [out.resolve(), *((out / part).resolve() for part in PARTS)]
+    if work.resolve() == taken[0] or any(work.resolve().is_relative_to(path) for path in taken[1:]):
         raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")
-    require_writable_folder(out)
+    check_replaceable(out)
+    check_writable_folder(out)
     with claimed(work, "config.json", _identity(config, data), "work"):
         _make(data, config, sizes, work, out, device)
 
@@ -100,8 +106,13 @@ def _make(
         described.append(embeddings_of(judge, images))
         error += float((images - to_float(originals)).double().square().sum())
     decoded = balanced_statistics(torch.cat(described), data.train_labels)
+    conditions = Conditions(data.class_names)
+    yardstick = Yardstick(f"{data.name}-judge", judge, statistics)
+    nat = FrozenNAT(transformer, conditions.null, torch.device(device))
+    bundle = Bundle(data.name, conditions, nat, tokenizer, yardstick)
+    overview = measured(bundle, data, config.seed)
     quality = {
-        "judge_test_accuracy": accuracy(judge, data.test_images, data.test_labels),
+        **overview.quality,
         "real_floor": frechet_distance(held_out, statistics),
         "reconstruction_floor": frechet_distance(decoded, statistics),
         "reconstruction_mse": error / data.train_images.numel(),
@@ -113,20 +124,20 @@ def _make(
     save_bundle(
         out,
         name=data.name,
-        conditions=Conditions(data.class_names),
+        conditions=conditions,
         transformer=transformer.cpu(),
         tokenizer=tokenizer.to("cpu"),
-        yardstick=Yardstick(f"{data.name}-judge", judge.cpu(), statistics),
+        yardstick=Yardstick(yardstick.name, judge.cpu(), statistics),
         trunk=trunk.cpu(),
         reals=TensorReals(data.train_images[chosen], data.train_labels[chosen], ids[chosen]),
         training=asdict(config),
         quality=quality,
     )
+    picture = save_picture(overview.picture, out)
+    print(verdict(quality, len(ids), len(data.class_names), f"{data.name} judge"))
     print(
-        f"judge: {100 * quality['judge_test_accuracy']:.1f} % of {held_out.count} images held out; "
-        f"FD ({data.name} judge) of these {quality['real_floor']:.2f}, of reconstructions "
-        f"{quality['reconstruction_floor']:.2f}; {quality['codes_in_use']} of "
-        f"{config.codebook_size} codes in use\nbundle written to {out}"
+        f"{quality['codes_in_use']} of {config.codebook_size} codes in use\n"
+        f"bundle written to {out}; look at {picture}"
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from nat_env.bundles.image_folder import find_images
 from nat_env.bundles.loading import check_device
-from pretrain.arguments import Digits, Fashion, Folder
+from nat_env.storage.files import check_apart
+from pretrain.arguments import Digits, Fashion, Folder, check_name
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist
 from pretrain.folder import check_folder, folder_config, folder_images
@@ -15,8 +16,11 @@ from pretrain.make import make_bundle
 def command(arguments: Fashion | Digits | Folder) -> None:
     """Make the bundle; every part resumes from `work` where it stopped."""
     check_device(arguments.device)
+    source = None if isinstance(arguments, Digits) else arguments.data
+    for name, folder in (("out", arguments.out), ("work", arguments.parts)):
+        check_apart(**{name: folder, "data": source})
     data, config = prepared(arguments)
-    make_bundle(data, config, arguments.work / data.name, arguments.out, arguments.device)
+    make_bundle(data, config, arguments.parts / data.name, arguments.out, arguments.device)
     train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
     print(f"next, a policy for it: {shlex.join(train)}")
 
@@ -35,6 +39,7 @@ def prepared(arguments: Fashion | Digits | Folder) -> tuple[LabelledImages, Pret
     folder = find_images(arguments.data)
     print(folder)
     check_folder(folder)
+    check_name("name", arguments.name or arguments.data.resolve().name)
     side = arguments.image_size  # before the reading, which takes a while
     _config(arguments, len(folder.paths)).sizes(3, (side, side), len(folder.files))
     data = folder_images(folder, side, arguments.channels, arguments.name)

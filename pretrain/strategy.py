@@ -4,6 +4,7 @@ The models are proxies: the bundle's architecture, trained briefly under each ca
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,8 +47,8 @@ def greedy_search(
         >>> greedy_search(lambda m: (m.ratio - 4) ** 2 + (m.beta - 3) ** 2)
         (MaskRatio(ratio=4.0, beta=3.0), 0.0)
     """
-    if not (step > 0 and start.ratio > 0 and start.beta > 0):
-        raise ValueError(f"step, start: got {step}, {start}, allowed are numbers > 0")
+    if not all(0 < number < math.inf for number in (step, start.ratio, start.beta)):
+        raise ValueError(f"step, start: got {step}, {start}, allowed are finite numbers > 0")
     values: dict[MaskRatio, float] = {}
 
     def value(candidate: MaskRatio) -> float:
@@ -130,9 +131,10 @@ class Proxies:
         foreign = ("transformer.safetensors",)  # of an unknown training
         with claimed(folder, "proxy.json", identity, "folder", foreign):
             transformer = train_transformer(
-                self.ids, self.labels, self.architecture, training, folder, self.seed
-            )
-        frozen = FrozenNAT(transformer, nat.null_condition, nat.device)
+                self.ids, self.labels, self.architecture, training, folder, self.seed,
+                str(nat.device),
+            )  # fmt: skip
+        frozen = FrozenNAT(transformer, nat.null_condition, nat.device, nat.dtype)
         return replace(self.bundle, nat=frozen, fingerprint=fingerprint)
 
 

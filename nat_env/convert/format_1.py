@@ -19,6 +19,7 @@ from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.conditions import Conditions
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.models.vq import VQTokenizer
+from nat_env.storage.files import check_apart
 
 
 def convert_format_1(old: Path, out: Path) -> Bundle:
@@ -29,13 +30,12 @@ def convert_format_1(old: Path, out: Path) -> Bundle:
 
     Args:
         old: folder of a bundle of format 1.
-        out: another folder.
+        out: a folder apart from it.
 
     Raises:
         ValueError: no such bundle, files that are damaged, or a folder that cannot be written.
     """
-    if out.resolve() == old.resolve():
-        raise ValueError(f"out: got {str(out)!r}, allowed is another folder than the old one")
+    check_apart(out=out, old=old)
     try:
         description = json.loads((old / DESCRIPTION).read_text(encoding="utf-8"))
         version, hashes = description["format"], description["files"]

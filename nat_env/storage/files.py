@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,19 @@ def require_writable_folder(folder: Path) -> None:
     Raises:
         ValueError: nothing can be written there, or it starts with `~`.
     """
+    _try_to_write(folder, keep=True)
+
+
+def check_writable_folder(folder: Path) -> None:
+    """See `require_writable_folder`; nothing is left of a folder that is not there.
+
+    Raises:
+        ValueError: as it does.
+    """
+    _try_to_write(folder, keep=False)
+
+
+def _try_to_write(folder: Path, keep: bool) -> None:
     refuse_home(folder)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -188,8 +202,33 @@ def require_writable_folder(folder: Path) -> None:
             file.write(b"x")
             file.flush()  # a full disk takes names, and no bytes
     except OSError as error:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()
+        keep = False
         remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
         raise ValueError(f"folder: cannot write in {str(folder)!r} ({error}); {remedy}") from error
+    finally:
+        for path in missing if not keep else ():
+            with suppress(OSError):
+                path.rmdir()
+
+
+def check_apart(**folders: Path | None) -> None:
+    """Check that of two folders neither lies in the other, whatever links and `..` they go by.
+
+    Args:
+        folders: by what the user calls them; None is none.
+
+    Raises:
+        ValueError: one lies in another, or is it.
+
+    Example:
+        >>> check_apart(out=Path("pictures/mine"), data=Path("pictures"), work=None)
+        Traceback (most recent call last):
+        ValueError: out: got 'pictures/mine', allowed is a folder apart from data 'pictures'
+    """
+    given = {name: folder for name, folder in folders.items() if folder is not None}
+    for (name, one), (other, two) in combinations(given.items(), 2):
+        a, b = one.resolve(), two.resolve()
+        if a.is_relative_to(b) or b.is_relative_to(a):
+            raise ValueError(
+                f"{name}: got {str(one)!r}, allowed is a folder apart from {other} {str(two)!r}"
+            )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
+import pretrain.make
 from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import balanced_statistics
 from nat_env.commands import entry
 from nat_env.models.classifier import embeddings_of
+from nat_env.models.pixels import to_float
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from pretrain.arguments import Folder
 from pretrain.config import PRESETS
 from pretrain.folder import folder_config, folder_images
 from pretrain.run import prepared
+from pretrain.verdict import verdict
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -106,6 +110,18 @@ def refusals():
         "same name": (
             lambda root: (root / "b").rename(root / "A"),
             r"differ in upper and lower case alone; rename",
+        ),
+        "same name, otherwise composed": (
+            lambda root: (root / "b").rename(root / "U\u0308ni\u0308 c"),
+            r"differ in upper and lower case alone; rename",
+        ),
+        "no UTF-8": (
+            lambda root: (root / "b").rename(root / "k\udce4tzchen"),
+            r"got 'k\\udce4tzchen', allowed are names in UTF-8 without control characters; rename",
+        ),
+        "two lines": (
+            lambda root: (root / "b").rename(root / "b\nc"),
+            r"got 'b\\nc', allowed are names in UTF-8 without control characters; rename",
         ),
     }
 
@@ -287,7 +303,11 @@ def test_epochs_grow_as_images_get_fewer():
         ("--depth", "4", "depth: got 4, allowed are odd numbers"),
         ("--hidden-size", "30", "num_heads: got 4, must divide hidden_size 30"),
         ("--epochs-factor", "0", "epochs_factor: got 0.0, allowed is > 0"),
+        ("--epochs-factor", "1e99", r"epochs_factor: got 1e\+99, allowed is > 0 and <= 1000"),
+        ("--epochs-factor", "nan", "epochs_factor: got nan, allowed is a finite number"),
         ("--name", "a/b", "name: got 'a/b', allowed is a file's name"),
+        ("--name", "..", "name: got '..', allowed is a file's name"),
+        ("--name", "a\tb", r"name: got 'a\\tb', allowed are names in UTF-8 without control"),
         ("--device", "gpu", "device: got 'gpu', which torch cannot use"),
     ],
 )
@@ -302,18 +322,69 @@ def test_options_are_checked_before_any_work(folder, monkeypatch, capsys, option
     assert not out.exists()
 
 
+def pretrain_with(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["nat-pretrain", "folder", *map(str, words)])
+    entry.pretrain()
+
+
+@pytest.mark.parametrize(
+    ("option", "place"),
+    [
+        ("out", "my images/bundle"), ("out", "my images"), ("out", "my images/a/x/../../b/new"),
+        ("out", "link/bundle"), ("out", "."), ("work", "my images/work"), ("work", "."),
+        ("work", "link"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_among_the_images(folder, monkeypatch, option, place):
+    root = folder.parent
+    (root / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    before = sorted(root.rglob("*"))
+    places = {"out": "../b", "work": "../w"} | {option: Path("..") / place}
+    words = [word for name, value in places.items() for word in (f"--{name}", value)]
+    with pytest.raises(SystemExit, match=rf"{option}: got .*, allowed is a folder apart from data"):
+        pretrain_with(monkeypatch, "--data", ".", *words)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_refusal_leaves_no_folder(folder, monkeypatch):
+    """Parts of another configuration, or a folder of something else where the bundle is to go."""
+    out, work = folder.parent / "b", folder.parent / "b.work" / folder.name
+    work.mkdir(parents=True)
+    (work / "config.json").write_text('{"images": "others", "config": {}}')
+    told = rf"^nat-pretrain: work: '{work}' was made with images = 'others'"
+    with pytest.raises(SystemExit, match=told):
+        pretrain_with(monkeypatch, "--data", folder, "--out", out, "--image-size", "8")
+    assert not out.exists()
+    (out / "trunk").mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"is no bundle, but has a 'trunk'; choose another folder"):
+        pretrain_with(monkeypatch, "--data", folder, "--out", out, "--image-size", "8")
+    assert [path.name for path in out.rglob("*")] == ["trunk"]
+
+
 def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     """From the command to a bundle in colour that a discriminator's reals and a judge fit."""
-    out, work = folder.parent / "bundle", folder.parent / "work"
-    arguments = ["--data", str(folder), "--out", str(out), "--work", str(work), "--threads", "1"]
+    out = folder.parent / "bundle"
+    arguments = ["--data", str(folder), "--out", str(out), "--threads", "1"]
     sizes = ["--image-size", "8", "--hidden-size", "16", "--depth", "1", "--codebook-size", "12"]
-    short = ["--epochs-factor", "0.02"]
-    command = ["nat-pretrain", "folder", *arguments, *sizes, *short]
+    command = ["nat-pretrain", "folder", *arguments, *sizes, "--epochs-factor", "0.02"]
     monkeypatch.setattr("sys.argv", command)
+    broken = pretrain.make.train_transformer
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain.make, "train_transformer", interrupted)
+    with pytest.raises(SystemExit, match=re.escape(f"goes on: {shlex.join(command)}")):
+        entry.pretrain()
+    assert not out.exists()
+    monkeypatch.setattr(pretrain.make, "train_transformer", broken)
     entry.pretrain()
     printed = capsys.readouterr().out
     assert "210 images, 3 classes of 60 to 80 images; ignored 7" in printed
-    assert "TensorBoard events are in " in printed
+    assert f"TensorBoard events are in {out}.work/my images" in printed
+    with Image.open(out / "overview.png") as picture:
+        assert picture.width >= 10 * 56  # columns, each about 56 pixels wide
     bundle, data = load_bundle(out, "float32"), folder_images(find_images(folder), 8)
     assert (bundle.name, bundle.conditions.names) == ("my images", data.class_names)
     assert (bundle.nat.feature_grid, bundle.nat.mask_id, bundle.nat.feature_size) == (
@@ -329,11 +400,59 @@ def test_a_bundle_of_ones_own(folder, monkeypatch, capsys):
     np.testing.assert_allclose(
         bundle.yardstick.statistics.covariance, expected.covariance, rtol=1e-4
     )
-    assert json.loads((out / "bundle.json").read_text())["training"]["hidden_size"] == 16
+    description = json.loads((out / "bundle.json").read_text())
+    assert description["training"]["hidden_size"] == 16
+    quality = description["quality"]
+    for name, images in (
+        ("judge_test_accuracy", to_float(data.test_images)),
+        ("judge_accuracy_on_reconstructions", through(bundle, data.test_images)),
+    ):
+        found = (bundle.yardstick.judge(images).argmax(1) == data.test_labels).double().mean()
+        assert quality[name] == pytest.approx(float(found), abs=1.5 / len(images))
+    assert verdict(quality, 168, 3, "my images judge") in printed
 
     next(iter(find_images(folder).files["a"])).unlink()  # other images: nothing is resumed
     with pytest.raises(SystemExit, match=r"work: .* was made with images = .* now .* asked for"):
         entry.pretrain()
+
+
+def through(bundle, images):
+    return bundle.tokenizer.decode(bundle.tokenizer.encode(to_float(images)))
+
+
+QUALITY = {
+    "judge_test_accuracy": 0.95, "judge_accuracy_on_reconstructions": 0.93,
+    "judge_accuracy_on_samples": 0.9, "heuristic": 0.8, "real_floor": 0.05,
+    "reconstruction_floor": 0.2, "heuristic_measured_on": "500 samples, T = 8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, r"95 % of the images held out \(guessing: 10 %\): distances under it can be trusted"),
+        (
+            {},
+            r"reconstructions 93 %: they keep .*FD \(j\) of reconstructions 0\.20, of .* 0\.05",
+        ),
+        ({}, r"samples 90 %; FD \(j, 500 samples, T = 8\) 0\.80: a policy may .* towards 0\.20"),
+        ({"judge_test_accuracy": 0.6}, "weak: trust large differences alone"),
+        ({"judge_test_accuracy": 0.4}, "hardly better than guessing"),
+        ({"judge_accuracy_on_reconstructions": 0.8}, "lose some of what the judge looks at"),
+        ({"judge_accuracy_on_reconstructions": 0.5}, "lose much of it, .* more codes, or longer"),
+        (
+            {"heuristic": 0.1},
+            "no worse than reconstructions: there is nothing",
+        ),
+    ],
+)
+def test_the_verdict_says_what_the_numbers_mean(changed, said):
+    assert re.search(said, verdict(QUALITY | changed, 20_000, 10, "j"))
+
+
+def test_the_verdict_says_what_so_many_images_are_enough_for():
+    assert "20000 training images are enough" in verdict(QUALITY, 20_000, 10, "j")
+    assert "with 300 training images the transformer may know" in verdict(QUALITY, 300, 10, "j")
 
 
 def test_the_shipped_data_sets_are_called_as_before(monkeypatch):
@@ -343,7 +462,7 @@ def test_the_shipped_data_sets_are_called_as_before(monkeypatch):
     entry.pretrain()
     ((data, config, work, out, device),) = seen
     assert (data.name, config) == ("digits", PRESETS["digits"])
-    assert (work, out, device) == (Path("runs/pretrain/digits"), Path("x"), "cpu")
+    assert (work, out, device) == (Path("x.work/digits"), Path("x"), "cpu")
 
 
 def test_options_of_a_folder_reach_the_configuration(folder):

@@ -1,6 +1,7 @@
 """Making a bundle's parts: distributions, data files, resumable training, loss, network."""
 
 import gzip
+import hashlib
 import itertools
 import math
 import struct
@@ -30,11 +31,12 @@ from pretrain.config import PRESETS
 from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.make import make_bundle
-from pretrain.mask_ratio import random_masks, sample_mask_ratio
 from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import (
     TransformerTraining,
     masked_token_loss,
+    random_masks,
+    sample_mask_ratio,
     train_transformer,
     warmed_up_average,
 )
@@ -747,8 +749,9 @@ def test_a_folder_with_the_parts_of_something_else_is_refused(tmp_path, monkeypa
     with pytest.raises(ValueError, match=r"^work: "):
         make_bundle(digits(), PRESETS["digits"], tmp_path, tmp_path / "out")
     assert (tmp_path / "config.json").read_text() == text
-    with pytest.raises(ValueError, match=r"^out: got .* another folder than that of the parts"):
-        make_bundle(digits(), PRESETS["digits"], tmp_path, tmp_path / "x" / "..")
+    for work in (tmp_path, tmp_path / "transformer" / "parts"):
+        with pytest.raises(ValueError, match=r"^out: got .* another folder than that of the parts"):
+            make_bundle(digits(), PRESETS["digits"], work, tmp_path / "x" / "..")
 
 
 def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_path, monkeypatch):
@@ -764,9 +767,32 @@ def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_pat
     monkeypatch.setattr(
         urllib.request, "urlretrieve", lambda address, path: Path(path).write_text("<html>")
     )
-    with pytest.raises(ValueError, match="is not a whole IDX file"):
+    with pytest.raises(
+        ValueError, match=r"^data: https://.*\.gz is not the file .*SHA-256 differs"
+    ):
         fashion_mnist()
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_download_is_kept_where_it_is_what_the_authors_gave(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(pretrain.data, "FASHION_FOLDER", tmp_path / "absent")
+    (tmp_path / "theirs").mkdir()
+    write_fashion(tmp_path / "theirs", zipped=True)
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    names = pretrain.data._IDX_FILES
+    hashes = {name: hashlib.sha256(theirs[f"{name}.gz"]).hexdigest() for name in names}
+    monkeypatch.setattr(pretrain.data, "_IDX_FILES", hashes)
+    asked = []
+
+    def retrieved(address, path):
+        asked.append(address)
+        Path(path).write_bytes(theirs[address.rpartition("/")[2]])
+
+    monkeypatch.setattr(urllib.request, "urlretrieve", retrieved)
+    for _ in range(2):
+        assert len(fashion_mnist().train_images) == 12
+    assert len(asked) == 4 and all(address.startswith("https://") for address in asked)
 
 
 def test_the_digits_name_the_package_that_has_them(monkeypatch):

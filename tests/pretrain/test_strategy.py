@@ -11,9 +11,8 @@ from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.arguments import MaskRatio
 from pretrain.loop import LoopConfig
-from pretrain.mask_ratio import sample_mask_ratio
 from pretrain.strategy import Proxies, ProxyObjective, greedy_search
-from pretrain.transformer import TransformerTraining
+from pretrain.transformer import TransformerTraining, sample_mask_ratio
 
 
 def quadratic(ratio, beta, skew=0.0):
@@ -52,7 +51,7 @@ def test_it_walks_down_as_well_and_stays_above_zero():
     best, _ = greedy_search(objective, MaskRatio(4.0, 2.0))
     assert (best.ratio, best.beta) == (1.0, 1.0)
     assert min(min(call) for call in calls) > 0
-    with pytest.raises(ValueError, match="allowed are numbers > 0"):
+    with pytest.raises(ValueError, match="allowed are finite numbers > 0"):
         greedy_search(objective, step=0.0)
 
 
@@ -82,9 +81,9 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     used = []
     train = pretrain.strategy.train_transformer
 
-    def spy(ids, labels, config, training, folder, seed):
+    def spy(ids, labels, config, training, folder, seed, device):
         used.append((training.mask_ratio, folder.name))
-        return train(ids, labels, config, training, folder, seed)
+        return train(ids, labels, config, training, folder, seed, device)
 
     monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
     before = [p.clone() for p in proxies.bundle.nat.transformer.parameters()]

@@ -34,9 +34,9 @@ def test_turns_alternate_count_and_resume(arguments, tmp_path, monkeypatch):
     trained = []
     train = pretrain.strategy.train_transformer
 
-    def spy(ids, labels, config, training, folder, seed):
+    def spy(ids, labels, config, training, folder, seed, device):
         trained.append(training.mask_ratio)
-        return train(ids, labels, config, training, folder, seed)
+        return train(ids, labels, config, training, folder, seed, device)
 
     monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
     rows = alternate(arguments)

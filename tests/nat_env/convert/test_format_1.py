@@ -84,7 +84,7 @@ def test_an_old_bundle_says_how_to_convert_it(old):
 
 
 def test_what_is_damaged_or_new_or_the_same_folder_is_refused(old, tmp_path):
-    with pytest.raises(ValueError, match=r"^out: .*another folder"):
+    with pytest.raises(ValueError, match=r"^out: .*allowed is a folder apart from old"):
         convert_format_1(old, old)
     with pytest.raises(ValueError, match=r"^bundle: format 2 .*allowed is 1"):
         convert_format_1(bundle_folder("digits"), tmp_path / "new")
