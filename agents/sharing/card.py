@@ -1,6 +1,7 @@
 """The README.md of a shared policy: what the hub calls a model card."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,6 +34,13 @@ def model_card(
         if bundle in shipped_bundles()
         else " Its folder is not part of the library, and has to be in the working directory, as "
         f"`{bundle}`."
+    )
+    modules = re.findall(r'(?:^|")([\w.]+:\w+)(?:$|")', config.reward)
+    needs = (
+        f"\nThe reward is code of the author's own, `{'`, `'.join(modules)}`, which only this "
+        "command needs, not the policy.\n"
+        if modules
+        else ""
     )
     again = training_command(replace(config, out=Path("runs") / config.out.name))
     evaluate = evaluation_command(config, spec, "runs/eval")
@@ -89,7 +97,7 @@ images = generate(bundle, policy, conditions, num_steps={config.num_steps}, seed
 ## Training
 
     {shlex.join(again)}
-
+{needs}
 ```json
 {json.dumps(config.as_json(), indent=2)}
 ```

@@ -31,6 +31,7 @@ HUB = "hub:"
 
 CARD = "README.md"
 _WEIGHTS = "best.safetensors"
+_FILES = (_WEIGHTS, CONFIG, RESIDUAL, CARD, PICTURE)
 
 
 def push_policy(run: Path, target: str, license: str = "mit", private: bool = False) -> str:
@@ -84,7 +85,7 @@ def shared_folder(spec: str) -> Path:
         found = hub.snapshot_download(
             name,
             revision=revision or None,
-            allow_patterns=[_WEIGHTS, CONFIG, RESIDUAL, CARD, PICTURE],
+            allow_patterns=list(_FILES),
         )
     except _hub_errors() as error:
         raise ValueError(f"policy: cannot get {spec!r} from the hub ({error})") from error
@@ -116,12 +117,17 @@ def _without_paths(config: TrainConfig) -> TrainConfig:
 
 def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:
     require_writable_folder(folder)
-    for name in (_WEIGHTS, RESIDUAL):
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
-    write_config(folder, config, run_fingerprint(run))
-    save_policy_card(folder / PICTURE, about["actions"], config.bundle)
-    write_text(folder / CARD, card)
+    try:
+        for name in (_WEIGHTS, RESIDUAL):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, folder / name)
+        write_config(folder, config, run_fingerprint(run))
+        save_policy_card(folder / PICTURE, about["actions"], config.bundle)
+        write_text(folder / CARD, card)
+    except BaseException:  # a full disk, say: half a policy is none, and the folder is to be empty
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        raise
 
 
 def _upload(folder: Path, target: str, private: bool) -> str:

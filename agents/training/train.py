@@ -167,9 +167,8 @@ class Training:
         config, said = self.config, []
         whole = config.rounds * config.trajectories_per_round
         if whole != config.budget:
-            said.append(
-                f"budget: {config.budget} images are {config.rounds} rounds, {whole} images"
-            )
+            rounds = f"{config.rounds} rounds of {config.trajectories_per_round}"
+            said.append(f"budget: {config.budget} images are {rounds}, {whole} images")
         if self.before and self.before.rounds != config.rounds:
             said.append(
                 f"budget: {config.budget} images in place of {self.before.budget}; learning rate "

@@ -1,5 +1,6 @@
 """A study of Optuna's in a folder: it goes on as if it had never been stopped."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ def open_study(
         ValueError: it is another study.
     """
     optuna = load_optuna()
+    _drop_half_a_line(folder / STUDY)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / STUDY))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(backend),
@@ -56,6 +58,19 @@ def open_study(
         study.set_user_attr("identity", identity)
     check_same(study.user_attrs["identity"], identity, f"out: {str(folder)!r}")
     return study
+
+
+def _drop_half_a_line(path: Path) -> None:
+    """Cut off what a full disk or a power cut has left of a line: the next would be added to it.
+
+    What it said, such as a distance, is said again when its trial goes on.
+    """
+    if not path.is_file():
+        return
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if whole < len(text):
+        os.truncate(path, whole)
 
 
 def next_trial(study: "optuna.Study", seed: int, random_trials: int) -> "optuna.Trial":

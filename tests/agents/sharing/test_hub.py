@@ -1,6 +1,7 @@
 """A shared policy is taken wherever a run is, and its card is true."""
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -127,6 +128,36 @@ def test_the_card_is_true_and_its_example_runs(run, tmp_path):
     (configuration,) = re.findall(r"```json\n(.*?)```", text, re.S)
     stored = json.loads((shared / "config.json").read_text())
     assert json.loads(configuration) == stored["config"]
+
+
+def test_a_policy_of_ones_own_reward_is_shared_without_it(run, tmp_path):
+    reward = '{"name": "sum", "terms": [[1, "judge"], [2, "my_module:Novelty"]]}'
+    path = run / "config.json"
+    stored = json.loads(path.read_text())
+    stored["config"] |= {"reward": reward}
+    stored["call"] |= {"wandb": "my-project", "threads": 1}
+    path.write_text(json.dumps(stored))
+    shared = tmp_path / "shared"
+    push_policy(run, str(shared))
+    bundle = load_bundle("digits")
+    original = policy_fingerprint(load_policy(run, bundle))
+    assert policy_fingerprint(load_shared_policy(str(shared), bundle)) == original
+    text = (shared / "README.md").read_text()
+    assert "`my_module:Novelty`, which only this command needs" in text
+    assert "my-project" not in text and "my-project" not in (shared / "config.json").read_text()
+
+
+def test_a_share_that_fails_leaves_the_folder_empty(run, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.sharing.hub.save_policy_card", fails)
+        with pytest.raises(OSError, match="No space left"):
+            push_policy(run, str(tmp_path / "shared"))
+    assert list((tmp_path / "shared").iterdir()) == []
+    push_policy(run, str(tmp_path / "shared"))
+    assert {p.name for p in (tmp_path / "shared").iterdir()} == FILES
 
 
 def nested_reward(path):

@@ -107,6 +107,8 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_been(arguments, stub, monkeypa
         tune(broken)
     monkeypatch.setattr(Stub, "stop_at", None)
     assert not (broken.out / "004").exists()
+    with (broken.out / STUDY).open("a") as log:
+        log.write('{"op_code": 8, "wor')  # as much as a full disk took
     tune(replace(broken, trials=5))
     found = tune(broken)
     for left, right in zip(stored(whole), stored(broken), strict=True):
