@@ -1,5 +1,6 @@
 """Real images as a discriminator draws them: in memory or from a folder, raw or reconstructed."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,7 @@ class FolderReals(Dataset[Tensor]):
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`."""
         numbers = [batch.tolist() for batch in chosen]
-        workers = min(_WORKERS, len(numbers) - 1)
+        workers = min(_WORKERS, len(numbers) - 1, _processors())
         generator = torch.Generator()  # of the workers' seeds, else drawn from everybody's
         return iter(
             DataLoader(self, batch_sampler=numbers, num_workers=workers, generator=generator)
@@ -141,6 +142,13 @@ class ReconstructedReals:
         """See `Reals`."""
         for images in self.raw.batches(chosen):
             yield self.tokenizer.decode(self.tokenizer.encode(images.to(self.device))).cpu()
+
+
+def _processors() -> int:
+    """That this process may use; torch warns of more workers."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_every_condition(

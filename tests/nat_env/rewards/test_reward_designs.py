@@ -28,36 +28,6 @@ def bundle():
     return load_bundle("digits", "float32")
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
-    """A tiny CLIP with random weights and letters for tokens, saved as transformers saves one."""
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    folder = tmp_path_factory.mktemp("clip")
-    characters = "abcdefghijklmnopqrstuvwxyz0123456789,"
-    tokens = [*characters, *(c + "</w>" for c in characters), "<|startoftext|>", "<|endoftext|>"]
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": 2, "initializer_factor": 8.0}
-    text = {
-        "vocab_size": len(tokens),
-        "max_position_embeddings": 24,
-        "eos_token_id": len(tokens) - 1,
-    }
-    text |= {"bos_token_id": len(tokens) - 2, "pad_token_id": len(tokens) - 1}
-    vision = {"image_size": 24, "patch_size": 8}
-    torch.manual_seed(0)
-    CLIPModel(
-        CLIPConfig(text_config=sizes | text, vision_config=sizes | vision, projection_dim=8)
-    ).save_pretrained(folder)
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
-    CLIPImageProcessorPil(
-        size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}
-    ).save_pretrained(folder)
-    return folder
-
-
 def random_images(count, size=(8, 8), channels=1, seed=0):
     """Multiples of 1 / 255, as PIL keeps them."""
     rng = np.random.default_rng(seed)
@@ -66,49 +36,6 @@ def random_images(count, size=(8, 8), channels=1, seed=0):
 
 def brightness(images, conditions):
     return images.mean(dim=(1, 2, 3)) + conditions
-
-
-# Every reward of single images
-
-
-def per_sample(kind, bundle, clip_folder):
-    judge = JudgeLogLikelihood(bundle.yardstick.judge)
-    if kind == "clip":
-        prompts = [f"the digit {i}" for i in range(10)]
-        return ClipScore(clip_folder, prompts, batch_size=6)
-    if kind == "sum":
-        return WeightedSum([(0.5, judge), (-2.0, brightness)])
-    if kind == "clipped":
-        return Clipped(judge, -1e4, -1e-6)
-    reward = RunningNormalized(judge)
-    reward(random_images(30, seed=9), torch.arange(30) % 10)
-    reward.training = False
-    return reward
-
-
-KINDS = ("clip", "sum", "clipped", "normalized")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_rewards_are_per_sample(bundle, clip_folder, kind):
-    reward = per_sample(kind, bundle, clip_folder)
-    images, labels = random_images(20), torch.arange(20) % 10
-    together = reward(images, labels)
-    assert together.shape == (20,)
-    assert together.dtype == torch.float32
-    assert len(together.unique()) > 5
-    alone = torch.cat([reward(images[i : i + 1], labels[i : i + 1]) for i in range(20)])
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-4)
-    others = torch.cat([images[:3], torch.ones(9, 1, 8, 8)])
-    torch.testing.assert_close(reward(others, labels[:12])[:3], together[:3], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_rewards_are_deterministic_and_without_gradient(
-    bundle, clip_folder, kind, assert_deterministic
-):
-    reward = per_sample(kind, bundle, clip_folder)
-    assert_deterministic(reward, random_images(8), torch.arange(8))
 
 
 # The Frechet distance

@@ -45,47 +45,6 @@ def make_env(bundle, num_envs=6, **kwargs):
     return NATDecodeVectorEnv(num_envs, bundle, NUM_STEPS, "tokens", **kwargs)
 
 
-# Every reward
-
-
-def every_reward(bundle):
-    yield JudgeLogLikelihood(bundle.yardstick.judge)
-    for form in ("sigmoid", "logit", "softplus"):
-        model = stub_model(DiscriminatorConfig(widths=(8, 16), batch_size=16, reward_form=form))
-        model.update(*stub_images(16, False, 2))
-        yield model
-
-
-@pytest.mark.parametrize("which", range(4))
-def test_rewards_are_per_sample(bundle, which):
-    reward = list(every_reward(bundle))[which]
-    images, labels = stub_images(20, False, 3)
-    together = reward(images, labels)
-    assert together.shape == (20,)
-    assert together.dtype == torch.float32
-    assert len(together.unique()) == 20
-    alone = torch.cat([reward(images[i : i + 1], labels[i : i + 1]) for i in range(20)])
-    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-6)
-    order = torch.randperm(20, generator=torch.Generator().manual_seed(4))
-    shuffled = reward(images[order], labels[order])
-    torch.testing.assert_close(shuffled, together[order], rtol=1e-5, atol=1e-6)
-    others = torch.cat([images[:3], torch.ones(9, 1, 8, 8)])  # quite another batch
-    torch.testing.assert_close(reward(others, labels[:12])[:3], together[:3], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("which", range(4))
-def test_rewards_are_deterministic_and_without_gradient(bundle, which, assert_deterministic):
-    reward = list(every_reward(bundle))[which]
-    assert_deterministic(reward, *stub_images(8, False, 3))
-
-
-@pytest.mark.parametrize("which", range(4))
-def test_rewards_depend_on_the_label(bundle, which):
-    reward = list(every_reward(bundle))[which]
-    images, labels = stub_images(8, False, 3)
-    assert (reward(images, labels) != reward(images, (labels + 1) % 10)).all()
-
-
 # The judge
 
 
@@ -578,3 +537,71 @@ def test_the_default_model_sees_the_bundles_reals(bundle):
 def test_another_environment_is_refused():
     with pytest.raises(ValueError, match=r"^env: got "):
         AdversarialReward(gym.make_vec("CartPole-v1", 2), stub_model())
+
+
+# Numbers that are not finite
+
+
+def test_a_discriminators_nan_is_refused_by_name(bundle):
+    env = AdversarialReward(make_env(bundle), stub_model())
+    env.reset(seed=0)
+    env.step(np.zeros((6, 4)))
+    with torch.no_grad():
+        next(env.model.discriminator.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"^discriminator: gave nan for 6 of 6 images"):
+        env.step(np.zeros((6, 4)))
+    recorder = Recorder()
+    recorder_env = AdversarialReward(make_env(bundle), recorder)
+    recorder_env.reset(seed=0)
+    recorder_env.step(np.zeros((6, 4)))
+    recorder_env.model = lambda images, conditions: torch.full((len(images), 1), 0.5)
+    with pytest.raises(ValueError, match=r"^discriminator: gave shape \(6, 1\)"):
+        recorder_env.step(np.zeros((6, 4)))
+
+
+@pytest.mark.parametrize("cause", ["images", "loss", "gradient", "moments"])
+def test_an_update_that_is_not_finite_is_undone(bundle, assert_same, cause):
+    model = stub_model()
+    env = AdversarialReward(make_env(bundle), model)
+    env.update(2, *stub_images(16, False))
+    play(env, 1)
+    images, labels = stub_images(16, False, 3)
+    if cause == "images":
+        images[5, 0, 2, 2] = torch.nan
+    weight = model.discriminator.head.output.weight
+    if cause == "loss":
+        with torch.no_grad():
+            weight.fill_(3e38)
+    if cause in ("gradient", "moments"):  # moments: its square is more than float32 has
+        value = torch.nan if cause == "gradient" else 1e30
+        handle = weight.register_hook(lambda gradient: torch.full_like(gradient, value))
+    before = copy.deepcopy(model.state_dict())
+    wrong = "1" if cause == "images" else "0"
+    message = rf"^discriminator: its update .* was undone; mend the images \({wrong} of 16 are not"
+    with pytest.raises(ValueError, match=message):
+        env.update(3, images, labels)
+    assert_same(dict(model.state_dict()), dict(before))
+    if cause in ("gradient", "moments"):
+        handle.remove()
+    if cause != "loss":
+        assert np.isfinite(env.update(1)["loss"])  # of the rollout's images, which still wait
+
+
+def test_an_update_of_nothing_is_refused():
+    model, images = stub_model(), stub_images(16, False)
+    for count, given in ((0, images), (1, (images[0][:0], images[1][:0]))):
+        with pytest.raises(ValueError, match=r"^num_updates, images: got "):
+            model.update(*given, count)
+
+
+def test_weights_are_drawn_by_the_seed_without_seeding_accelerators(monkeypatch):
+    called = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", called.append)
+    before = torch.get_rng_state()
+    model = stub_model(seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not called
+    torch.manual_seed(5)  # the same weights as by torch's own seed
+    fresh = type(model.discriminator)(1, 10, SMALL.widths)
+    for one, other in zip(fresh.parameters(), model.discriminator.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from nat_env import load_bundle
 from nat_env.bundles.reals import TensorReals
+from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.efficientnet import load_efficientnet_lite0
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.augment import augment
@@ -20,24 +21,6 @@ DIGITS = load_bundle("digits")
 
 def images_of(count: int = 3, channels: int = 1, size: int = 28) -> torch.Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def transformer_folder(tmp_path_factory):
-    from transformers import ViTConfig, ViTModel
-
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        patch_size=8,
-    )
-    folder = tmp_path_factory.mktemp("vit")
-    ViTModel(config).save_pretrained(folder)
-    return folder
 
 
 def trunks(transformer_folder):
@@ -86,6 +69,63 @@ def test_a_transformers_stages_are_its_layers_with_the_class_token_added(transfo
         for y, x in ((0, 0), (1, 3), (3, 2)):
             expected = hidden[:, 1 + 4 * y + x] + hidden[:, 0]
             torch.testing.assert_close(stage[:, :, y, x], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_trunk_of_a_transformer_begins_with_its_embedding(transformer_folder):
+    """Patches with their positions, the class token added: StyleGAN-T's fifth map."""
+    from transformers import ViTModel
+
+    trunk = load_trunk("transformer", DIGITS, str(transformer_folder), resolution=32)
+    plain = VisionTransformerTrunk.load(str(transformer_folder), resolution=32)
+    images = images_of(2, channels=3, size=32)
+    first, *others = trunk.stages(images)
+    for one, other in zip(others, plain.stages(images), strict=True):
+        assert torch.equal(one, other)
+    weights = ViTModel.from_pretrained(transformer_folder).embeddings.state_dict()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (trunk.MEAN, trunk.STD))
+    kernel = weights["patch_embeddings.projection.weight"]  # [D, 3, 8, 8]
+    position = weights["position_embeddings"][0]
+    for row, (y, x) in enumerate([(0, 3), (2, 1)]):
+        patch = ((images[row] - mean) / std)[:, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]
+        token = (kernel * patch).sum(dim=(1, 2, 3)) + weights["patch_embeddings.projection.bias"]
+        token = token + position[1 + 4 * y + x]
+        expected = token + weights["cls_token"][0, 0] + position[0]
+        torch.testing.assert_close(first[row, :, y, x], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_classifier_of_one_stage_carries_no_heads():
+    lone = Classifier(ClassifierConfig(channels=1, num_classes=3, widths=(8,)))
+    config, labels = DiscriminatorConfig(trunk="bundle", widths=(8,), batch_size=3), torch.arange(3)
+    with pytest.raises(ValueError, match=r"^trunk: got one without stages for heads"):
+        AdversarialRewardModel(
+            TensorReals(images_of(), labels), 3, config, trunk=ClassifierTrunk(lone)
+        )
+
+
+@pytest.mark.parametrize("trunk", ["scratch", "bundle"])
+def test_half_of_the_real_images_are_mirrored_where_asked(trunk):
+    class Seen(ClassifierTrunk):
+        def stages(self, images):
+            shown.append(images.clone())
+            return super().stages(images.mul_(0.5))  # in place: on a copy of its own
+
+    shown: list[torch.Tensor] = []
+    real, labels = images_of(1, size=8).repeat(64, 1, 1, 1), torch.zeros(64).long()
+    config = DiscriminatorConfig(trunk=trunk, widths=(8,), batch_size=64, flip=True)
+    frozen = None if trunk == "scratch" else Seen(DIGITS.trunk)
+    model = AdversarialRewardModel(TensorReals(real, labels), 1, config, trunk=frozen)
+    if trunk == "scratch":
+        model.discriminator.layers.register_forward_pre_hook(
+            lambda _, given: shown.append((given[0] + 1) / 2)
+        )
+    fakes = images_of(64, size=8)
+    kept = fakes.clone()
+    model.update(fakes, labels)
+    seen = next(batch for batch in shown if len(batch) > 1 and not torch.equal(batch, kept))[:64]
+    straight = (seen - real).abs().amax(dim=(1, 2, 3)) < 1e-6
+    mirrored = (seen - real.flip(-1)).abs().amax(dim=(1, 2, 3)) < 1e-6
+    assert (straight | mirrored).all() and 20 < mirrored.sum() < 44
+    assert torch.equal(fakes, kept)
 
 
 def test_a_transformer_takes_other_sizes_in_half_precision_and_a_second_derivative(
