@@ -207,7 +207,9 @@ class Demo(Computation):
     """A shipped bundle, trained with its preset of nat-train."""
     budget: Annotated[int, Ge(1)] | None = None
     """Images of the training; by default two thirds of the preset's, for slow machines' sake."""
-    num_samples: NumSamples = 2500
-    """N, images of the evaluation."""
+    num_samples: NumSamples = 2000
+    """N, images of the evaluation; with the second judge more than 1280."""
+    second_judge: bool = True
+    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
     seed: Seed = 0
     """Of training and evaluation alike."""
