@@ -56,9 +56,14 @@ def parse_one_of(
         The name and the options.
 
     Raises:
-        ValueError: see the dataclass.
+        ValueError: the first word is none of the choices, or see the dataclass.
     """
     asked = sys.argv[1:] if args is None else args
+    first = asked[0] if asked else "nothing"
+    if first not in (*choices, "-h", "--help") and not first.startswith("--tyro-"):
+        raise ValueError(
+            f"got {first!r}, allowed is first one of {', '.join(choices)}; see {prog} --help"
+        )
     names: dict[type, str] = {}
     members = []
     for name, (text, choice) in choices.items():

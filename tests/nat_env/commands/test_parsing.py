@@ -95,3 +95,11 @@ def test_the_help_of_a_choice_is_broken_and_explained_on_its_own_page_alone(caps
             assert "\n  more than fifty letters.\n" in text and explained == ["residual"]
         else:
             assert explained == ["bundle"]
+
+
+@pytest.mark.parametrize("words", [[], ["--count", "3"], ["oen", "--help"]])
+def test_a_command_without_its_choice_names_the_choices(words):
+    first = words[0] if words else "nothing"
+    message = f"got '{first}', allowed is first one of one, two; see it --help"
+    with pytest.raises(ValueError, match=message):
+        parse_one_of({"one": ("", Options), "two": ("", Options)}, "it", words)
