@@ -61,10 +61,10 @@ def _quota(cgroups: Path) -> float | None:
     """Cores' worth of time, None without a limit."""
     try:
         if (cgroups / "cpu.max").is_file():
-            limit, period = (cgroups / "cpu.max").read_text().split()
+            limit, period = (cgroups / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            limit = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text()
+            limit = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text(encoding="utf-8")
         found = float(limit) / float(period)  # of `max` there is none
     except (OSError, ValueError):
         return None
