@@ -33,9 +33,10 @@ test: $(VENV)/.installed-test
 	@NAT_FAST=1 OMP_NUM_THREADS=1 $(RUN) -m pytest -q --nbmake -n 2 $(ARGS)
 
 # Only what is needed to open them is kept of the metadata: the rest changes with every run.
+# Threads wait as those of the commands do, see nat_env/commands/threads.py.
 notebooks: $(VENV)/.installed-notebooks
 	@echo "==> Running the notebooks in full; a quarter to half an hour on two cores"
-	@env -u NAT_FAST PYTHONWARNINGS='ignore:IProgress not found' $(RUN) -m nbconvert --to notebook --inplace --execute \
+	@env -u NAT_FAST GOMP_SPINCOUNT=1000 PYTHONWARNINGS='ignore:IProgress not found' $(RUN) -m nbconvert --to notebook --inplace --execute \
 		--ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
 		$(or $(ARGS),$(wildcard notebooks/*.ipynb))

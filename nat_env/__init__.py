@@ -2,6 +2,9 @@
 
 Importing the package registers `NATDecode-v0`. Each name below is imported when it is first asked
 for (PEP 562), and torch with it: a command's `--help` needs neither.
+
+Where another program keeps a core busy, set `GOMP_SPINCOUNT=1000` in the environment before torch
+is imported, as the commands do: torch's threads else lose most of the time waiting.
 """
 
 from importlib import import_module

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import gymnasium as gym
 import torch
 import tyro
-from tensordict import TensorDict
-from tensordict.nn import NormalParamExtractor, TensorDictModule
 from torch import nn
-from torchrl.envs import GymWrapper
-from torchrl.envs.utils import ExplorationType, set_exploration_type
-from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
-from torchrl.objectives import ClipPPOLoss
-from torchrl.objectives.value import GAE
 
 import nat_env  # noqa: F401 (registers NATDecode-v0)
+
+try:
+    from tensordict import TensorDict
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
+    from torchrl.envs import GymWrapper
+    from torchrl.envs.utils import ExplorationType, set_exploration_type
+    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import ClipPPOLoss
+    from torchrl.objectives.value import GAE
+except ImportError as error:
+    raise SystemExit(f"{error}; this example needs more: pip install tensordict torchrl") from None
 
 
 @dataclass(frozen=True)

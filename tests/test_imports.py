@@ -163,6 +163,11 @@ def test_a_folder_holds_a_dozen_modules_at_most(package):
     assert {f: n for f, n in counts.items() if n > MODULES_IN_A_FOLDER} == {}
 
 
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_other_checkers_are_told_of_the_types(package):
+    assert (ROOT / package / "py.typed").is_file()
+
+
 def test_the_examples_need_the_environment_alone():
     files = sorted((ROOT / "notebooks").glob("*.py"))
     assert files

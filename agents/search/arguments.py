@@ -25,7 +25,7 @@ class FiniteDifferencesConfig:
     learning_rates: tuple[Rate, Rate, Rate, Rate] = (0.001, 0.1, 0.1, 0.1)
     """A rate of 0 leaves a quantity as it is."""
     steps: tuple[Annotated[float, Gt(0), Le(0.5)], Step, Step, Step] = (0.01, 0.1, 0.1, 0.1)
-    """epsilon of the difference quotients; that of m at least one token, see `probe_steps`."""
+    """epsilon of the difference quotients; that of m is one token at least."""
     clip: Annotated[float, Gt(0)] | None = None
     """Every element of the gradient is held between minus this and this, as by the authors' code;
     A.2 takes 10 for ImageNet-512."""

@@ -11,9 +11,17 @@ from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
+from eval.judges.embedding import embedding_size
+from eval.judges.judge import efficientnet_lite0
 from eval.studies.arguments import Demo
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_samples
 from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import write_text
+
+VALIDATION_SAMPLES = 500
+"""Of the training's own evaluations: fewer than the preset's, which take a third as many images as
+the training itself."""
 
 
 def demo(arguments: Demo) -> None:
@@ -29,6 +37,7 @@ def demo(arguments: Demo) -> None:
         dtype=arguments.dtype,
         device=arguments.device,
         threads=arguments.threads,
+        num_samples=min(preset.num_samples, VALIDATION_SAMPLES),
     )
     evaluation = Eval(
         policies=("heuristic", str(run_folder)),
@@ -36,10 +45,10 @@ def demo(arguments: Demo) -> None:
         num_steps=config.num_steps,
         num_samples=arguments.num_samples,
         second_judge=arguments.second_judge,
-        second_judge_images=arguments.num_samples,
         **arguments.computation(),
     )
     bundle = load_bundle(config.bundle, config.dtype, config.device)
+    _check_second_judge(evaluation, bundle)
     print(
         f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.conditions)} classes "
         f"of images ({', '.join(bundle.conditions.names)}) in {config.num_steps} steps.\n"
@@ -65,6 +74,18 @@ def demo(arguments: Demo) -> None:
     print(f"\n{table}\n")
     print(f"Trained in {training_seconds:.0f} s, evaluated in {evaluation_seconds:.0f} s.")
     print(*pictures, report, sep="\n")
+
+
+def _check_second_judge(evaluation: Eval, bundle: Bundle) -> None:
+    """Before the training, not after it.
+
+    Raises:
+        ImportError: its packages are not installed.
+        ValueError: too few samples for it.
+    """
+    if evaluation.second_judge:
+        judge = efficientnet_lite0(evaluation.second_judge_resolution, device=evaluation.device)
+        check_samples(judge.name, embedding_size(bundle, judge), evaluation.num_samples)
 
 
 def _report(arguments: Demo, table: str, pictures: list[Path], seconds: float) -> str:

@@ -41,10 +41,8 @@ def sentence_of(error: BaseException, options: Any = None, afterwards: str = "")
 
 def leave_closed_output() -> None:
     """Let what Python still writes at its end go nowhere: who read the output has gone."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _is_full_disk(error: BaseException) -> bool:

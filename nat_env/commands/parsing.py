@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, Union, get_type_hints
 import docstring_parser
 import tyro
 
+from nat_env.commands.computation import Computation
 from nat_env.commands.glossary import described
 
 T = TypeVar("T")
@@ -56,9 +57,14 @@ def parse_one_of(
         The name and the options.
 
     Raises:
-        ValueError: see the dataclass.
+        ValueError: the first word is none of the choices, or see the dataclass.
     """
     asked = sys.argv[1:] if args is None else args
+    first = asked[0] if asked else "nothing"
+    if first not in (*choices, "-h", "--help") and not first.startswith("--tyro-"):
+        raise ValueError(
+            f"got {first!r}, allowed is first one of {', '.join(choices)}; see {prog} --help"
+        )
     names: dict[type, str] = {}
     members = []
     for name, (text, choice) in choices.items():
@@ -170,9 +176,13 @@ def _plain_type(hint: Any) -> Any:
 
 
 def _declared(kind: type) -> Iterator[tuple[type, list[dataclasses.Field[Any]]]]:
-    """The fields of a dataclass by the class that declares them: itself, then its bases."""
+    """The fields of a dataclass by the class that declares them: itself, then its bases.
+
+    How it computes comes last, whatever the bases' order.
+    """
     by_name = {field.name: field for field in dataclasses.fields(kind)}
-    for owner in (kind, *reversed(kind.__mro__[1:])):
+    bases = sorted(reversed(kind.__mro__[1:]), key=Computation.__mro__.__contains__)
+    for owner in (kind, *bases):
         own = [by_name.pop(n) for n in vars(owner).get("__annotations__", ()) if n in by_name]
         if own:
             yield owner, own

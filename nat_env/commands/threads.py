@@ -2,9 +2,9 @@
 
 torch's CPU builds for Linux parallelise by GNU OpenMP, whose threads spin for milliseconds at
 every barrier before they sleep. Where another program has one of the cores, the thread that runs
-spins until the other one's turn comes, thousands of times a second: two threads are then several
-times slower than one. Spinning for some 20 microseconds first costs nothing that can be measured on
-a quiet machine, and loses nothing beside a busy program, whenever that begins.
+spins until the other one's turn comes, again and again: two threads are then several times slower
+than one. Spinning for some 20 microseconds costs about 1 % of the speed on a quiet machine, and
+loses little beside a busy program, whenever that begins.
 """
 
 import os
@@ -17,7 +17,7 @@ SPINS = {"GOMP_SPINCOUNT": "1000"}
 _WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 MOST_THREADS = 4
-"""More gain little on the small tensors of the shipped bundles."""
+"""A small machine's worth; `--threads` asks for more."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -61,10 +61,10 @@ def _quota(cgroups: Path) -> float | None:
     """Cores' worth of time, None without a limit."""
     try:
         if (cgroups / "cpu.max").is_file():
-            limit, period = (cgroups / "cpu.max").read_text().split()
+            limit, period = (cgroups / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            limit = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text()
+            limit = (cgroups / "cpu" / "cpu.cfs_quota_us").read_text(encoding="utf-8")
+            period = (cgroups / "cpu" / "cpu.cfs_period_us").read_text(encoding="utf-8")
         found = float(limit) / float(period)  # of `max` there is none
     except (OSError, ValueError):
         return None

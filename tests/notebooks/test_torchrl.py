@@ -1,6 +1,8 @@
 """torchrl's own wrapper around the vector environment, unmodified, and the example that uses it."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,6 +15,7 @@ from torchrl.envs.utils import check_env_specs
 
 import nat_env  # noqa: F401 (registers NATDecode-v0)
 
+ROOT = Path(__file__).parents[2]
 NUM_ENVS, NUM_STEPS = 3, 4
 FORMS = ("features", "pooled", "tokens")
 
@@ -112,3 +115,14 @@ def test_the_example_improves_a_reward():
     assert best > start * 1.15
     example.train(env, actor, args)
     assert mean_return(actor) > start + 0.4 * (best - start)
+
+
+def test_without_torchrl_the_example_says_what_it_needs():
+    hidden = "import runpy, sys; sys.modules['torchrl.envs'] = sys.modules['tensordict'] = None; "
+    code = hidden + "runpy.run_path('notebooks/torchrl_ppo.py', run_name='__main__')"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.endswith("needs more: pip install tensordict torchrl\n")
+    assert len(result.stderr.splitlines()) == 1

@@ -3,7 +3,11 @@
 import json
 import re
 
+import pytest
+
+import eval.commands.nat_eval
 import eval.evaluation.cells
+import eval.studies.demo
 from eval.studies.arguments import Demo
 from eval.studies.demo import demo
 
@@ -11,9 +15,8 @@ from eval.studies.demo import demo
 def test_the_report_shows_the_policy_beside_the_heuristic(
     tmp_path, small_preset, monkeypatch, capsys
 ):
-    arguments = Demo(
-        tmp_path / "out", bundle="digits", budget=192, num_samples=40, second_judge=False, threads=1
-    )
+    small = {"bundle": "digits", "budget": 192, "num_samples": 40, "threads": 1}
+    arguments = Demo(tmp_path / "out", second_judge=False, **small)
     demo(arguments)
     report = (arguments.out / "report.md").read_text()
     rows = json.loads((arguments.out / "results.json").read_text())["rows"]
@@ -36,3 +39,21 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
     monkeypatch.setattr(eval.evaluation.cells, "evaluate", refuse)
     demo(arguments)
     assert json.loads((arguments.out / "results.json").read_text())["rows"] == rows
+
+
+def test_the_gain_is_shown_by_the_independent_judge_too(
+    tmp_path, small_preset, pixels, monkeypatch
+):
+    for module in (eval.studies.demo, eval.commands.nat_eval):
+        monkeypatch.setattr(module, "efficientnet_lite0", lambda *_, **__: pixels)
+    arguments = Demo(tmp_path, bundle="digits", budget=192, num_samples=40, threads=1)
+    demo(arguments)
+    table = (tmp_path / "report.md").read_text()
+    for judge in ("digits-judge", "pixels"):
+        assert re.search(rf"/policy \| 2 \| {judge}, N = 40 \| [\d.]+ \| [+-]\d+ % \|", table)
+
+
+def test_what_the_second_judge_needs_is_asked_for_before_the_training(tmp_path):
+    with pytest.raises(ValueError, match=r"num_samples: got 1280, allowed is > 1280"):
+        demo(Demo(tmp_path / "out", bundle="digits", num_samples=1280, threads=1))
+    assert not (tmp_path / "out").exists()

@@ -8,6 +8,7 @@ import pytest
 import tyro
 from annotated_types import Ge
 
+from nat_env.commands.computation import Computation
 from nat_env.commands.parsing import parse, parse_one_of
 
 
@@ -95,3 +96,34 @@ def test_the_help_of_a_choice_is_broken_and_explained_on_its_own_page_alone(caps
             assert "\n  more than fifty letters.\n" in text and explained == ["residual"]
         else:
             assert explained == ["bundle"]
+
+
+@pytest.mark.parametrize("words", [[], ["--count", "3"], ["oen", "--help"]])
+def test_a_command_without_its_choice_names_the_choices(words):
+    first = words[0] if words else "nothing"
+    message = f"got '{first}', allowed is first one of one, two; see it --help"
+    with pytest.raises(ValueError, match=message):
+        parse_one_of({"one": ("", Options), "two": ("", Options)}, "it", words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Middle(Computation):
+    """Between them."""
+
+    middle: int = 1
+    """In the middle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Last(Middle):
+    """A command."""
+
+    own: int = 1
+    """Its own."""
+
+
+def test_how_it_computes_comes_last(capsys):
+    with pytest.raises(SystemExit):
+        parse(Last, "it", ["--help"])
+    titles = re.findall(r"(?m)^\W+ ((?:\w+ )?options) \W+$", capsys.readouterr().out)
+    assert titles == ["options", "middle options", "device options", "computation options"]
