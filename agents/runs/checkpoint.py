@@ -26,6 +26,9 @@ RESIDUAL = "residual.json"
 _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 """Options of older runs by what they are called now."""
 
+_ADDED = {"accumulate": 1, "test_action": "expectation"}
+"""Options that older runs do not have, by what they did."""
+
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
@@ -179,6 +182,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
     def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
-        return {"fingerprint": values["fingerprint"], "config": config}
+        return {"fingerprint": values["fingerprint"], "config": _ADDED | config}
 
     return read_json(folder / CONFIG, "run", form)

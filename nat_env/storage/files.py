@@ -76,3 +76,26 @@ def require_writable_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"folder: cannot write in {str(folder)!r} ({error})") from error
+
+
+def reserve(file: int, size: int, folder: Path) -> None:
+    """Take room on the disk for an open file: a memory map of a sparse one ends in a bus error.
+
+    Args:
+        file: its descriptor.
+        size: bytes that it shall have.
+        folder: where it is, for the message.
+
+    Raises:
+        ValueError: there is no room.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        else:
+            os.truncate(file, size)
+    except OSError as error:
+        raise ValueError(
+            f"folder: no room in {str(folder)!r} for {size:,} bytes ({error.strerror}); free some, "
+            "or choose a folder of another disk"
+        ) from None
