@@ -1,5 +1,6 @@
 """The rollout buffer of AdaNAT: whole episodes, one normalised return for each."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
-from nat_env.storage.files import require_writable_folder
+from nat_env.storage.files import require_writable_folder, reserve
 
 
 class EpisodeRolloutBuffer(DictRolloutBuffer):
@@ -32,7 +33,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             kwargs: as `args`.
 
         Raises:
-            ValueError: nothing can be written in the folder.
+            ValueError: nothing can be written in the folder, or not as much as a rollout needs.
         """
         if folder is not None:
             require_writable_folder(Path(folder))
@@ -53,7 +54,8 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         if self.folder is None:
             return np.zeros(shape, np.float16)
         with tempfile.TemporaryFile(dir=self.folder) as file:
-            return np.memmap(file, np.float16, "w+", shape=shape)
+            reserve(file.fileno(), 2 * math.prod(shape), Path(self.folder))
+            return np.memmap(file, np.float16, "r+", shape=shape)
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
         """Fill `returns` and `advantages` [steps, envs].

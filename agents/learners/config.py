@@ -127,6 +127,9 @@ class ExplorationOptions:
     raw_scale: Annotated[float, Gt(0)] = 5.0
     """Raw actions reach from minus to plus this, and temperatures and guidance up to it; the paper
     sets no bound."""
+    test_action: Literal["expectation", "mean"] = "expectation"
+    """After training, and in evaluations: the expectation of m, tau_1, tau_2, w under the
+    exploration, or, as in the paper, the activations of the Gaussian's mean."""
     shared_noise: bool = False
     """Explore by one draw for all samples of a batch, with --no-adaptive by one configuration: for
     the reward `frechet`, which is one number for all of them."""
@@ -309,9 +312,12 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(tyro.MISSING, bundle=tyro.MISSING),
     ),
     "paper": (
-        "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle and "
-        "the memory of eight GPUs: a gradient step takes a whole round. --batch-size 2048 and "
-        "--rollout-folder fit one.",
+        "The paper's numbers (AdaNAT A.3 and the authors' code), for an ImageNet-sized bundle: "
+        "five gradient steps a round, each on all of it, gathered from minibatches that fit one "
+        "GPU. Not the paper's: the discriminator's trunk is the bundle's (theirs is DINO: "
+        "--discriminator.trunk transformer --discriminator.trunk-path facebook/dino-vits16); its "
+        "heads are smaller; m and tau_2 of the last step, which have no effect, are left out of "
+        "the log-probability; features are kept in half precision.",
         TrainConfig(
             tyro.MISSING,
             num_steps=8,
@@ -325,7 +331,9 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             action_std=0.6,
             final_action_std=0.3,
             raw_scale=20.0,
-            batch_size=4096 * 8,
+            batch_size=2048,
+            accumulate=16,
+            test_action="mean",
             entropy_coefficient=0.01,
             max_grad_norm=1e9,
             reals="raw",

@@ -25,7 +25,10 @@ TrainedPolicy = LearnedPolicy | PredictedPolicy
 
 
 def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgorithm:
-    """The learner that `config` names, on `env`, whose policy starts at the residual schedule.
+    """The learner that `config` names, on `env`.
+
+    The mean of its policy starts at the residual schedule, and so do random samples of it around
+    it; their expectation, which is what is evaluated, is near it only for a small deviation.
 
     Raises:
         ValueError: an option that it does not have, or one that does not fit.
@@ -54,8 +57,10 @@ def live_policy(config: TrainConfig, model: BaseAlgorithm, action_map: ActionMap
     """What `model` has learned so far, as it is used after training."""
     if isinstance(model.policy, AdaNATPolicy):
         std = model.policy.action_std
-        return LearnedPolicy(model.policy.actor, action_map, std, config.num_steps)
-    return PredictedPolicy(model.policy, action_map, config.num_steps)
+        return LearnedPolicy(
+            model.policy.actor, action_map, std, config.num_steps, config.test_action
+        )
+    return PredictedPolicy(model.policy, action_map, config.num_steps, config.test_action)
 
 
 def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap) -> TrainedPolicy:
@@ -70,7 +75,9 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
             bundle.nat.feature_size, bundle.nat.feature_grid, 4, config.hidden_size, config.adaptive
         )
         actor = actor.to(bundle.device)
-        return LearnedPolicy(actor, action_map, config.action_std, config.num_steps)
+        return LearnedPolicy(
+            actor, action_map, config.action_std, config.num_steps, config.test_action
+        )
     assert isinstance(algorithm.policy, str)
     space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
     box = spaces.Box(-1, 1, (4,), np.float32)
@@ -78,7 +85,7 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     policy_class = algorithm.learner.policy_aliases[algorithm.policy]
     rate = () if algorithm.learner is ARS else (lambda _: 0.0,)
     policy = policy_class(space, box, *rate, **of_policy).to(bundle.device)
-    return PredictedPolicy(policy, action_map, config.num_steps)
+    return PredictedPolicy(policy, action_map, config.num_steps, config.test_action)
 
 
 _OF_THE_ROUND = frozenset(

@@ -230,15 +230,20 @@ class AdaNATPolicy(ActorCriticPolicy):
 
 
 class LearnedPolicy:
-    """What is used after training: the mean of m, tau_1, tau_2, w under the trained Gaussian.
+    """What is used after training: the expectation of m, tau_1, tau_2, w under the Gaussian.
 
     The paper takes the activations of the Gaussian's mean instead (4.2, at test time). As they are
     curved, that is another policy than the one which was trained, whose samples can be much worse
-    while the exploration is wide; the two agree for sigma = 0.
+    while the exploration is wide; the two agree for sigma = 0. Features are rounded as in training.
     """
 
     def __init__(
-        self, actor: nn.Module, action_map: ActionMap, action_std: float, num_steps: int
+        self,
+        actor: nn.Module,
+        action_map: ActionMap,
+        action_std: float,
+        num_steps: int,
+        test_action: str = "expectation",
     ) -> None:
         """Follow `actor`, whose outputs are in raw units, through `action_map`.
 
@@ -247,7 +252,14 @@ class LearnedPolicy:
             action_map: from the box to physical values.
             action_std: sigma in raw units that the actor was last trained with.
             num_steps: T, that it was trained for.
+            test_action: `expectation`, or the paper's `mean`.
+
+        Raises:
+            ValueError: another one.
         """
+        if test_action not in ("expectation", "mean"):
+            raise ValueError(f"test_action: got {test_action!r}, allowed are 'expectation', 'mean'")
+        self.test_action = test_action
         self.actor = actor
         self.action_map = action_map
         self.action_std = action_std
@@ -268,6 +280,8 @@ class LearnedPolicy:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         scale = self.action_map.raw_scale
         mean = self.actor(_rounded(features), timestep) / scale
+        if self.test_action == "mean":
+            return self.action_map.physical(mean.clamp(-1, 1), timestep)
         return self.action_map.mean_physical(mean, self.action_std / scale, timestep)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import stable_baselines3
+import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
@@ -206,8 +207,11 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             )
         return super().learn(total_timesteps, callback, *args, **kwargs)
 
-    def decoding_policy(self) -> LearnedPolicy:
+    def decoding_policy(self, test_action: str = "expectation") -> LearnedPolicy:
         """What has been learned, as `generate` and `nat-eval` take it.
+
+        Args:
+            test_action: see `LearnedPolicy`.
 
         Raises:
             ValueError: a loaded model without its environment, which knows T and what actions mean.
@@ -216,7 +220,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             raise ValueError("env: got none, allowed is PPO.load(path, env=...) with one")
         (action_map,) = self.env.get_attr("action_map", 0)
         (num_steps,) = self.env.get_attr("num_steps", 0)
-        return LearnedPolicy(self.policy.actor, action_map, self.policy.action_std, num_steps)
+        std = self.policy.action_std
+        return LearnedPolicy(self.policy.actor, action_map, std, num_steps, test_action)
 
     def collect_rollouts(
         self,
@@ -226,8 +231,21 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         n_rollout_steps: int,
     ) -> bool:
         """As stable-baselines3's, with the scheduled standard deviation."""
+        self._check_where_it_was_left(env)
         self.policy.action_std = self.action_std(self._current_progress_remaining)
         return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+
+    def _check_where_it_was_left(self, env: VecEnv) -> None:
+        """A rollout begins on the masked canvas; of another one's only the last step would tell."""
+        if not env.has_attr("timesteps"):
+            return
+        timesteps = torch.as_tensor(env.get_attr("timesteps", 0)[0])
+        if timesteps.any():
+            raise ValueError(
+                f"env: it is at steps {timesteps.min()} .. {timesteps.max()} of episodes that "
+                "something else has begun, allowed is a rollout from step 0; "
+                "model.set_env(model.get_env()) lets the next learn() reset it"
+            )
 
     def train(self) -> None:
         """One update from the rollout buffer, unless the policy rests."""

@@ -14,12 +14,20 @@ from nat_env.observations import pooled
 class PredictedPolicy:
     """A stable-baselines3 policy on pooled observations as a `DecodingPolicy`.
 
-    Of a Gaussian policy it is the mean of m, tau_1, tau_2, w, as in `LearnedPolicy`; of another
-    the action that it gives without exploration.
+    Of a Gaussian policy it is the expectation of m, tau_1, tau_2, w or, for `test_action` "mean",
+    the activations of its mean, as in `LearnedPolicy`; of another the action that it gives without
+    exploration.
     """
 
-    def __init__(self, policy: BasePolicy, action_map: ActionMap, num_steps: int) -> None:
+    def __init__(
+        self,
+        policy: BasePolicy,
+        action_map: ActionMap,
+        num_steps: int,
+        test_action: str = "expectation",
+    ) -> None:
         """Follow `policy` through `action_map` in T = `num_steps`."""
+        self.test_action = test_action
         self.policy = policy
         self.action_map = action_map
         self.num_steps = num_steps
@@ -44,6 +52,8 @@ class PredictedPolicy:
         observation = pooled(features, timestep, self.num_steps)
         if isinstance(self.policy, ActorCriticPolicy):
             gaussian = self._distribution(observation, timestep)
+            if self.test_action == "mean":
+                return self.action_map.physical(gaussian.mean.clamp(-1, 1), timestep)
             return self.action_map.mean_physical(gaussian.mean, gaussian.stddev, timestep)
         was_training = self.policy.training
         self.policy.set_training_mode(False)

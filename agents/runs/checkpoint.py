@@ -12,7 +12,7 @@ import torch
 from agents.learners.config import TrainConfig
 from agents.learners.factory import TrainedPolicy, untrained_policy
 from agents.runs.paths import with_paths
-from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
@@ -27,6 +27,9 @@ RESIDUAL = "residual.json"
 
 _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 """Options of older runs by what they are called now."""
+
+_ADDED = {"accumulate": 1, "raw_scale": 5.0, "test_action": "expectation"}
+"""Options that older runs do not have, by what they did."""
 
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
@@ -221,8 +224,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
     def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
-        config.setdefault("raw_scale", RAW_SCALE)  # what runs have that do not say
         call = dict(values.get("call", {}))  # runs of before do not tell it
-        return {"fingerprint": values["fingerprint"], "config": config, "call": call}
+        return {"fingerprint": values["fingerprint"], "config": _ADDED | config, "call": call}
 
     return read_json(folder / CONFIG, "run", form)

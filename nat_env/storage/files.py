@@ -232,3 +232,26 @@ def check_apart(**folders: Path | None) -> None:
             raise ValueError(
                 f"{name}: got {str(one)!r}, allowed is a folder apart from {other} {str(two)!r}"
             )
+
+
+def reserve(file: int, size: int, folder: Path) -> None:
+    """Take room on the disk for an open file: a memory map of a sparse one ends in a bus error.
+
+    Args:
+        file: its descriptor.
+        size: bytes that it shall have.
+        folder: where it is, for the message.
+
+    Raises:
+        ValueError: there is no room.
+    """
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+        else:
+            os.truncate(file, size)
+    except OSError as error:
+        raise ValueError(
+            f"folder: no room in {str(folder)!r} for {size:,} bytes ({error.strerror}); free some, "
+            "or choose a folder of another disk"
+        ) from None

@@ -118,6 +118,44 @@ def test_the_learned_policy_is_the_mean_of_what_was_explored():
     assert bool(differs[1:].all())  # m is about 1/2 here, where a sigmoid is straight
 
 
+def test_the_papers_test_time_action_is_the_activation_of_the_mean():
+    policy, obs = make_policy(std=1.0), observations()
+    features, timestep = obs["features"].view(8, 15, FEATURE_SIZE), obs["timestep"][:, 0]
+    learned = LearnedPolicy(policy.actor, ActionMap(), 1.0, NUM_STEPS, "mean")
+    with torch.no_grad():
+        raw = policy.actor(features, timestep).numpy().astype(float)
+    expected = np.log1p(np.exp(raw))
+    expected[:, 0] = 1 / (1 + np.exp(-raw[:, 0]))
+    assert learned(features, timestep).numpy() == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ValueError, match=r"^test_action: got 'mode', allowed are 'expectation'"):
+        LearnedPolicy(policy.actor, ActionMap(), 1.0, NUM_STEPS, "mode")
+
+
+def test_features_are_rounded_after_training_as_in_it():
+    policy = make_policy()
+    features, timestep = torch.randn(4, 15, FEATURE_SIZE), torch.arange(4)
+    for test_action in ("expectation", "mean"):
+        learned = LearnedPolicy(policy.actor, ActionMap(), 0.5, NUM_STEPS, test_action)
+        rounded = learned(features.half().float(), timestep)
+        assert torch.equal(learned(features, timestep), rounded)
+
+
+@pytest.mark.parametrize("timestep", [0.5, -1.0, NUM_STEPS + 1.0, math.nan])
+def test_a_timestep_that_is_none_is_refused_wherever_it_enters(timestep):
+    policy, obs = make_policy(), observations()
+    actions = torch.zeros(8, 4)
+    obs["timestep"] = torch.full((8, 1), timestep)
+    for enters in (
+        policy,
+        policy.predict_values,
+        policy.get_distribution,
+        lambda obs: policy.evaluate_actions(obs, actions),
+        lambda obs: policy.predict({key: value.numpy() for key, value in obs.items()}),
+    ):
+        with pytest.raises(ValueError, match=r"^timestep: got .* allowed are the integers 0 .. 4"):
+            enters(obs)
+
+
 def test_deterministic_prediction_is_the_mean():
     policy, obs = make_policy(), observations()
     as_numpy = {k: v.numpy() for k, v in obs.items()}

@@ -1,3 +1,5 @@
+import errno
+import os
 import tracemalloc
 from dataclasses import replace
 
@@ -6,10 +8,12 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
 from agents.learners.buffers import EpisodeRolloutBuffer
 from agents.learners.config import PRESETS
 from agents.learners.factory import make_learner
+from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.vec_env import GymnasiumVecEnv
 from nat_env.generation import generate
@@ -277,6 +281,119 @@ def test_what_was_learned_decodes_as_after_nat_train_also_when_loaded(tmp_path):
     generate(env.bundle, learned, torch.arange(3), 2, seed=0)  # as the environment, T = 2
     with pytest.raises(ValueError, match="num_steps"):
         generate(env.bundle, learned, torch.arange(3), 4, seed=0)
+
+
+def one_update(batch_size, accumulate, max_grad_norm):
+    reward = {"reward_fn": lambda images, labels: images.mean(dim=(1, 2, 3)) * (labels + 1)}
+    env = NATDecodeVectorEnv(64, "digits", 2, **reward)
+    model = PPO(
+        env,
+        n_steps=2,
+        batch_size=batch_size,
+        n_epochs=3,
+        accumulate=accumulate,
+        max_grad_norm=max_grad_norm,
+        learning_rate=1e-3,
+        policy_kwargs={"hidden_size": 16},
+        seed=0,
+    )
+    model.learn(128)
+    steps = {int(s["step"]) for s in model.policy.optimizer.state.values()}
+    return torch.cat([p.detach().flatten() for p in model.policy.parameters()]), steps
+
+
+@pytest.mark.parametrize("max_grad_norm", [1e9, 0.05])
+def test_minibatches_accumulated_are_one_batch_also_when_the_gradient_is_shortened(max_grad_norm):
+    whole, steps = one_update(128, 1, max_grad_norm)
+    gathered, gathered_steps = one_update(32, 4, max_grad_norm)
+    assert steps == gathered_steps == {3}
+    torch.testing.assert_close(gathered, whole, rtol=0, atol=2e-5)
+    apart, _ = one_update(32, 1, max_grad_norm)
+    assert (apart - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(32, 3), (64, 4)])
+def test_minibatches_that_do_not_fill_a_step_are_refused(batch_size, accumulate):
+    with pytest.raises(ValueError, match=f"^accumulate: got {accumulate}, allowed is a divisor"):
+        one_update(batch_size, accumulate, 0.5)
+
+
+def test_the_deviation_is_kept_by_both_ways_of_saving(tmp_path):
+    model, env, _ = make(action_std=lambda left: 0.2)
+    model.learn(64)
+    model.save(tmp_path / "model")
+    model.policy.save(tmp_path / "policy")
+    assert PPO.load(tmp_path / "model").policy.action_std == pytest.approx(0.2)
+    assert PPO.load(tmp_path / "model", env=env).policy.action_std == pytest.approx(0.2)
+    assert type(model.policy).load(tmp_path / "policy").action_std == pytest.approx(0.2)
+    before = model.policy.state_dict()
+    del before["sigma"]  # of an older file
+    model.policy.action_std = 0.7
+    model.policy.load_state_dict(before)
+    assert model.policy.action_std == pytest.approx(0.7)
+
+
+def test_a_normalised_timestep_is_refused():
+    env = GymnasiumVecEnv(NATDecodeVectorEnv(8, "digits", 2))
+    small = {"n_steps": 2, "batch_size": 16, "policy_kwargs": {"hidden_size": 16}}
+    with pytest.raises(ValueError, match=r"^timestep: .*norm_obs_keys=\['features'\]"):
+        PPO(VecMonitor(VecNormalize(env, gamma=1.0)), **small)
+    model = PPO(VecNormalize(env, gamma=1.0, norm_obs_keys=["features"]), **small)
+    model.learn(16)
+
+
+@pytest.mark.parametrize("grid", [(2, 8), (16, 16)])
+def test_another_grid_than_the_environments_is_refused(grid):
+    env = NATDecodeVectorEnv(8, "digits", 2)
+    with pytest.raises(ValueError, match=r"^grid: got .* allowed is the environment's \(4, 4\)"):
+        PPO(env, n_steps=2, batch_size=16, policy_kwargs={"grid": grid})
+
+
+@pytest.mark.parametrize("form", ["pooled", "tokens"])
+def test_another_form_of_observation_is_refused(form):
+    env = NATDecodeVectorEnv(8, "digits", 2, observation=form)
+    with pytest.raises(ValueError, match=r"^observation_space: .*AdaNATPolicy.*'features'"):
+        PPO(env, n_steps=2, batch_size=16)
+
+
+def test_the_policy_before_the_environment_is_refused():
+    with pytest.raises(ValueError, match=r"^env: got .* it comes before the policy"):
+        PPO(AdaNATPolicy)
+
+
+def test_going_on_amid_episodes_that_something_else_has_begun_is_refused():
+    env = NATDecodeVectorEnv(8, "digits", 2)
+    model = PPO(env, n_steps=2, batch_size=16, policy_kwargs={"hidden_size": 16})
+    model.learn(16)
+    env.reset()
+    env.step(np.zeros((8, 4), np.float32))
+    with pytest.raises(ValueError, match=r"^env: it is at steps 1 .. 1 of episodes"):
+        model.learn(16, reset_num_timesteps=False)
+    model.set_env(model.get_env())
+    model.learn(16, reset_num_timesteps=False)
+    assert model.num_timesteps == 32
+
+
+def test_a_folder_without_room_is_refused_with_the_size(tmp_path, monkeypatch):
+    def full(file, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ValueError, match=r"^folder: no room in .* for 131,072 bytes"):
+        make(rollout_buffer_kwargs={"folder": tmp_path})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_the_room_before_the_rollout(tmp_path, monkeypatch):
+    taken, reserve = [], os.posix_fallocate
+
+    def spy(file, start, size):
+        reserve(file, start, size)
+        taken.append(os.fstat(file).st_blocks * 512)
+
+    monkeypatch.setattr(os, "posix_fallocate", spy)
+    make(rollout_buffer_kwargs={"folder": tmp_path})
+    assert taken[0] >= 64 * 16 * 64 * 2
 
 
 def test_policy_rests_during_the_warm_up_and_std_follows_its_schedule():

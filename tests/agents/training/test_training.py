@@ -415,4 +415,5 @@ def test_the_papers_preset():
     assert (paper.action_std, paper.final_action_std) == (0.6, 0.3)
     assert (paper.learning_rate, paper.discriminator.learning_rate) == (1e-5, 1e-4)
     assert (paper.clip_range, paper.value_coefficient, paper.hidden_size) == (0.2, 0.5, 512)
-    assert paper.batch_size == 4096 * paper.num_steps  # one gradient step an epoch
+    assert paper.batch_size * paper.accumulate == 4096 * paper.num_steps  # one step an epoch
+    assert paper.test_action == "mean"
