@@ -40,8 +40,8 @@ class UniformBox(spaces.Box):
 
     def __setstate__(self, state: Any) -> None:
         """Make the arrays anew."""
-        shape = state["_shape"]
-        self.__init__(*state["_bounds"], shape, state["dtype"])
+        low, high = state["_bounds"]
+        self.__init__(low, high, state["_shape"], state["dtype"])
         super().__setstate__(state)
 
 

@@ -175,8 +175,8 @@ class FrozenNAT:
     def _finite(self, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Both, checked: of logits, -inf forbids a code, and everything else is finite."""
         # Whatever is not finite makes the sum so: one cheap pass where all is well.
-        sums = [part.sum(dtype=torch.float32) for part in (logits, features)]
-        if bool(sum(sums).isfinite()):
+        total = logits.sum(dtype=torch.float32) + features.sum(dtype=torch.float32)
+        if bool(total.isfinite()):
             return logits, features
         wrong = {
             # The largest of a row tells of NaN, of +inf, and of -inf alone.

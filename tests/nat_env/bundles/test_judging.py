@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import nat_env
 from nat_env.bundles.judging import check_rank, frechet_of
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import GaussianStatistics
@@ -35,3 +36,5 @@ def test_the_distance_of_batches_is_that_of_all_features_at_once():
     for batch_size in (1, 7, 64, 150):
         found = frechet_of(bundle, images.split(batch_size))
         assert found == pytest.approx(expected, rel=1e-5)
+    assert nat_env.frechet_of(bundle, images) == pytest.approx(expected, rel=1e-5)  # a tensor
+    assert nat_env.balanced_conditions(3, 2).tolist() == [0, 1, 0]
