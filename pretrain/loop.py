@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from nat_env.storage.files import explained
 from nat_env.storage.state import load_state, save_state
 
 
@@ -81,6 +82,7 @@ def fit(
 
     Raises:
         ValueError: the file is damaged, or of other parts; or a batch is larger than the data.
+        OSError: the disk is full, say; the same call goes on from the last save.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -108,8 +110,10 @@ def fit(
 
     batches = epoch_batches(num_samples, config.batch_size, seed, step)
     last_saved = time.monotonic()
+    events = folder / "tensorboard" / name
     with (
-        SummaryWriter(str(folder / "tensorboard" / name)) as writer,
+        explained(events),
+        SummaryWriter(str(events)) as writer,
         tqdm(
             total=total_steps, initial=step, desc=name, unit="step", mininterval=2, disable=None
         ) as bar,

@@ -1,5 +1,6 @@
 """Making a bundle's parts: distributions, data files, resumable training, loss, network."""
 
+import errno
 import gzip
 import hashlib
 import itertools
@@ -388,6 +389,26 @@ def test_two_interruptions(tmp_path):
             TinyTraining(tmp_path / "broken", init_seed=stop_in * 0, stop_in=stop_in).run()
     resumed = TinyTraining(tmp_path / "broken", init_seed=5).run()
     assert torch.equal(resumed.model.weight, whole.model.weight)
+
+
+@pytest.mark.parametrize("full_at", [2, 9])
+def test_a_disk_that_fills_up_is_named_and_the_same_call_goes_on(tmp_path, monkeypatch, full_at):
+    whole = TinyTraining(tmp_path / "whole").run()
+    saved = []
+
+    def save_on_a_full_disk(path, state):
+        saved.append(path)
+        if len(saved) == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_state(path, state)
+
+    monkeypatch.setattr(pretrain.loop, "save_state", save_on_a_full_disk)
+    with pytest.raises(OSError, match=r"^cannot write '.*tiny' \(No space left .*; make room on"):
+        TinyTraining(tmp_path / "broken").run()
+    monkeypatch.undo()
+    resumed = TinyTraining(tmp_path / "broken", init_seed=5).run()
+    assert torch.equal(resumed.model.weight, whole.model.weight)
+    assert len(resumed.seen) == 10 - (full_at - 1)
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

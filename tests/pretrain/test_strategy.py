@@ -7,6 +7,7 @@ import torch
 
 import pretrain.strategy
 from nat_env.bundles.loading import load_bundle
+from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.arguments import MaskRatio
@@ -100,6 +101,23 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     (tmp_path / "trials.json").unlink()
     again = objective_of(proxies, tmp_path)
     assert again(MaskRatio(4.0, 2.0)) == values[1]  # the trained proxy was kept
+
+
+def test_a_proxy_is_trained_where_the_bundle_is_and_runs_in_its_dtype(
+    proxies, tmp_path, monkeypatch
+):
+    proxies.bundle = load_bundle("digits", dtype="bfloat16")
+    given = []
+
+    def train(ids, labels, config, training, folder, seed, device):
+        given.append(device)
+        return UViT(config)
+
+    monkeypatch.setattr(pretrain.strategy, "train_transformer", train)
+    monkeypatch.setattr(proxies.bundle.nat, "device", torch.device("meta"))
+    found = proxies.trained("arccos")
+    assert given == ["meta"]
+    assert (found.dtype, found.device) == ("bfloat16", torch.device("meta"))
 
 
 def test_a_trial_holds_a_batch_of_images_however_many_it_is_of(
