@@ -189,6 +189,17 @@ def _policy_file(folder: Path, which: str) -> Path:
     return folder / f"{which}.safetensors"
 
 
+def on_host(value: Any) -> Any:
+    """A nested state that no training changes, in the host's memory."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_host(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [on_host(part) for part in value]
+    return value
+
+
 def random_states() -> dict[str, Any]:
     """State of torch's and numpy's global generators, which stable-baselines3 draws from.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from nat_env.seeds import TRAINING_EVALUATION
 
 SHEET = 10
 """Conditions shown, and samples shown of each, at most."""
+
+THUMBNAIL = 128
+"""Pixels, at most, of the longer side of an image in an evaluation's sheet."""
 
 NEIGHBOUR = 3
 """Which nearest neighbour bounds a ball of `nat_env.metrics.neighbours.precision_recall`."""
@@ -118,3 +122,12 @@ def _overlap(reals: NDArray[np.float32], samples: NDArray[np.float32]) -> dict[s
         return {}
     precision, recall = precision_recall(reals, samples, NEIGHBOUR)
     return {"precision": precision, "recall": recall}
+
+
+def at_most(images: Tensor, side: int) -> Tensor:
+    """Images [B, C, H, W], made smaller where a side is longer."""
+    longer = max(images.shape[-2:])
+    if longer <= side:
+        return images
+    size = [max(1, pixels * side // longer) for pixels in images.shape[-2:]]
+    return F.interpolate(images, size, mode="area")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
@@ -17,9 +16,9 @@ from agents.learners.factory import live_policy
 from agents.learners.policy import ExploringPolicy
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
-from agents.runs.checkpoint import STATE, random_states, save_policy
+from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
 from agents.runs.learner_state import learner_state
-from agents.runs.validation import SHEET, validate
+from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.generation import generate
 from nat_env.models.conditions import balanced_conditions
@@ -34,9 +33,6 @@ from nat_env.wrappers.adversarial import AdversarialReward
 
 IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
 """Columns without effect where all tokens are revealed."""
-
-THUMBNAIL = 128
-"""Pixels, at most, of the longer side of an image in an evaluation's sheet."""
 
 OnEvaluation = Callable[[dict[str, float]], None]
 """Called with round, trajectories and `Validation.scores` after each evaluation; an exception in it
@@ -248,7 +244,7 @@ class RoundCallback(BaseCallback):
             "actions": found.actions,
         }
         columns = min(SHEET, len(bundle.conditions))
-        shown = _at_most(found.shown, THUMBNAIL)
+        shown = at_most(found.shown, THUMBNAIL)
         grid = image_grid(shown, columns, thumbnail_scale(shown.shape[-1]))
         for name, value in found.scores.items():
             self.logger.record(f"eval/{name}", value)
@@ -285,7 +281,7 @@ class RoundCallback(BaseCallback):
         if now or clock - self._written >= self.config.save_every_seconds:
             self.write_state()
         else:
-            self._unwritten = _copied(self._unwritten)
+            self._unwritten = on_host(self._unwritten)
 
     def write_state(self) -> None:
         """Write the state at the end of the latest round, if it is not on disk."""
@@ -297,23 +293,3 @@ class RoundCallback(BaseCallback):
         now = time.perf_counter()
         self.logger.record(f"time/{phase}", now - self._clock)
         self._clock = now
-
-
-def _at_most(images: torch.Tensor, side: int) -> torch.Tensor:
-    """Images [B, C, H, W], made smaller where a side is longer."""
-    longer = max(images.shape[-2:])
-    if longer <= side:
-        return images
-    size = [max(1, pixels * side // longer) for pixels in images.shape[-2:]]
-    return F.interpolate(images, size, mode="area")
-
-
-def _copied(value: Any) -> Any:
-    """A nested state that no training changes, in the host's memory."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(part) for part in value]
-    return value

@@ -12,8 +12,8 @@ from PIL import Image
 
 from agents.learners.config import PRESETS, TrainConfig
 from agents.runs.checkpoint import load_policy, load_run_config
-from agents.runs.validation import validate
-from agents.training.callbacks import RoundCallback, _at_most
+from agents.runs.validation import at_most, validate
+from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
@@ -109,11 +109,11 @@ def test_each_update_has_fresh_images_of_its_own_and_no_others_wait(tmp_path, mo
 
 def test_large_images_are_shown_small():
     images = torch.rand(2, 3, 512, 256)
-    shown = _at_most(images, 128)
+    shown = at_most(images, 128)
     torch.testing.assert_close(
         shown, images.unflatten(2, (128, 4)).unflatten(4, (64, 4)).mean((3, 5))
     )
-    assert _at_most(images[..., :128, :128], 128).shape == (2, 3, 128, 128)
+    assert at_most(images[..., :128, :128], 128).shape == (2, 3, 128, 128)
 
 
 def test_an_interrupted_picture_is_not_there_by_half(tmp_path, monkeypatch):
