@@ -1,13 +1,14 @@
 """Frozen trunks of a discriminator: each stage against an independent way to the same maps."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from nat_env import load_bundle
+from nat_env import load_bundle, named_reward
 from nat_env.bundles.reals import TensorReals
 from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.efficientnet import load_efficientnet_lite0
@@ -259,3 +260,14 @@ def test_augmentation_is_for_updates_and_not_for_rewards():
     logits = model.discriminator(reals, labels).mean(dim=1)
     torch.testing.assert_close(model(reals, labels), logits.sigmoid())
     assert F.mse_loss(augment(reals, model.generator), reals) > 0.01
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    bundle = load_bundle("digits")
+    for needed in (
+        lambda: load_trunk("transformer", bundle, "somewhere"),
+        lambda: named_reward("clip", bundle, path_or_id="somewhere"),
+    ):
+        with pytest.raises(ImportError, match=r"needs transformers: pip install 'nat-env\[clip\]'"):
+            needed()
