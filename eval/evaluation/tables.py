@@ -121,12 +121,10 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         lines.append(markdown_line([FLOORS[row["floor"]], "", setting, *_metric_cells([row])]))
     real = sorted({row["num_real"] for row in measured if "num_real" in row})
     note = (
-        f"Against {', '.join(map(str, real)) or 'no'} real images. Precision and density: do the "
-        "samples look real; recall and coverage: is everything real among them, which grows with "
-        "N, so that only lines of one N compare. KD: kernel "
-        "distance (KID's formula under the judge named), lower is better. Score: the Inception "
-        "Score's formula under the judge named, mean over 10 parts of the samples. ±: sample "
-        "standard deviation over seeds; of one seed, KD's standard error."
+        f"Against {', '.join(map(str, real)) or 'no'} real images. Precision, density: do samples "
+        "look real. Recall, coverage: is all that is real among them. KD: kernel distance (KID's "
+        "formula), lower is better, ± over seeds or its standard error. Score: the Inception "
+        "Score's formula. Only lines of one N and judge compare."
     )
     return "\n".join([*lines, "", note])
 

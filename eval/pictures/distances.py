@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.reports.figure import COLOURS, heading, label_width, new_figure, save, shortened, write
+from agents.reports.figure import COLOURS, heading, new_figure, save, shortened, write
 from eval.evaluation.rows import Row
 
 _BAR = 34
@@ -25,7 +25,7 @@ def save_distances(path: Path, rows: Sequence[Row], floors: Sequence[Row], bundl
     """
     judges = list(dict.fromkeys(row["judge"] for row in rows))
     policies = list(dict.fromkeys(row["policy"] for row in rows))
-    left = label_width([shortened(policy, _LABEL) for policy in policies])
+    left = 30 + 11 * max(len(shortened(policy, _LABEL)) for policy in policies)
     top, gap, below, panel = 116, 28, 64, 400
     height = _BAR * len(policies)
     figure = new_figure(left + len(judges) * (panel + gap), top + height + below)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import eval.commands.nat_eval
+import eval.comparison
 import eval.evaluation.cells
 import eval.judges.references
 from eval.commands.arguments import Eval
@@ -284,7 +285,7 @@ def test_old_floors_are_completed_once(arguments, monkeypatch):
         calls.append(judges[0].judge.name)
         return floors(bundle, judges, *rest)
 
-    monkeypatch.setattr(eval.commands.nat_eval, "floors", spy)
+    monkeypatch.setattr(eval.comparison, "floors", spy)
     table, _ = run(one)
     assert calls == ["digits-judge"] and "| (real images, against others) |" in table
     run(one)
