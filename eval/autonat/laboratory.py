@@ -10,7 +10,7 @@ from agents.search.arguments import Arguments, FiniteDifferencesConfig
 from eval.autonat import alternation
 from eval.autonat.arguments import Ablations
 from eval.autonat.cost import row_passes
-from eval.evaluation.evaluate import evaluate
+from eval.evaluation.measure import measure
 from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.judge import bundle_judge, efficientnet_lite0
 from eval.judges.references import Reference, reference
@@ -123,7 +123,7 @@ class Laboratory:
         key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples} {model.dtype}"
         names = {judged.judge.name for judged in self.judges}
         if not names <= self._distances.get(key, {}).keys():
-            found = evaluate(
+            found = measure(
                 model,
                 ScheduledPolicy(schedule),
                 schedule.num_steps,

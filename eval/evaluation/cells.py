@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from eval.evaluation.evaluate import evaluate
+from eval.evaluation.measure import measure
 from eval.evaluation.policies import Contestant, for_seed, is_trained_by, policy_fingerprint
 from eval.evaluation.rows import Results, Row, evaluation_rows
 from eval.judges.judge import bundle_judge
@@ -45,7 +46,7 @@ class Cell:
         """Those there are, and the others computed."""
         name, missing = self.contestant.name, self._missing()
         if missing and self.policy is not None:
-            evaluation = evaluate(
+            evaluation = measure(
                 self.bundle,
                 self.policy,
                 self.num_steps,
@@ -68,6 +69,8 @@ class Cell:
         return [row for judged in self.judges if (row := self._find(judged))]
 
     def _kinship(self, judge: str) -> Row:
+        if self.contestant.spec is None:
+            return {}
         spec = for_seed(self.contestant.spec, self.seed)
         own = judge == bundle_judge(self.bundle).name
         return {"judge_gave_reward": True} if is_trained_by(spec, judge, own) else {}
@@ -77,7 +80,7 @@ class Cell:
         """With this seed."""
         return self.contestant.by_seed[self.seed]
 
-    @property
+    @cached_property
     def _identity(self) -> Row:
         """What determines the rows."""
         identity = {

@@ -21,7 +21,6 @@ from nat_env.bundles.statistics import balanced_statistics, frechet_distance
 Embeddings = NDArray[np.float32]
 
 FLOORS = {
-    "real": "(real images)",
     "real others": "(real images, against others)",
     "reconstruction": "(tokenizer's reconstructions)",
 }

@@ -8,6 +8,9 @@ from eval.evaluation.tables import markdown_line, mean_and_spread
 History = Sequence[Mapping[str, float]]
 """Of a run's results.json: trajectories and frechet_distance of each evaluation."""
 
+LEAST_POINTS = 10
+"""Evaluations of a training by which its speed can be told."""
+
 
 def images_to_gain(history: History, share: float = 0.9) -> float | None:
     """Trajectories at which FD first reaches a share of the way from the start to the end.
@@ -47,16 +50,31 @@ def images_to_gain(history: History, share: float = 0.9) -> float | None:
 def learning_speed_table(histories: Mapping[str, Sequence[History]], share: float = 0.9) -> str:
     """Images to a share of the gain as a Markdown table, over the seeds that gain.
 
+    Trainings that were evaluated fewer than `LEAST_POINTS` times are left out: between points that
+    far apart, the number would be the line's and not the training's.
+
     Args:
         histories: by method, one for each seed.
         share: of the gain.
 
+    Returns:
+        The table, or nothing where no training was evaluated often enough.
+
     Example:
-        >>> gains = [{"trajectories": n, "frechet_distance": d} for n, d in ((0, 2.0), (100, 1.0))]
-        >>> loses = [{"trajectories": n, "frechet_distance": d} for n, d in ((0, 2.0), (100, 3.0))]
-        >>> print(learning_speed_table({"a": [gains, loses]}).splitlines()[2])
+        >>> gains = [{"trajectories": 10 * n, "frechet_distance": 20 - n} for n in range(11)]
+        >>> loses = [{"trajectories": 10 * n, "frechet_distance": 20 + n} for n in range(11)]
+        >>> print(learning_speed_table({"a": [gains, loses], "b": [gains[:4]]}).splitlines()[2])
         | a | 90 | 1 of 2 |
+        >>> learning_speed_table({"b": [gains[:4]]})
+        ''
     """
+    histories = {
+        name: often
+        for name, seeds in histories.items()
+        if (often := [history for history in seeds if len(history) >= LEAST_POINTS])
+    }
+    if not histories:
+        return ""
     lines = [
         f"| training | images to {share:.0%} of its gain | seeds that gain |",
         "| --- | ---: | ---: |",

@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -200,9 +202,9 @@ class Contestant:
 
     name: str
     """To print."""
-    spec: str
-    """What names the policy on the command line."""
-    by_seed: dict[int, DecodingPolicy | None]
+    spec: str | None
+    """What names the policy on the command line; None for one that was given itself."""
+    by_seed: Mapping[int, DecodingPolicy | None]
     """None where its file is gone, and its rows are kept."""
     shuffled: bool = False
     """Evaluated with the features shuffled among samples."""
@@ -211,7 +213,7 @@ class Contestant:
     def is_learned(self) -> bool:
         """Whether it sees the samples; one that is gone, by its file's name."""
         return any(
-            Path(self.spec).suffix not in SCHEDULE_SUFFIXES
+            Path(self.spec or "").suffix not in SCHEDULE_SUFFIXES
             if policy is None
             else isinstance(policy, TrainedPolicy)
             for policy in self.by_seed.values()
@@ -234,19 +236,42 @@ def named_contestants(
         ValueError: see `named_policy`, or two of one name.
     """
     contestants: dict[str, Contestant] = {}
+    labels = _labels(list(dict.fromkeys(specs)))
     for given in dict.fromkeys(specs):
-        own, spec = split_name(given)
+        _, spec = split_name(given)
         printed, by_seed = str(Path(spec)), dict[int, DecodingPolicy | None]()
         for seed in seeds:
             if kept and is_gone(for_seed(spec, seed)):
                 by_seed[seed] = None
             else:
                 printed, by_seed[seed] = named_policy(for_seed(spec, seed), bundle, num_steps)
-        name = own or (spec if "{seed}" in spec else printed)
+        name = labels[given] or printed
         if name in contestants:
             raise ValueError(f"policies: two are named {name!r}, allowed are different names")
         contestants[name] = Contestant(name, spec, by_seed)
     return list(contestants.values())
+
+
+def _labels(specs: Sequence[str]) -> dict[str, str | None]:
+    """What each is called in tables and pictures; None for what `named_policy` calls it.
+
+    A single run without a name is "learned", schedules' files go by their names without folders;
+    paths where these are not enough to tell them apart.
+    """
+    short: dict[str, str | None] = {}
+    for given in specs:
+        name, spec = split_name(given)
+        if name or _HEURISTIC.fullmatch(spec.strip()):
+            short[given] = name
+        else:
+            file = Path(spec)
+            short[given] = file.stem if file.suffix in SCHEDULE_SUFFIXES else "learned"
+    taken = Counter(short.values())
+    for given in specs:
+        name, spec = split_name(given)
+        if name is None and short[given] and taken[short[given]] > 1:
+            short[given] = spec
+    return short
 
 
 class ShuffledPolicy:
@@ -271,8 +296,7 @@ class ShuffledPolicy:
 def policy_fingerprint(policy: DecodingPolicy) -> str:
     """Hash of what the policy does: a run that was trained on has another one.
 
-    Raises:
-        ValueError: neither a schedule nor a learned policy.
+    Of a policy that is neither a schedule nor a learned one, another text each time.
     """
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
@@ -281,10 +305,8 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]
-    else:
-        raise ValueError(
-            f"policy: got a {type(policy).__name__}, allowed are schedules and trained policies"
-        )
+    else:  # what it does cannot be told: nothing kept is ever its
+        return f"{type(policy).__name__} {uuid4().hex}"
     digest = hashlib.sha256(type(policy).__name__.encode())
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())

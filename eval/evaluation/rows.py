@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.evaluation.evaluate import Evaluation
+from eval.evaluation.measure import Measurement
 from eval.judges.references import Reference
 from nat_env.commands.machine import machine
 from nat_env.schedules import COLUMNS
@@ -87,7 +87,7 @@ class Results:
 
 
 def evaluation_rows(
-    identity: Mapping[str, Any], evaluation: Evaluation, judges: Sequence[Reference]
+    identity: Mapping[str, Any], evaluation: Measurement, judges: Sequence[Reference]
 ) -> list[Row]:
     """One row per judge: what was evaluated, what came out, and when, where and how."""
     actions = {
@@ -140,7 +140,7 @@ def _commit() -> str | None:
         return None
 
 
-def _metrics(evaluation: Evaluation, judge: str) -> Row:
+def _metrics(evaluation: Measurement, judge: str) -> Row:
     row = asdict(evaluation.metrics[judge]) if judge in evaluation.metrics else {}
     if judge in evaluation.scores:
         score = evaluation.scores[judge]

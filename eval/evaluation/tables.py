@@ -64,6 +64,8 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         ]
         lines.append(markdown_line(cells))
     for row in floors:
+        if row["floor"] == "real":
+            continue
         count = "" if row["num_samples"] is None else f", N = {row['num_samples']}"
         distance = f"{row['frechet_distance']:.2f}"
         if row.get("frechet_distance_std") is not None:
@@ -74,11 +76,13 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         f"{row['judge']}, {row['reference']}" for row in rows if "reference" in row
     )
     note = (
-        f"Bundle {', '.join(bundles)}. FD: Frechet distance to real images under the judge named, "
-        "lower is better; mean ± sample standard deviation over seeds, of floors over draws. "
-        "Change: against the first policy. Class accuracy: by the bundle's judge. "
-        "Seconds: of generating N images, judging left out."
+        f"Bundle {', '.join(bundles)}. FD: lower is better, ± over seeds (floors: over draws). "
+        "Seconds: of generating N images."
     )
+    for row in floors:
+        if row["floor"] == "real":
+            note += f" Images held out of training: FD {row['frechet_distance']:.2f}"
+            note += f" ({row['reference']})." if row["reference"] else "."
     for judge, policies in _judged_by_their_reward(rows).items():
         note += f" Not independent: {judge}, whose network rewarded {', '.join(policies)}."
     if references:
@@ -117,12 +121,10 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         lines.append(markdown_line([FLOORS[row["floor"]], "", setting, *_metric_cells([row])]))
     real = sorted({row["num_real"] for row in measured if "num_real" in row})
     note = (
-        f"Against {', '.join(map(str, real)) or 'no'} real images. Precision and density: do the "
-        "samples look real; recall and coverage: is everything real among them, which grows with "
-        "N, so that only lines of one N compare. KD: kernel "
-        "distance (KID's formula under the judge named), lower is better. Score: the Inception "
-        "Score's formula under the judge named, mean over 10 parts of the samples. ±: sample "
-        "standard deviation over seeds; of one seed, KD's standard error."
+        f"Against {', '.join(map(str, real)) or 'no'} real images. Precision, density: do samples "
+        "look real. Recall, coverage: is all that is real among them. KD: kernel distance (KID's "
+        "formula), lower is better, ± over seeds or its standard error. Score: the Inception "
+        "Score's formula. Only lines of one N and judge compare."
     )
     return "\n".join([*lines, "", note])
 

@@ -27,6 +27,8 @@ class Judge:
         network: Map from float32 images [b, C, H, W] in [0, 1] to embeddings [b, D]: frozen, in
             eval mode, each row a function of its own image alone.
         batch_size: Largest b that the network is given at once.
+        is_fixed: The name stands for this network for all time, so that what it says of a bundle's
+            images may be kept for other evaluations.
         classifier: Map from embeddings [b, D], where the network has them, to logits [b, C]; None
             for a network that has no classes.
     """
@@ -35,6 +37,7 @@ class Judge:
     network: Callable[[Tensor], Tensor] = field(repr=False)
     batch_size: int = 64
     classifier: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    is_fixed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a batch size that would loop over nothing."""
@@ -112,7 +115,7 @@ def efficientnet_lite0(
     if batch_size is None:
         batch_size = 8 if torch.device(device).type == "cpu" else 64
     name = "efficientnet-lite0" if resolution == 224 else f"efficientnet-lite0@{resolution}"
-    return Judge(name, network, batch_size, network.logits)
+    return Judge(name, network, batch_size, network.logits, is_fixed=True)
 
 
 def bundle_judge(bundle: Bundle) -> Judge:
@@ -125,4 +128,4 @@ def bundle_judge(bundle: Bundle) -> Judge:
     """
     yardstick = bundle.require("yardstick")
     network = yardstick.judge
-    return Judge(yardstick.name, network.embeddings, classifier=network.classifier)
+    return Judge(yardstick.name, network.embeddings, classifier=network.classifier, is_fixed=True)

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from eval.judges.drawing import alike, draw
 from eval.judges.embedding import embedding_size, real_embeddings
-from eval.judges.judge import Judge, bundle_judge
+from eval.judges.judge import Judge, bundle_judge, efficientnet_lite0
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, balanced_statistics
 from nat_env.storage.files import sha256
+
+NUM_REAL = 5000
+"""Real images that another judge than the bundle's compares with, at most: some minutes on CPUs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ def reference(
         judge: its own or another one.
         cache: a folder; None for none.
         progress: show a bar.
-        metrics: hold the embeddings of the real images, for `Evaluation.metrics`.
+        metrics: hold the embeddings of the real images, for `Measurement.metrics`.
         num_real: how many of the bundle's real images, at most, classes alike; None for all.
 
     Raises:
@@ -75,6 +78,40 @@ def reference(
         description = f"{len(images)} training images, classes alike"
     kept = alike(labels[images], np.random.default_rng(0))
     return Reference(judge, statistics, description, images, embeddings[kept] if metrics else None)
+
+
+def second_judge(
+    bundle: Bundle, num_samples: int, num_real: int = NUM_REAL, resolution: int = 112
+) -> Judge:
+    """EfficientNet-Lite0, checked with the way out in the messages: nobody has asked for it.
+
+    Args:
+        bundle: whose samples it is to judge.
+        num_samples: N.
+        num_real: images that it is to compare them with, at most.
+        resolution: see `efficientnet_lite0`.
+
+    Raises:
+        ValueError: too few samples, or real images, for its embeddings.
+        ImportError: its packages are not installed.
+    """
+    way_out = "or leave the second judge out (--no-second-judge; judges=[bundle_judge(bundle)])"
+    try:
+        judge = efficientnet_lite0(resolution, device=bundle.device)
+    except ImportError as error:
+        raise ImportError(f"{error}; {way_out}") from error
+    size = embedding_size(bundle, judge)
+    for name, count in (
+        ("num_samples", num_samples),
+        ("second_judge_images", num_real),
+        ("bundle's real images", len(bundle.require("reals").conditions)),
+    ):
+        if count <= size:
+            raise ValueError(
+                f"{name}: got {count}, allowed is > {size}, the numbers in an embedding by the "
+                f"judge {judge.name}; take more, {way_out}"
+            )
+    return judge
 
 
 def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:

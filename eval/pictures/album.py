@@ -7,14 +7,13 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from agents.learners.factory import TrainedPolicy
 from agents.reports.quantities import save_quantities
 from eval.evaluation.policies import for_seed, run_of
 from eval.evaluation.rows import Row
 from eval.judges.judge import bundle_judge
 from eval.pictures import curves, samples
 from nat_env.bundles.bundle import Bundle
-from nat_env.policies import DecodingPolicy
+from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.storage.files import read_json
 
 
@@ -82,7 +81,7 @@ def draw_policies(
     pictures.append(album.path("quantities"))
     save_quantities(pictures[-1], actions, album.bundle.name)
     for name, policy in policies.items():
-        if isinstance(policy, TrainedPolicy):
+        if not isinstance(policy, ScheduledPolicy):
             pictures.append(album.path("steps", name))
             samples.save_steps(
                 pictures[-1], album.bundle, name, policy, album.num_steps, album.seed

@@ -18,7 +18,9 @@ _STAGES = 4
 def save_training(
     path: Path, history: Sequence[Mapping[str, float]], samples: Path, about: str
 ) -> None:
-    """FD over training, and samples from several of its stages (AdaNAT's Figure 2).
+    """FD over training, and samples from its start, best, last and other stages.
+
+    After AdaNAT's Figure 2.
 
     Args:
         path: a PNG.
@@ -26,7 +28,7 @@ def save_training(
         samples: folder of the run's pictures, `round_00000.png` and so on.
         about: the run, the judge and N, for the heading.
     """
-    chosen = np.unique(np.linspace(0, len(history) - 1, _STAGES).round().astype(int))
+    chosen = _stages([row["frechet_distance"] for row in history])
     stages = [(history[i], Image.open(samples / _picture(history[i]))) for i in chosen]
     width, height = stages[0][1].size
     left, top, gap, chart = 76, 84, 24, 240
@@ -49,6 +51,20 @@ def save_training(
         write(figure, x, y - 8, label, size=8.5)
         pixel_axes(figure, x, y, width, height).imshow(np.asarray(picture.convert("RGB")))
     save(figure, path)
+
+
+def _stages(distances: Sequence[float]) -> list[int]:
+    """Numbers of the evaluations to show: the first, the best, the last, and some evenly between.
+
+    Example:
+        >>> _stages([3.0, 1.0, 2.5, 1.5, 1.4, 1.3, 1.2])
+        [0, 1, 4, 6]
+    """
+    chosen = np.unique(np.linspace(0, len(distances) - 1, _STAGES).round().astype(int))
+    best = int(np.argmin(distances))
+    if best not in chosen:
+        chosen[1 + np.abs(chosen[1:-1] - best).argmin()] = best
+    return sorted(chosen.tolist())
 
 
 def save_learning_curves(

@@ -36,7 +36,7 @@ def save_sample_grids(
 ) -> None:
     """Grids of samples side by side: a row per class, the same random numbers in each grid.
 
-    They are the first samples of `evaluate` with this seed, not chosen.
+    They are the first samples of `measure` with this seed, not chosen.
 
     Args:
         path: a PNG.
@@ -97,7 +97,7 @@ def save_steps(
     """A few samples after each step, with the re-mask ratio that the policy chose.
 
     After AdaNAT's Figure 3. The samples are those with the least and the most re-masking among the
-    first of `evaluate` with this seed, and some evenly between.
+    first of `measure` with this seed, and some evenly between.
 
     Args:
         path: a PNG.

@@ -72,7 +72,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
         f"# {subject.capitalize()} on `{arguments.bundle}`, T = {arguments.num_steps}",
         budgets(arguments, group.methods),
         table,
-        learning_speed_table(group.histories()),
+        *filter(None, [learning_speed_table(group.histories())]),
         f"![Learning curves]({CURVES})",
     ]
     report = "\n\n".join(parts)

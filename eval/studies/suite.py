@@ -100,8 +100,8 @@ def suite(arguments: Suite) -> str:
         rows = nat_eval.kept_rows(group.evaluation())
         parts += [f"## T = {group.num_steps}", table, provenance(rows)]
         parts += filter(None, [orderings(rows), gains(rows)])
-        if histories := group.histories():
-            parts.append(learning_speed_table(histories))
+        if speeds := learning_speed_table(group.histories()):
+            parts.append(speeds)
         parts += links
     report = "\n\n".join(parts)
     write_text(arguments.out / "suite.md", report + "\n")

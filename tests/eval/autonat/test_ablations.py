@@ -18,7 +18,7 @@ from eval.autonat.arguments import Ablations
 from eval.autonat.concurrent import concurrent
 from eval.autonat.laboratory import Laboratory
 from eval.autonat.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
-from eval.evaluation.evaluate import evaluate
+from eval.evaluation.measure import measure
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.judging import frechet_of
@@ -76,7 +76,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     lab = Laboratory(arguments, 0)
     bundle = lab.proxies.trained("fixed(0.8)")
     policy = ScheduledPolicy(heuristic_schedule(2))
-    again = evaluate(bundle, policy, 2, 66, 0, [reference(bundle, bundle_judge(bundle))])
+    again = measure(bundle, policy, 2, 66, 0, [reference(bundle, bundle_judge(bundle))])
     assert found["table-2", "fixed(0.8)"] == again.frechet_distances["digits-judge"]
     # The same model and schedule in two studies.
     assert (
@@ -112,7 +112,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     }
     assert ratios == {lab.best_mask_ratio, "arccos"}
 
-    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", None)
+    monkeypatch.setattr(eval.autonat.laboratory, "measure", None)
     monkeypatch.setattr(pretrain.strategy, "generate_batches", None)
     assert report(arguments) == text
     assert report(replace(arguments, studies=("table-6e",))) == text

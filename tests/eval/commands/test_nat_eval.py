@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 import eval.commands.nat_eval
+import eval.comparison
 import eval.evaluation.cells
+import eval.judges.references
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
-from eval.evaluation.evaluate import evaluate
 from eval.evaluation.floors import floors
+from eval.evaluation.measure import measure
 from eval.evaluation.rows import stamp
 from eval.evaluation.tables import markdown_table
 from eval.judges.judge import Judge, bundle_judge
@@ -53,9 +55,9 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
 
     def spy(bundle, policy, num_steps, num_samples, seed, judges, *rest):
         calls.append((seed, [judged.judge.name for judged in judges]))
-        return evaluate(bundle, policy, num_steps, num_samples, seed, judges, *rest)
+        return measure(bundle, policy, num_steps, num_samples, seed, judges, *rest)
 
-    monkeypatch.setattr(eval.evaluation.cells, "evaluate", spy)
+    monkeypatch.setattr(eval.evaluation.cells, "measure", spy)
     return calls
 
 
@@ -63,7 +65,7 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
 def second_judge(monkeypatch) -> None:
     judge = Judge("pixels", lambda images: images.flatten(1)[:, :3])
     monkeypatch.setattr(
-        eval.commands.nat_eval, "efficientnet_lite0", lambda resolution, device: judge
+        eval.judges.references, "efficientnet_lite0", lambda resolution, device: judge
     )
 
 
@@ -79,11 +81,11 @@ def test_results_hold_every_seed_of_every_policy(arguments, digits):
     limits = json.loads((arguments.out / "results.json").read_text())["floors"]
     provenances = {"date", "machine", "commit", "command"}
     assert limits and all(floor.keys() >= provenances for floor in limits)
-    learned = arguments.policies[1]
+    learned = "learned"
     assert [(row["policy"], row["seed"]) for row in rows] == [
         ("heuristic", 0), ("heuristic", 1), (learned, 0), (learned, 1),
     ]  # fmt: skip
-    direct = evaluate(
+    direct = measure(
         digits,
         ScheduledPolicy(heuristic_schedule(2)),
         2,
@@ -125,15 +127,16 @@ def test_the_table_gives_mean_and_spread_over_seeds(arguments):
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     by_name = {cells[0]: cells for cells in lines if cells}
     means = []
-    for policy in arguments.policies:
+    for policy in ("heuristic", "learned"):
         distances = [r["frechet_distance"] for r in stored(arguments) if r["policy"] == policy]
         means.append(np.mean(distances))
         assert by_name[policy][1:3] == ["2", "digits-judge, N = 40"]
         assert by_name[policy][3] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
     assert by_name["heuristic"][4] == ""
-    change = float(by_name[arguments.policies[1]][4].removesuffix(" %"))
+    change = float(by_name["learned"][4].removesuffix(" %"))
     assert change == pytest.approx(100 * (means[1] / means[0] - 1), abs=0.51)
-    assert {"(real images)", "(tokenizer's reconstructions)"} <= set(by_name)
+    assert {"(real images, against others)", "(tokenizer's reconstructions)"} <= set(by_name)
+    assert "Images held out of training: FD 0.66 (360 test images" in run(arguments)[0]
 
 
 def test_the_table_keeps_apart_what_does_not_compare():
@@ -158,18 +161,18 @@ def test_a_rerun_computes_nothing(arguments, evaluations):
 
 
 def test_a_stopped_run_loses_nothing(arguments, evaluations, monkeypatch):
-    spied = eval.evaluation.cells.evaluate
+    spied = eval.evaluation.cells.measure
 
     def stops(*values):
         if len(evaluations) == 2:
             raise KeyboardInterrupt
         return spied(*values)
 
-    monkeypatch.setattr(eval.evaluation.cells, "evaluate", stops)
+    monkeypatch.setattr(eval.evaluation.cells, "measure", stops)
     with pytest.raises(KeyboardInterrupt):
         run(arguments)
     assert len(stored(arguments)) == 2
-    monkeypatch.setattr(eval.evaluation.cells, "evaluate", spied)
+    monkeypatch.setattr(eval.evaluation.cells, "measure", spied)
     run(arguments)
     assert len(stored(arguments)) == len(evaluations) == 4
 
@@ -191,7 +194,7 @@ def test_only_what_is_missing_is_added(arguments, evaluations, second_judge, mak
 def test_shuffled_features_are_rows_of_their_own(arguments, evaluations):
     run(replace(arguments, seeds=(0,), shuffle_features=True))
     rows = stored(arguments)
-    learned = arguments.policies[1]
+    learned = "learned"
     assert [row["policy"] for row in rows] == [
         "heuristic", learned, f"{learned}, features shuffled",
     ]  # fmt: skip
@@ -203,7 +206,12 @@ def test_shuffled_features_are_rows_of_their_own(arguments, evaluations):
 
 def test_pictures(arguments):
     _, pictures = run(replace(arguments, pictures=True, seeds=(0,)))
-    assert [path.name.split("_")[0] for path in pictures] == ["samples", "quantities", "steps"]
+    assert [path.name.split("_")[0] for path in pictures] == [
+        "distances",
+        "samples",
+        "quantities",
+        "steps",
+    ]
     for path in pictures:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
@@ -277,7 +285,7 @@ def test_old_floors_are_completed_once(arguments, monkeypatch):
         calls.append(judges[0].judge.name)
         return floors(bundle, judges, *rest)
 
-    monkeypatch.setattr(eval.commands.nat_eval, "floors", spy)
+    monkeypatch.setattr(eval.comparison, "floors", spy)
     table, _ = run(one)
     assert calls == ["digits-judge"] and "| (real images, against others) |" in table
     run(one)
@@ -397,9 +405,11 @@ def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_all_rea
         return torch.zeros(len(images), 999)
 
     judge = Judge("wide", network)
-    monkeypatch.setattr(eval.commands.nat_eval, "efficientnet_lite0", lambda *_, **__: judge)
+    monkeypatch.setattr(eval.judges.references, "efficientnet_lite0", lambda *_, **__: judge)
     with pytest.raises(ValueError, match=r"^num_samples: got 100, allowed is > 999, .* wide"):
         run(replace(arguments, num_samples=100, second_judge=True))
+    with pytest.raises(ValueError, match=r"or leave the second judge out \(--no-second-judge"):
+        run(replace(arguments, num_samples=1000, second_judge_images=500, second_judge=True))
     assert sum(seen) < 10 and not evaluations
     assert not list(arguments.out.glob("*"))
 

@@ -31,11 +31,15 @@ def test_a_training_that_gains_nothing_has_no_such_number():
     worse, same = history((0, 8, 16), (1.0, 0.5, 1.1)), history((0, 8), (1.0, 1.0))
     assert images_to_gain(worse) is None
     assert images_to_gain(same) is None
-    gains = [history((0, 100), (2.0, 1.0)), history((0, 200), (2.0, 1.0))]
-    table = learning_speed_table({"a": [worse, *gains], "b": [same]})
+    falls, rises = np.linspace(2, 1, 11), np.linspace(1, 2, 11)
+    gains = [history(range(0, 101, 10), falls), history(range(0, 201, 20), falls)]
+    loses = history(range(0, 101, 10), rises)
+    # Of few evaluations the number would be the straight line's.
+    methods = {"a": [loses, *gains], "b": [loses], "c": [history((0, 100), (2.0, 1.0))]}
+    table = learning_speed_table(methods)
     # 90 and 180 images: mean 135, sample deviation 63.6.
     assert table.splitlines()[2:4] == ["| a | 135 ± 64 | 2 of 3 |", "| b | | 0 of 1 |"]
-    assert "up to 200 images apart" in table
+    assert "| c |" not in table and "up to 20 images apart" in table
 
 
 @pytest.mark.parametrize("share", [0.0, 1.1])

@@ -69,5 +69,5 @@ def test_no_picture_of_an_evaluation_is_of_two_policies(tmp_path, make_run):
         progress=False,
     )
     _, pictures = run(arguments)
-    assert len(set(pictures)) == len(pictures) == 5
+    assert len(set(pictures)) == len(pictures) == 6
     assert set(pictures) == set(arguments.out.glob("*.png"))

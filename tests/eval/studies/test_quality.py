@@ -5,7 +5,7 @@ import json
 import pytest
 
 import agents.search.grid
-import eval.evaluation.evaluate
+import eval.evaluation.measure
 from eval.evaluation.rows import Results
 from eval.studies.arguments import Quality
 from eval.studies.quality import report
@@ -41,13 +41,13 @@ def test_the_best_of_each_grid_is_evaluated_on_other_samples(
         drawn.append(seed)
         return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
 
-    for module in (eval.evaluation.evaluate, agents.search.grid):
+    for module in (eval.evaluation.measure, agents.search.grid):
         monkeypatch.setattr(module, "generate_batches", spy)
     text, pictures = report(arguments)
     rows = Results(tmp_path / "results.json").rows
     best = {t: tmp_path / f"best_T{t}.json" for t in (1, 2)}
     assert [(row["num_steps"], row["policy"], row["num_samples"]) for row in rows] == [
-        (1, "heuristic", 40), (1, str(best[1]), 40), (2, "heuristic", 40), (2, str(best[2]), 40),
+        (1, "heuristic", 40), (1, "best_T1", 40), (2, "heuristic", 40), (2, "best_T2", 40),
     ]  # fmt: skip
     of_grids = [seed for seed in drawn if GRID.first <= seed <= GRID.last]
     assert len(of_grids) == 2 * 2  # two schedules at each of two T
@@ -68,7 +68,7 @@ def test_what_is_there_is_not_computed_again(arguments, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr("eval.evaluation.cells.evaluate", refuse)
+    monkeypatch.setattr("eval.evaluation.cells.measure", refuse)
     monkeypatch.setattr("agents.search.grid.generate_batches", refuse)
     assert report(arguments)[0] == first
 

@@ -23,8 +23,8 @@ from nat_env.seeds import NAT_EVAL, SeedRange
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What `evaluate` measured."""
+class Measurement:
+    """What `measure` found."""
 
     frechet_distances: Mapping[str, float]
     """By the judge's name."""
@@ -52,7 +52,7 @@ class Evaluation:
         return self.num_samples / self.seconds
 
 
-def evaluate(
+def measure(
     bundle: Bundle,
     policy: DecodingPolicy,
     num_steps: int,
@@ -63,7 +63,7 @@ def evaluate(
     progress: str | None = None,
     shuffle_features: bool = False,
     seeds: SeedRange = NAT_EVAL,
-) -> Evaluation:
+) -> Measurement:
     """Generate samples of all classes alike, and compare them with real images.
 
     Only one batch of images is held at a time.
@@ -126,7 +126,7 @@ def evaluate(
             started = _now(bundle)  # the next batch is generated when the loop asks for it
 
     taken = np.stack([np.concatenate(batches) for batches in actions])  # [T, N, 4]
-    return Evaluation(
+    return Measurement(
         frechet_distances={
             judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
             for judged, accumulator in zip(judges, features, strict=True)
@@ -153,7 +153,7 @@ def check_numbers(
     """Check the numbers of an evaluation, before anything is computed for it.
 
     Raises:
-        ValueError: one of them is out of the range given at `evaluate`.
+        ValueError: one of them is out of the range given at `measure`.
     """
     if not 2 <= num_samples <= seeds.stride:
         raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {seeds.stride}")

@@ -1,4 +1,4 @@
-"""`evaluate` against direct computation on the images of `generate`."""
+"""`measure` against direct computation on the images of `generate`."""
 
 from dataclasses import asdict
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import eval.evaluation.evaluate
+import eval.evaluation.measure
 from agents.runs.checkpoint import load_policy
-from eval.evaluation.evaluate import evaluate
+from eval.evaluation.measure import measure
 from eval.evaluation.policies import ShuffledPolicy
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference
@@ -32,7 +32,7 @@ def judged_by_own(bundle):
 
 
 def test_the_distance_is_that_of_generates_images(digits, heuristic):
-    result = evaluate(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
+    result = measure(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
     conditions = balanced_conditions(70, len(digits.conditions))
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     direct = frechet_of(digits, [images])
@@ -50,22 +50,22 @@ def test_no_two_seeds_share_a_generator(digits, heuristic, monkeypatch):
         used.extend(range(seed, seed + len(conditions)))
         return generate_batches(bundle, policy, conditions, num_steps, seed, *rest)
 
-    monkeypatch.setattr(eval.evaluation.evaluate, "generate_batches", spy)
+    monkeypatch.setattr(eval.evaluation.measure, "generate_batches", spy)
     for seed in (0, 1, 2):
-        evaluate(digits, heuristic, 2, 50, seed, [], batch_size=16)
+        measure(digits, heuristic, 2, 50, seed, [], batch_size=16)
     assert len(used) == len(set(used)) == 150
     assert used[50:100] == list(range(1_000_000, 1_000_050))
 
 
 def test_a_batch_of_images_is_held_however_many_samples(digits, heuristic, images_alive):
     alive = images_alive(digits)
-    evaluate(digits, heuristic, 2, 60, 0, judged_by_own(digits), batch_size=10)
+    measure(digits, heuristic, 2, 60, 0, judged_by_own(digits), batch_size=10)
     assert len(alive) == 7 and max(alive) <= 10  # one more to warm up
 
 
 def test_quantities_are_those_of_the_steps(digits, make_run):
     policy = load_policy(make_run(num_steps=3), digits)
-    result = evaluate(digits, policy, 3, 40, 0, [], batch_size=40)
+    result = measure(digits, policy, 3, 40, 0, [], batch_size=40)
     records: list[StepRecord] = []
     conditions = balanced_conditions(40, len(digits.conditions))
     generate(digits, policy, conditions, 3, 0, 40, records.append)
@@ -84,7 +84,7 @@ def test_quantities_are_those_of_the_steps(digits, make_run):
 
 
 def test_a_schedule_has_no_spread(digits, heuristic):
-    result = evaluate(digits, heuristic, 2, 50, 0, [], batch_size=16)
+    result = measure(digits, heuristic, 2, 50, 0, [], batch_size=16)
     np.testing.assert_array_equal(result.action_mean, heuristic.schedule.table.double().numpy())
     np.testing.assert_allclose(result.action_std, np.zeros((2, 4)), atol=1e-12)
 
@@ -93,9 +93,7 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
     judges = judged_by_own(digits)
 
     def distance(policy, shuffled):
-        result = evaluate(
-            digits, policy, 2, 60, 1, judges, batch_size=32, shuffle_features=shuffled
-        )
+        result = measure(digits, policy, 2, 60, 1, judges, batch_size=32, shuffle_features=shuffled)
         return result.frechet_distances["digits-judge"]
 
     learned = load_policy(make_run(), digits)
@@ -115,7 +113,7 @@ def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, 
 def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels):
     judges = [*judged_by_own(digits), reference(digits, pixels)]
     assert judges[0].statistics is digits.yardstick.statistics
-    result = evaluate(digits, heuristic, 2, 40, 0, judges)
+    result = measure(digits, heuristic, 2, 40, 0, judges)
     assert list(result.frechet_distances) == ["digits-judge", "pixels"]
     images = generate(digits, heuristic, balanced_conditions(40, 10), 2, 0)
     samples = GaussianStatistics.from_embeddings(pixels.embeddings(images))
@@ -137,13 +135,13 @@ def test_the_bundles_judge_uses_the_bundles_statistics(digits, heuristic, pixels
 def test_numbers_are_checked(digits, heuristic, values, message):
     arguments = {"num_steps": 2, "num_samples": 10, "seed": 0, "judges": [], "batch_size": 8}
     with pytest.raises(ValueError, match=message):
-        evaluate(digits, heuristic, **(arguments | values))
+        measure(digits, heuristic, **(arguments | values))
 
 
 def test_metrics_are_those_of_the_features_of_generates_images(digits, heuristic, pixels):
     judges = [reference(digits, j, metrics=True) for j in (bundle_judge(digits), pixels)]
     judges.append(reference(digits, Judge("plain", pixels.network)))
-    result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
+    result = measure(digits, heuristic, 2, 70, 3, judges, batch_size=32)
     conditions = balanced_conditions(70, len(digits.conditions))
     images = generate(digits, heuristic, conditions, 2, seed=NAT_EVAL.seed_of(3))
     real = digits.reals.images.float() / 255
@@ -167,7 +165,7 @@ def test_the_score_is_that_of_generates_images_which_are_embedded_once(digits, h
     counted = Judge("counted", network, classifier=digits.yardstick.judge.classifier)
     judges = [reference(digits, bundle_judge(digits)), reference(digits, pixels)]
     judges.append(Reference(counted, digits.yardstick.statistics, ""))
-    result = evaluate(digits, heuristic, 2, 70, 3, judges, batch_size=32)
+    result = measure(digits, heuristic, 2, 70, 3, judges, batch_size=32)
     assert sum(seen) == 70
     assert set(result.scores) == {"digits-judge", "counted"}
     conditions = balanced_conditions(70, len(digits.conditions))

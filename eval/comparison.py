@@ -1,0 +1,252 @@
+"""Policies compared: from models to a table, rows and pictures in one call."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from PIL import Image
+
+from eval.evaluation.cells import Cell
+from eval.evaluation.floors import floors
+from eval.evaluation.measure import check_numbers
+from eval.evaluation.policies import (
+    Contestant,
+    chosen_num_steps,
+    for_seed,
+    named_policy,
+)
+from eval.evaluation.rows import Results, Row, stamp
+from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
+from eval.judges.embedding import shared_cache
+from eval.judges.judge import Judge, bundle_judge
+from eval.judges.references import NUM_REAL, Reference, reference, second_judge
+from eval.pictures.album import Album, draw_policies, draw_precision_recall, draw_trainings
+from eval.pictures.distances import save_distances
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.judging import check_rank
+from nat_env.bundles.loading import load_bundle
+from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.schedules import Schedule, check_length
+from nat_env.storage.files import require_writable_folder, write_text
+
+RESULTS = "results.json"
+TABLE = "table.md"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What was found of some policies; printed, or as a notebook's last line, it is its table."""
+
+    table: str = field(repr=False)
+    """Markdown: distances under each judge, and the floors."""
+    rows: Sequence[Row] = field(repr=False)
+    """One for each policy, seed and judge."""
+    floors: Sequence[Row] = field(repr=False)
+    """What real images reach, see `eval.evaluation.floors`."""
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)
+    """By name: `distances`, `samples` of each policy beside the first, `quantities`, `steps`."""
+    files: Sequence[Path] = ()
+    """What was written, where a folder was given."""
+
+    def __str__(self) -> str:
+        """The table."""
+        return self.table
+
+    def _repr_markdown_(self) -> str:
+        return self.table
+
+
+def evaluate(
+    bundle: Bundle | str | Path,
+    policies: Mapping[str, DecodingPolicy | Schedule | str | Path],
+    num_steps: int | None = None,
+    num_samples: int = 2000,
+    seeds: Sequence[int] = (0,),
+    judges: Sequence[Judge | Reference] | None = None,
+    out: Path | str | None = None,
+    pictures: bool = True,
+    batch_size: int = 128,
+    progress: bool = False,
+) -> Evaluation:
+    """Compare decoding policies by their samples' Frechet distances to real images.
+
+    All are given the same random numbers; the first is what the others are compared with.
+
+    Args:
+        bundle: the frozen models, or the name or folder of a bundle.
+        policies: by the name to print: a policy, a schedule, or what a command takes for one, see
+            `named_policy`, with `{seed}` for the seed.
+        num_steps: T; by default that of the policies, and 4 where these are for any.
+        num_samples: N, more than a judge's embedding has numbers. A distance falls as N grows.
+        seeds: one evaluation each.
+        judges: by default the bundle's own, and EfficientNet-Lite0, which no part of a bundle was
+            trained with: it has 1280 numbers, and takes a minute or more for a bundle that it has
+            not seen.
+        out: a folder for results.json, table.md and pictures, where rows that are there already
+            are not computed again; None for none.
+        pictures: draw.
+        batch_size: samples decoded at once.
+        progress: show bars.
+
+    Raises:
+        ValueError: no policies or seeds, a number out of its range, a policy of another T or
+            bundle, a folder that cannot be written, or too few samples or real images for a judge.
+        ImportError: the second judge's packages are not installed.
+    """
+    if not policies or not seeds:
+        raise ValueError(
+            f"policies and seeds: got {list(policies)} and {list(seeds)}, allowed is at least one"
+        )
+    for seed in seeds:
+        check_numbers(num_samples, seed, batch_size)
+    if not isinstance(bundle, Bundle):
+        bundle = load_bundle(bundle)
+    num_steps = _num_steps(policies, num_steps)
+    contestants = [
+        _contestant(name, policy, seeds, bundle, num_steps) for name, policy in policies.items()
+    ]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
+        require_writable_folder(folder)
+        results = Results(folder / RESULTS)
+        if judges is None:
+            judges = [bundle_judge(bundle), second_judge(bundle, num_samples)]
+        referred = [
+            judge if isinstance(judge, Reference) else _reference(bundle, judge, progress)
+            for judge in judges
+        ]
+        for judged in referred:
+            check_rank(judged.judge.name, judged.statistics, num_samples)
+        cells = [
+            Cell(bundle, contestant, num_steps, num_samples, seed, referred, results, batch_size,
+                 progress)
+            for contestant in contestants
+            for seed in seeds
+        ]  # fmt: skip
+        return compare(cells, folder, pictures=pictures, kept=out is not None)
+
+
+def compare(
+    cells: Sequence[Cell],
+    out: Path,
+    pictures: bool = True,
+    metrics: bool = False,
+    kept: bool = True,
+) -> Evaluation:
+    """Compute what is missing of some lines of a table, and write and draw it.
+
+    Args:
+        cells: at least one, all of one bundle, T and N, with the same judges and results.
+        out: a folder for table.md and pictures.
+        pictures: draw.
+        metrics: have a table and a picture of precision, recall and their kin, too.
+        kept: whether the folder outlives this call.
+    """
+    first = cells[0]
+    rows = [row for cell in cells for row in cell.rows()]
+    limits = [row for judged in first.judges for row in _floors(first, judged)]
+    table = markdown_table(rows, limits)
+    if metrics:
+        table += f"\n\n{metrics_table(rows, limits)}"
+    if adaptation := adaptation_table(rows):
+        table += f"\n\n{adaptation}"
+    drawn = _draw(cells, rows, limits, out, metrics) if pictures else []
+    write_text(out / TABLE, table + "\n")
+    return Evaluation(
+        table,
+        rows,
+        limits,
+        {path.stem: _loaded(path) for path in drawn},
+        [*drawn, out / TABLE, first.results.path] if kept else [],
+    )
+
+
+def _draw(
+    cells: Sequence[Cell], rows: Sequence[Row], limits: Sequence[Row], out: Path, metrics: bool
+) -> list[Path]:
+    first = cells[0]
+    shown = [c for c in cells if c.seed == first.seed and not c.contestant.shuffled]
+    there = {c.contestant.name: policy for c in shown if (policy := c.policy) is not None}
+    album = Album(out, first.bundle, first.num_steps, first.seed, list(there))
+    paths = [album.path("distances")]
+    save_distances(paths[0], rows, limits, first.bundle.name)
+    if there:
+        paths += draw_policies(album, there, rows)
+    specs = {c.contestant.name: c.contestant.spec for c in shown if c.policy and c.contestant.spec}
+    paths += draw_trainings(album, specs)
+    if metrics:
+        paths += draw_precision_recall(album, rows)
+    return paths
+
+
+def _floors(cell: Cell, judged: Reference) -> list[Row]:
+    """Those of a judge, computed where they are missing."""
+    bundle, results = cell.bundle, cell.results
+    identity = {
+        "bundle": bundle.name,
+        "bundle_fingerprint": bundle.fingerprint,
+        "evaluation_samples": cell.num_samples,
+        "judge": judged.judge.name,
+    }
+    computed = [
+        floor
+        for wanted in (
+            {"floor": "reconstruction", "reference": judged.description},
+            {"floor": "real others"},
+        )
+        for floor in results.find_floors(identity | wanted)
+        if "draws" in floor and ("precision" in floor or judged.embeddings is None)
+    ]
+    if len(computed) < 2:  # none, or those of a release that measured less
+        new = floors(bundle, [judged], cell.num_samples, cell.progress, _cache(judged.judge))
+        results.add_floors([floor | stamp() for floor in new])
+    return results.find_floors(identity)
+
+
+def _reference(bundle: Bundle, judge: Judge, progress: bool) -> Reference:
+    num_real = None if judge.name == bundle_judge(bundle).name else NUM_REAL
+    return reference(bundle, judge, _cache(judge), progress, num_real=num_real)
+
+
+def _cache(judge: Judge) -> Path | None:
+    """None for a judge of one's own, whose name may stand for another network tomorrow."""
+    return shared_cache() if judge.is_fixed else None
+
+
+def _num_steps(policies: Mapping[str, Any], given: int | None) -> int:
+    """See `chosen_num_steps`.
+
+    Raises:
+        ValueError: policies of several T, or of another than the one given.
+    """
+    own = {
+        name: found
+        for name, policy in policies.items()
+        if not isinstance(policy, str | Path)
+        and (found := getattr(policy, "num_steps", None)) is not None
+    }
+    specs = [str(policy) for policy in policies.values() if isinstance(policy, str | Path)]
+    chosen = given or next(iter(own.values()), None) or chosen_num_steps(specs, None)
+    for name, found in own.items():
+        check_length("policies", name, found, chosen)
+    return chosen
+
+
+def _contestant(
+    name: str, policy: Any, seeds: Sequence[int], bundle: Bundle, num_steps: int
+) -> Contestant:
+    if isinstance(policy, str | Path):
+        spec = str(policy)
+        by_seed = {s: named_policy(for_seed(spec, s), bundle, num_steps)[1] for s in seeds}
+        return Contestant(name, spec, by_seed)
+    if isinstance(policy, Schedule):
+        policy = ScheduledPolicy(policy)
+    return Contestant(name, None, dict.fromkeys(seeds, policy))
+
+
+def _loaded(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.copy()
