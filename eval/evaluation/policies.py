@@ -261,7 +261,7 @@ def _labels(specs: Sequence[str]) -> dict[str, str | None]:
     short: dict[str, str | None] = {}
     for given in specs:
         name, spec = split_name(given)
-        if name or _HEURISTIC.fullmatch(spec.strip()):
+        if name or _OF_ANY_T.fullmatch(spec.strip()):
             short[given] = name
         else:
             file = Path(spec)
