@@ -119,7 +119,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
 
 
 def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, monkeypatch):
-    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda resolution: pixels)
+    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda *_, **__: pixels)
     both = replace(arguments, studies=("table-2",), second_judge=True)
     text = report(both)
     lab = Laboratory(both, 0)
@@ -301,7 +301,7 @@ def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
 
     monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", judge)
     monkeypatch.setattr(eval.autonat.laboratory.search, "search", searched)
-    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", evaluated)
+    monkeypatch.setattr(eval.autonat.laboratory, "measure", evaluated)
     lab = Laboratory(asked, 0)
     assert lab.bundle.dtype == "bfloat16"
     assert asked.alternation(0).computation() == asked.computation()
