@@ -27,7 +27,7 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
             in (report)
         )
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
-    assert len(pictures) == 4 and all((arguments.out / name).is_file() for name in pictures)
+    assert len(pictures) == 5 and all((arguments.out / name).is_file() for name in pictures)
     history = json.loads((arguments.out / "policy" / "results.json").read_text())["history"]
     said = capsys.readouterr().out
     best = min(row["frechet_distance"] for row in history)
