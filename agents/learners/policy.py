@@ -14,9 +14,9 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from agents.learners.config import ExplorationOptions
 from agents.learners.network import AdaNATNetwork
 from agents.learners.optimizer import AccumulatingAdam
+from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from annotated_types import Ge, Lt
 
-from agents.learners.config import PRESETS, Algo, TrainConfig
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.options import Algo
 from nat_env.commands.computation import DeviceOptions
 from nat_env.seeds import TRAINING
 
