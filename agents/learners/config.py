@@ -105,8 +105,18 @@ class TrainConfig(
     @property
     def rewards_batches(self) -> bool:
         """Whether the reward is, or is made of, one number a batch."""
-        return self.reward == "frechet" or (
-            self.reward.startswith("{") and '"frechet"' in self.reward
+        return "frechet" in self.reward_names
+
+    @property
+    def reward_names(self) -> frozenset[str]:
+        """Of the reward, and of those that it is made of.
+
+        Raises:
+            ValueError: see `fixed_reward`.
+        """
+        learned = self.reward == "adversarial"
+        return frozenset(
+            {self.reward} if self.reward == "adversarial" else _names(self.fixed_reward)
         )
 
     @property
@@ -152,6 +162,24 @@ class TrainConfig(
         values = asdict(self)
         folder = self.rollout_folder and str(self.rollout_folder)
         return {name: values[name] for name in _OF_THE_CALL} | {"rollout_folder": folder}
+
+
+def _names(choice: Any) -> set[str]:
+    """Names in a `RewardChoice` of JSON values, at any depth; other options may be any text.
+
+    Example:
+        >>> terms = [[1, {"name": "clip", "path_or_id": "frechet"}], [1, "judge"]]
+        >>> sorted(_names({"name": "clipped", "reward": {"name": "sum", "terms": terms}}))
+        ['clip', 'clipped', 'judge', 'sum']
+    """
+    if isinstance(choice, str):
+        return {choice}
+    if not isinstance(choice, dict):
+        return set()
+    terms = choice.get("terms")
+    pairs = [term for term in terms if isinstance(term, list)] if isinstance(terms, list) else []
+    found = [choice.get("name"), choice.get("reward"), *(pair[-1] for pair in pairs if pair)]
+    return set().union(*map(_names, found))
 
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {

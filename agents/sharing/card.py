@@ -1,7 +1,6 @@
 """The README.md of a shared policy: what the hub calls a model card."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,7 +34,7 @@ def model_card(
         else " Its folder is not part of the library, and has to be in the working directory, as "
         f"`{bundle}`."
     )
-    modules = re.findall(r'(?:^|")([\w.]+:\w+)(?:$|")', config.reward)
+    modules = sorted(name for name in config.reward_names if ":" in name)
     needs = (
         f"\nThe reward is code of the author's own, `{'`, `'.join(modules)}`, which only this "
         "command needs, not the policy.\n"
