@@ -3,11 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import tyro
 
 from agents.learners.options import (
+    Algo,
     DecodingOptions,
     EvaluationOptions,
     ExplorationOptions,
@@ -16,6 +17,7 @@ from agents.learners.options import (
     RunOptions,
 )
 from nat_env.commands.computation import DeviceOptions
+from nat_env.commands.own_code import is_own
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
 if TYPE_CHECKING:
@@ -65,6 +67,10 @@ class TrainConfig(
 
     def _check_together(self) -> None:
         """Check what depends on one another."""
+        if not is_own(self.algo) and self.algo not in get_args(Algo):
+            raise ValueError(
+                f"algo: got {self.algo!r}, allowed are {list(get_args(Algo))} and module:name"
+            )
         if self.reward != "adversarial":
             for name in ("real_folder", "fresh_samples", "bypass_discriminator"):
                 if getattr(self, name):
@@ -115,9 +121,7 @@ class TrainConfig(
             ValueError: see `fixed_reward`.
         """
         learned = self.reward == "adversarial"
-        return frozenset(
-            {self.reward} if self.reward == "adversarial" else _names(self.fixed_reward)
-        )
+        return frozenset(_names(self.reward if learned else self.fixed_reward))
 
     @property
     def fixed_reward(self) -> "RewardChoice":
@@ -228,7 +232,12 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             max_grad_norm=1e9,
             reals="raw",
             discriminator=DiscriminatorConfig(
-                trunk="bundle", widths=(64,), learning_rate=1e-4, batch_size=1024
+                trunk="bundle",
+                trunk_resolution=224,
+                widths=(64,),
+                learning_rate=1e-4,
+                batch_size=1024,
+                flip=True,
             ),
             discriminator_updates=5,
             fresh_samples=True,

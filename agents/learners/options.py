@@ -59,9 +59,10 @@ class DecodingOptions:
 class LearnerOptions:
     """Who learns, and how."""
 
-    algo: Algo = "ppo"
+    algo: Algo | str = "ppo"
     """AdaNAT's is ppo. All but it see one pooled vector, and have defaults of their own in place of
-    some options here, which they refuse."""
+    some options here, which they refuse. `module:name` is a learner of your own: a class of
+    stable-baselines3's kind, or an `Algorithm`, see agents/learners/algorithms.py."""
     algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
