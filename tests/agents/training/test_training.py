@@ -62,7 +62,12 @@ class Stop(KeyboardInterrupt):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"fresh_samples": False}, {"fresh_samples": True}, {"reward": "judge"}, {"reward": "frechet"}],
+    [
+        {"fresh_samples": False},
+        {"fresh_samples": True},
+        {"reward": "judge", "accumulate": 2},
+        {"reward": "frechet"},
+    ],
 )
 def test_an_interrupted_run_resumes_as_if_never_stopped(
     tmp_path, monkeypatch, changes, assert_same
