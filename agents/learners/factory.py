@@ -58,7 +58,7 @@ def live_policy(config: TrainConfig, model: BaseAlgorithm, action_map: ActionMap
     if isinstance(model.policy, AdaNATPolicy):
         std = model.policy.action_std
         return LearnedPolicy(
-            model.policy.actor, action_map, std, config.num_steps, config.test_action
+            model.policy.average.module, action_map, std, config.num_steps, config.test_action
         )
     return PredictedPolicy(model.policy, action_map, config.num_steps, config.test_action)
 

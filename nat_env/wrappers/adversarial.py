@@ -8,12 +8,13 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import check_every_condition
 from nat_env.rewards.adversarial import AdversarialRewardModel
-from nat_env.rewards.discriminator_config import DiscriminatorConfig
+from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.protocol import scores_of
-from nat_env.rewards.trunks import load_trunk
+from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.vector_env import NATDecodeVectorEnv
 
 
@@ -46,7 +47,8 @@ class AdversarialReward(VectorWrapper):
 
         Args:
             env: a `NATDecodeVectorEnv`, wrapped or not.
-            model: the discriminator; by default heads on the bundle's trunk.
+            model: the discriminator; by default heads on the bundle's trunk, half as wide as its
+                last stage.
             reals: see `discriminator_reals`; for the default model.
             bypass: pass the original reward on, for debugging; the discriminator still learns.
             seed: of the default model.
@@ -64,14 +66,7 @@ class AdversarialReward(VectorWrapper):
             raise ValueError(f"capacity: got {capacity}, allowed is >= 0")
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
-        self.model = model or AdversarialRewardModel(
-            discriminator_reals(bundle, reals),
-            len(bundle.conditions),
-            DiscriminatorConfig(trunk="bundle", widths=(64,)),
-            seed,
-            load_trunk("bundle", bundle),
-            bundle.device,
-        )
+        self.model = model or default_model(bundle, reals, seed)
         if isinstance(self.model, AdversarialRewardModel):
             seen = self.model.reals.conditions
             check_every_condition(seen, bundle.conditions.names, "model: its reals")
@@ -150,3 +145,17 @@ class AdversarialReward(VectorWrapper):
         self._images, self._conditions = [], []
         self._original_sum, self._original_count = 0.0, 0
         return found
+
+
+def default_model(bundle: Bundle, reals: str, seed: int) -> AdversarialRewardModel:
+    """Heads on the bundle's trunk, half as wide as its last stage: those of the presets."""
+    trunk = ClassifierTrunk(bundle.require("trunk"))
+    width = max(GROUPS, trunk.stage_sizes[-1] // 2 // GROUPS * GROUPS)
+    return AdversarialRewardModel(
+        discriminator_reals(bundle, reals),
+        len(bundle.conditions),
+        DiscriminatorConfig(trunk="bundle", widths=(width,)),
+        seed,
+        trunk,
+        bundle.device,
+    )
