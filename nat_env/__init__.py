@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nat_env.generation import generate
     from nat_env.models.conditions import balanced_conditions
     from nat_env.policies import DecodingPolicy, ScheduledPolicy
+    from nat_env.render import image_grid
     from nat_env.rewards.names import named_reward
     from nat_env.schedules import Schedule, heuristic_schedule
     from nat_env.vector_env import NATDecodeVectorEnv
@@ -43,6 +44,7 @@ __all__ = [
     "frechet_of",
     "generate",
     "heuristic_schedule",
+    "image_grid",
     "load_bundle",
     "named_reward",
     "shipped_bundles",
@@ -63,6 +65,7 @@ _MODULES = {
     "frechet_of": "nat_env.bundles.judging",
     "generate": "nat_env.generation",
     "heuristic_schedule": "nat_env.schedules",
+    "image_grid": "nat_env.render",
     "load_bundle": "nat_env.bundles.loading",
     "named_reward": "nat_env.rewards.names",
     "shipped_bundles": "nat_env.bundles.loading",
