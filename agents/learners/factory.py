@@ -97,8 +97,7 @@ def _decoding_policy(
     if not isinstance(policy, AdaNATPolicy):
         return PredictedPolicy(policy, action_map, config.num_steps, config.test_action)
     std = policy.action_std
-    actor = policy.average.module
-    return LearnedPolicy(actor, action_map, std, config.num_steps, config.test_action)
+    return LearnedPolicy(policy.actor, action_map, std, config.num_steps, config.test_action)
 
 
 _OF_THE_ROUND = frozenset(

@@ -1,4 +1,4 @@
-"""How weights change: by the gradients of several minibatches at once, and averaged over rounds."""
+"""Adam whose steps take the gradients of several minibatches: large batches in little memory."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -75,30 +75,3 @@ class AccumulatingAdam(torch.optim.Adam):
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         return super().step(closure)
-
-
-_ETA = 3
-"""Of `tail_average`: the last quarter or so of the training counts."""
-
-
-def tail_average(average: Tensor, weights: Tensor, count: int | Tensor) -> Tensor:
-    """Polynomial-decay averaging: the t-th weights count t (t + 1) (t + 2).
-
-    However long the training is, its last part is averaged. A policy that follows a discriminator
-    goes around; its average is better than where it happens to end. (Shamir and Zhang, "Stochastic
-    Gradient Descent for Non-smooth Optimization", ICML 2013, section 3.2.) For
-    `torch.optim.swa_utils.AveragedModel`.
-
-    Args:
-        average: of the weights before.
-        weights: those that come to it.
-        count: of the weights before, >= 1.
-
-    Example:
-        >>> average = torch.tensor(1.0)
-        >>> for count, weights in enumerate((2.0, 3.0), start=1):
-        ...     average = tail_average(average, torch.tensor(weights), count)
-        >>> print(f"{average:.4f}", (1 * 6 + 2 * 24 + 3 * 60) / (6 + 24 + 60))
-        2.6000 2.6
-    """
-    return average + (weights - average) * (_ETA + 1) / (count + 1 + _ETA)

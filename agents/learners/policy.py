@@ -13,10 +13,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Normal
-from torch.optim.swa_utils import AveragedModel
 
 from agents.learners.network import AdaNATNetwork
-from agents.learners.optimizer import AccumulatingAdam, tail_average
+from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
@@ -73,8 +72,6 @@ class AdaNATPolicy(ActorCriticPolicy):
     The mean is in the paper's raw units (before sigmoid and softplus) and divided by `raw_scale`
     to lie in the environment's box. At the last step m and tau_2 have no effect, so they are left
     out of the log-probability: there they are noise in the probability ratio.
-
-    `average` is the actor averaged over updates: what is used after training.
     """
 
     sigma: Tensor
@@ -155,13 +152,8 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.sigma.fill_(value)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        """What files of before it was kept with the weights do not have is filled in."""
+        """Sigma is filled in where a file does not have it."""
         state.setdefault(f"{prefix}sigma", self.sigma)
-        if f"{prefix}average.n_averaged" not in state:
-            of_actor = {k: v for k, v in state.items() if k.startswith(f"{prefix}actor.")}
-            for name, value in of_actor.items():
-                state[f"{prefix}average.module.{name.removeprefix(f'{prefix}actor.')}"] = value
-            state[f"{prefix}average.n_averaged"] = torch.zeros_like(self.average.n_averaged)
         super()._load_from_state_dict(state, prefix, *args)
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -173,7 +165,6 @@ class AdaNATPolicy(ActorCriticPolicy):
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
-        self.average = AveragedModel(self.actor, avg_fn=tail_average).requires_grad_(False)
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Observations -> actions [B, 4] in box units, values [B, 1], log-probabilities [B]."""

@@ -210,7 +210,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         return super().learn(total_timesteps, callback, *args, **kwargs)
 
     def decoding_policy(self, test_action: str = "expectation") -> LearnedPolicy:
-        """What has been learned, averaged over updates, as `generate` and `nat-eval` take it.
+        """What has been learned, as `generate` and `nat-eval` take it.
 
         Args:
             test_action: see `LearnedPolicy`.
@@ -223,7 +223,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         (action_map,) = self.env.get_attr("action_map", 0)
         (num_steps,) = self.env.get_attr("num_steps", 0)
         std = self.policy.action_std
-        return LearnedPolicy(self.policy.average.module, action_map, std, num_steps, test_action)
+        return LearnedPolicy(self.policy.actor, action_map, std, num_steps, test_action)
 
     def collect_rollouts(
         self,
@@ -264,8 +264,6 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         if isinstance(self.policy.optimizer, AccumulatingAdam):
             self.policy.optimizer.start()
         super().train()
-        if not self.warming_up:
-            self.policy.average.update_parameters(self.policy.actor)
         self.logger.record("train/std", self.policy.action_std)
 
 

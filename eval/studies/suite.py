@@ -43,7 +43,7 @@ METHODS: dict[str, Method] = {
     "adaptive": training("PPO, discriminator (AdaNAT)"),
     "adaptive-scratch": training(
         "PPO, discriminator that shares no network with a judge",
-        {"trunk": "scratch"},
+        {"trunk": "scratch", "widths": (32, 64, 128)},
     ),
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
     "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),

@@ -267,7 +267,7 @@ def test_what_was_learned_decodes_as_after_nat_train_also_when_loaded(tmp_path):
     features = torch.randn(3, env.bundle.num_tokens, env.bundle.nat.feature_size)
     timestep = torch.tensor([0, 1, 0])
     with torch.no_grad():
-        mean = model.policy.average.module(features.half().float(), timestep) / 5
+        mean = model.policy.actor(features.half().float(), timestep) / 5
     expected = env.action_map.mean_physical(mean, 0.6 / 5, timestep)
     learned = model.decoding_policy()
     assert learned.num_steps == 2
@@ -281,36 +281,6 @@ def test_what_was_learned_decodes_as_after_nat_train_also_when_loaded(tmp_path):
     generate(env.bundle, learned, torch.arange(3), 2, seed=0)  # as the environment, T = 2
     with pytest.raises(ValueError, match="num_steps"):
         generate(env.bundle, learned, torch.arange(3), 4, seed=0)
-
-
-def test_what_is_used_is_the_average_of_what_the_updates_gave(monkeypatch):
-    """The t-th of n counts t (t + 1) (t + 2); those of the warm-up do not."""
-    env = NATDecodeVectorEnv(16, "digits", 2, residual="heuristic")
-    model = PPO(
-        env, n_steps=2, batch_size=32, warmup_timesteps=32, policy_kwargs={"hidden_size": 16}
-    )
-    given, train = [], model.train
-    monkeypatch.setattr(
-        model,
-        "train",
-        lambda: (train(), given.append(model.policy.actor.head.weight.detach().clone())),
-    )
-    model.learn(5 * 32)
-    counts = [t * (t + 1) * (t + 2) for t in range(1, 5)]
-    expected = sum(c * w for c, w in zip(counts, given[1:], strict=True)) / sum(counts)
-    torch.testing.assert_close(model.decoding_policy().actor.head.weight, expected)
-    assert not torch.allclose(given[-1], expected)
-
-
-def test_a_policy_of_before_averages_were_kept_is_its_own_average():
-    env = NATDecodeVectorEnv(16, "digits", 2, residual="heuristic")
-    model = PPO(env, n_steps=2, batch_size=32, policy_kwargs={"hidden_size": 16}).learn(96)
-    state = model.policy.state_dict()
-    kept = {name: value for name, value in state.items() if not name.startswith("average.")}
-    model.policy.load_state_dict(kept)
-    actor, average = model.policy.actor, model.policy.average.module
-    for one, other in zip(actor.parameters(), average.parameters(), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_the_example_in_a_few_lines_gives_the_same_images_when_loaded(tmp_path):

@@ -145,7 +145,7 @@ def test_run_folder_holds_what_it_says(tmp_path):
     features = torch.randn(5, bundle.num_tokens, bundle.nat.feature_size)
     timestep = torch.tensor([0, 1, 0, 1, 0])
     last = load_policy(tmp_path, bundle, "last")
-    expected = training.model.policy.average.module(features, timestep)
+    expected = training.model.policy.actor(features, timestep)
     torch.testing.assert_close(last.actor(features, timestep), expected)
     assert last.action_std == pytest.approx(SMALL.final_action_std) != SMALL.action_std
     best = min(results["history"], key=lambda h: h["frechet_distance"])
