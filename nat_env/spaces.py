@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
+from numpy.lib.stride_tricks import as_strided
 
 
 class UniformBox(spaces.Box):
@@ -31,7 +32,9 @@ class UniformBox(spaces.Box):
     def _spread(self, shape: tuple[int, ...]) -> None:
         self._shape = tuple(shape)
         for name in ("low", "high", "bounded_below", "bounded_above"):
-            setattr(self, name, np.broadcast_to(getattr(self, name).flat[:1].copy(), shape))
+            one = getattr(self, name).flat[:1].copy()
+            # Writeable, as a Box's are: torch warns of arrays that are not.
+            setattr(self, name, as_strided(one, shape, (0,) * len(shape), writeable=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the arrays, which would be written in full."""

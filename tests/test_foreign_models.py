@@ -172,7 +172,7 @@ def test_training_with_a_reward_of_ones_own_needs_no_judge_and_its_policy_sample
 
 
 def test_a_discriminator_needs_no_judge_either(folder, tmp_path):
-    for name in ("north", "south"):
+    for name in ("north", "east", "south", "west"):
         (tmp_path / "real" / name).mkdir(parents=True)
         for number in range(8):
             grey = np.full((4, 8), 30 * number, np.uint8)

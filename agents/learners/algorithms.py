@@ -1,11 +1,13 @@
-"""Learners by name: this library's PPO, and others of stable-baselines3 and sb3-contrib.
+"""Learners by name: this library's PPO, others of stable-baselines3 and sb3-contrib, one's own.
 
-A new one is an entry of `ALGORITHMS`, and a name in the help of `TrainConfig.algo`.
+A new one is an entry of `ALGORITHMS`, and a name in the help of `TrainConfig.algo`. One's own is
+such an entry, or a class, in a module anywhere, and is called `module:name`.
 """
 
+import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,15 @@ import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.learners.config import PRESETS, TrainConfig, linear
 from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
-from agents.learners.warmup import ARS, waiting
+from agents.learners.warmup import ARS, WaitsForReward, waiting
+from nat_env.commands.own_code import imported, is_own
 
 BUFFER_ROUNDS = 10
 """Rounds that a replay buffer holds: older rewards are those of another discriminator."""
@@ -36,19 +41,23 @@ class Algorithm:
     refuses: frozenset[str] = frozenset()
     """Options of a `TrainConfig` that the learner has no use for."""
     observation: str = "pooled"
+    """`pooled`, or the `features` that `AdaNATPolicy` takes."""
+
+    @property
+    def is_adanat(self) -> bool:
+        """Whether its policy is `AdaNATPolicy`, or a kind of it."""
+        return isinstance(self.policy, type) and issubclass(self.policy, AdaNATPolicy)
 
 
 def algorithm_of(config: TrainConfig) -> Algorithm:
-    """The entry of `ALGORITHMS` that `config` names.
+    """The entry of `ALGORITHMS` that `config` names, or that its `module:name` stands for.
 
     Raises:
         ValueError: there is none, or the configuration asks of it what only `ppo` does.
     """
-    if config.algo not in ALGORITHMS:
-        raise ValueError(f"algo: got {config.algo!r}, allowed are {list(ALGORITHMS)}")
-    if config.algo != "ppo" and config.fresh_samples:
+    algorithm = own_algorithm(config.algo) if is_own(config.algo) else ALGORITHMS[config.algo]
+    if config.fresh_samples and not algorithm.is_adanat:
         raise ValueError(f"fresh_samples: got True, allowed with {config.algo} is False")
-    algorithm = ALGORITHMS[config.algo]
     transitions = config.trajectories_per_round * config.num_steps
     if "batch_size" not in algorithm.refuses and config.batch_size > transitions:
         raise ValueError(
@@ -209,3 +218,58 @@ ALGORITHMS: dict[str, Algorithm] = {
         "augmented random search, a linear policy", ARS, "LinearPolicy", _ars, _ARS_REFUSES
     ),
 }  # fmt: skip
+
+
+def own_algorithm(name: str) -> Algorithm:
+    """The learner that `module:name` stands for.
+
+    That may be an `Algorithm`, or a class of stable-baselines3's kind: one that inherits from this
+    library's `PPO` is set up as it is; another one as `stock-ppo`, `a2c`, `sac` or `td3` are,
+    whichever it is like, with its "MlpPolicy". What a run has to keep of it, besides its networks
+    and optimizers, it tells as stable-baselines3's learners do, by `_get_torch_save_params`.
+
+    Raises:
+        ValueError: a module that is not there or fails, or something else in it.
+    """
+    found = imported(name, "algo")
+    if isinstance(found, Algorithm):
+        return _checked(name, found)
+    kinds = (OnPolicyAlgorithm, OffPolicyAlgorithm)
+    if not (isinstance(found, type) and issubclass(found, kinds)) or inspect.isabstract(found):
+        raise ValueError(
+            f"algo: got {name!r}, which is {found!r}, allowed are an Algorithm of "
+            "agents.learners.algorithms, and classes that inherit from stable-baselines3's "
+            "OnPolicyAlgorithm or OffPolicyAlgorithm"
+        )
+    about = f"{found.__name__}, code of one's own"
+    if issubclass(found, PPO):
+        return replace(ALGORITHMS["ppo"], about=about, learner=found)
+    if "MlpPolicy" not in found.policy_aliases:
+        raise ValueError(
+            f"algo: got {name!r}, which has no 'MlpPolicy' but {list(found.policy_aliases)}; "
+            "allowed is an Algorithm of agents.learners.algorithms that says which it takes"
+        )
+    if issubclass(found, OffPolicyAlgorithm):
+        like = "td3" if issubclass(found, stable_baselines3.TD3) else "sac"
+    else:
+        like = "stock-ppo" if _takes(found, "batch_size") else "a2c"
+    kind = ALGORITHMS[like]
+    return _stock(about, found, kind.options, kind.refuses)
+
+
+def _checked(name: str, algorithm: Algorithm) -> Algorithm:
+    """One's own, if its policy can be used after the training, and with what it needs for it."""
+    if (algorithm.observation == "features") != algorithm.is_adanat:
+        raise ValueError(
+            f"algo: got {name!r} with observation={algorithm.observation!r} for "
+            f"{algorithm.policy}, allowed is 'features' for AdaNATPolicy, else 'pooled'"
+        )
+    if issubclass(algorithm.learner, WaitsForReward):
+        return algorithm
+    return replace(algorithm, learner=waiting(algorithm.learner))
+
+
+def _takes(learner: type[BaseAlgorithm], option: str) -> bool:
+    """Whether a constructor has the option, or one that it may hand it on to."""
+    made = [vars(base)["__init__"] for base in learner.__mro__ if "__init__" in vars(base)]
+    return any(option in inspect.signature(each).parameters for each in made)

@@ -4,20 +4,22 @@ import math
 from typing import Any
 
 import numpy as np
+import sb3_contrib
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from agents.learners.algorithms import algorithm_of
+from agents.learners.algorithms import Algorithm, algorithm_of
 from agents.learners.config import TrainConfig
-from agents.learners.network import AdaNATNetwork
 from agents.learners.policy import AdaNATPolicy, LearnedPolicy
 from agents.learners.predicted import PredictedPolicy
-from agents.learners.warmup import ARS, WaitsForReward
+from agents.learners.warmup import WaitsForReward
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
+from nat_env.commands.own_code import is_own, raised
 from nat_env.observations import ObservationForm
 
 TrainedPolicy = LearnedPolicy | PredictedPolicy
@@ -33,19 +35,9 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     Raises:
         ValueError: an option that it does not have, or one that does not fit.
     """
-    algorithm = algorithm_of(config)
-    options = algorithm.options(config)
     _check_algo_options(config)
-    options |= config.algo_options
-    learner: Any = algorithm.learner
-    try:
-        model = learner(
-            env=env, policy=algorithm.policy, seed=config.seed, device=config.device, **options
-        )
-    except (TypeError, ValueError, AssertionError) as error:
-        if not config.algo_options:
-            raise
-        raise ValueError(f"algo_options: got {dict(config.algo_options)} ({error})") from None
+    algorithm, seed, device = algorithm_of(config), config.seed, config.device
+    model = _constructed(config, algorithm, env=env, seed=seed, device=device)
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps
     if isinstance(model, OffPolicyAlgorithm):
@@ -55,12 +47,7 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
 
 def live_policy(config: TrainConfig, model: BaseAlgorithm, action_map: ActionMap) -> TrainedPolicy:
     """What `model` has learned so far, as it is used after training."""
-    if isinstance(model.policy, AdaNATPolicy):
-        std = model.policy.action_std
-        return LearnedPolicy(
-            model.policy.average.module, action_map, std, config.num_steps, config.test_action
-        )
-    return PredictedPolicy(model.policy, action_map, config.num_steps, config.test_action)
+    return _decoding_policy(config, model.policy, action_map)
 
 
 def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap) -> TrainedPolicy:
@@ -70,22 +57,48 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
         ValueError: see `algorithm_of`.
     """
     algorithm = algorithm_of(config)
-    if algorithm.policy is AdaNATPolicy:
-        actor = AdaNATNetwork(
-            bundle.nat.feature_size, bundle.nat.feature_grid, 4, config.hidden_size, config.adaptive
-        )
-        actor = actor.to(bundle.device)
-        return LearnedPolicy(
-            actor, action_map, config.action_std, config.num_steps, config.test_action
-        )
-    assert isinstance(algorithm.policy, str)
+    # As stable-baselines3 loads a model: options of the policy may be the constructor's.
+    made: Any = _constructed(
+        config, algorithm, env=None, device=bundle.device, _init_setup_model=False
+    )
     space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
     box = spaces.Box(-1, 1, (4,), np.float32)
-    of_policy: dict[str, Any] = algorithm.options(config).get("policy_kwargs", {})
-    policy_class = algorithm.learner.policy_aliases[algorithm.policy]
-    rate = () if algorithm.learner is ARS else (lambda _: 0.0,)
-    policy = policy_class(space, box, *rate, **of_policy).to(bundle.device)
-    return PredictedPolicy(policy, action_map, config.num_steps, config.test_action)
+    rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
+    grid = {"grid": bundle.nat.feature_grid} if algorithm.is_adanat else {}
+    kind: Any = made.policy_class
+    policy = kind(space, box, *rate, **made.policy_kwargs, **grid)
+    return _decoding_policy(config, policy.to(bundle.device), action_map)
+
+
+def _constructed(config: TrainConfig, algorithm: Algorithm, **more: Any) -> Any:
+    """What the learner's constructor makes of the configuration.
+
+    Raises:
+        ValueError: it refuses an option of `algo_options`, or is one's own and fails.
+    """
+    learner: Any = algorithm.learner
+    options = algorithm.options(config) | config.algo_options
+    try:
+        return learner(policy=algorithm.policy, **options, **more)
+    except Exception as error:
+        if is_own(config.algo):
+            name = config.algo
+            raise ValueError(f"algo: got {name!r}, which fails {raised(error)}") from error
+        if config.algo_options and isinstance(error, TypeError | ValueError | AssertionError):
+            given = dict(config.algo_options)
+            raise ValueError(f"algo_options: got {given} ({error})") from None
+        raise
+
+
+def _decoding_policy(
+    config: TrainConfig, policy: BasePolicy, action_map: ActionMap
+) -> TrainedPolicy:
+    """A policy as it is after training."""
+    if not isinstance(policy, AdaNATPolicy):
+        return PredictedPolicy(policy, action_map, config.num_steps, config.test_action)
+    std = policy.action_std
+    actor = policy.average.module
+    return LearnedPolicy(actor, action_map, std, config.num_steps, config.test_action)
 
 
 _OF_THE_ROUND = frozenset(
@@ -108,8 +121,9 @@ def _check_algo_options(config: TrainConfig) -> None:
 
 def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:
     """Let an actor begin with the action 0, the residual schedule, and explore with `std`."""
-    actor: Any = model.actor  # type: ignore[attr-defined]
-    heads = [actor.mu if isinstance(actor.mu, nn.Linear) else actor.mu[-2]]
+    actor: Any = getattr(model, "actor", None)
+    mu = getattr(actor, "mu", None)
+    heads = [mu if isinstance(mu, nn.Linear) else mu[-2]] if mu is not None else []
     if hasattr(actor, "log_std"):
         heads.append(actor.log_std)
     for head in heads:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.optim.swa_utils import AveragedModel
 
-from agents.learners.config import ExplorationOptions
 from agents.learners.network import AdaNATNetwork
 from agents.learners.optimizer import AccumulatingAdam, tail_average
+from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 

@@ -45,6 +45,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
     """
 
     policy: AdaNATPolicy
+    _left: tuple[Any, torch.Tensor | None] | None = None
+    """The last observation of the latest rollout, and the conditions [num_envs] it is of."""
 
     def __init__(
         self,
@@ -233,19 +235,29 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         """As stable-baselines3's, with the scheduled standard deviation."""
         self._check_where_it_was_left(env)
         self.policy.action_std = self.action_std(self._current_progress_remaining)
-        return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        self._left = self._last_obs, _tensor_of(env, "conditions")
+        return goes_on
 
     def _check_where_it_was_left(self, env: VecEnv) -> None:
-        """A rollout begins on the masked canvas; of another one's only the last step would tell."""
-        if not env.has_attr("timesteps"):
+        """A rollout begins on the masked canvas, of the conditions that the policy has seen there.
+
+        Of an episode that has begun already only the last step would tell what it was worth.
+        """
+        timesteps, conditions = _tensor_of(env, "timesteps"), _tensor_of(env, "conditions")
+        if timesteps is None or conditions is None:
             return
-        timesteps = torch.as_tensor(env.get_attr("timesteps", 0)[0])
-        if timesteps.any():
+        last, seen = self._left or (None, None)
+        stale = last is self._last_obs and seen is not None and not seen.equal(conditions)
+        if stale or timesteps.any():
             raise ValueError(
                 f"env: it is at steps {timesteps.min()} .. {timesteps.max()} of episodes that "
-                "something else has begun, allowed is a rollout from step 0; "
+                "something else has begun, allowed is a rollout from where the last one ended; "
                 "model.set_env(model.get_env()) lets the next learn() reset it"
             )
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_left"]
 
     def train(self) -> None:
         """One update from the rollout buffer, unless the policy rests."""
@@ -263,6 +275,11 @@ def _whole_episodes(env: VecEnv) -> int:
         raise ValueError("n_steps: got none, and the environment has no num_steps to take it from")
     episodes = math.ceil(TrainConfig.trajectories_per_round / env.num_envs)
     return episodes * env.get_attr("num_steps", 0)[0]
+
+
+def _tensor_of(env: VecEnv, name: str) -> torch.Tensor | None:
+    """An attribute of a decoding environment; None of another one."""
+    return torch.as_tensor(env.get_attr(name, 0)[0]) if env.has_attr(name) else None
 
 
 def _check_timestep(env: VecEnv) -> None:

@@ -1,7 +1,6 @@
 """The README.md of a shared policy: what the hub calls a model card."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from agents.reports.quantities import PICTURE, quantities_table
 from agents.reports.report import evaluation_command
 from agents.runs.repeat import training_command
 from nat_env.bundles.loading import shipped_bundles
+from nat_env.commands.own_code import is_own
 
 
 def model_card(
@@ -35,13 +35,18 @@ def model_card(
         else " Its folder is not part of the library, and has to be in the working directory, as "
         f"`{bundle}`."
     )
-    modules = re.findall(r'(?:^|")([\w.]+:\w+)(?:$|")', config.reward)
+    modules = sorted(name for name in config.reward_names if is_own(name))
     needs = (
         f"\nThe reward is code of the author's own, `{'`, `'.join(modules)}`, which only this "
         "command needs, not the policy.\n"
         if modules
         else ""
     )
+    if is_own(config.algo):
+        needs += (
+            f"\nThe learner is code of the author's own, `{config.algo}`. This command and the "
+            "policy need its module, installed or in the working directory.\n"
+        )
     again = training_command(replace(config, out=Path("runs") / config.out.name))
     evaluate = evaluation_command(config, spec, "runs/eval")
     return f"""---

@@ -52,8 +52,16 @@ class Training:
         config: TrainConfig,
         progress: bool = True,
         on_evaluation: OnEvaluation = lambda about: None,
+        goes_on: str | None = None,
     ) -> None:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
+
+        Args:
+            config: of the run.
+            progress: whether to show it.
+            on_evaluation: see `RoundCallback`.
+            goes_on: what to tell a user whose disk is full about how to go on; by default the
+                nat-train command.
 
         Raises:
             ValueError: an unknown bundle, too few `num_samples` for its judge, a folder that
@@ -62,6 +70,7 @@ class Training:
                 a budget below what is done, or `wandb` without its package or its login.
             OSError: the disk is full or read-only; a new run has not taken the folder.
         """
+        self.goes_on = goes_on
         with ExitStack() as held:
             self._set_up(config, progress, on_evaluation, held)
             self._held = held.pop_all()
@@ -108,7 +117,7 @@ class Training:
             _check_new(config.out)  # another may have come first
         if wandb:
             held.callback(start_tracking(wandb, config).finish)
-        with hint(config.out, "the run has not begun"):
+        with hint(config.out, self.goes_on or "the run has not begun"):
             events = config.out / "tensorboard"
             if state is not None:
                 rounds = int(state["callback"]["rounds"])
@@ -137,7 +146,7 @@ class Training:
         self._tell()
         left = self.total_timesteps - self.model.num_timesteps
         model: Any = self.model
-        resumed = f"nat-train --resume --out {self.config.out} goes on"
+        resumed = self.goes_on or f"nat-train --resume --out {self.config.out} goes on"
         with self._held, hint(self.config.out, resumed), quiet_writer():
             try:
                 if left > 0:

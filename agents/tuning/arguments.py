@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from annotated_types import Ge, Lt
 
-from agents.learners.config import PRESETS, Algo, TrainConfig
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.options import Algo
 from nat_env.commands.computation import DeviceOptions
 from nat_env.seeds import TRAINING
 
@@ -23,12 +24,12 @@ class Tune(DeviceOptions):
     further.
     """
 
-    preset: Annotated[Literal["fashion", "digits"], tyro.conf.Positional]
-    """Of nat-train."""
+    preset: Annotated[Literal["fashion", "digits", "custom"], tyro.conf.Positional]
+    """Of nat-train; `custom` takes a bundle of your own."""
     out: Path
     """Folder of the study."""
     bundle: str | None = None
-    """A shipped bundle's name or a folder; by default that of the preset."""
+    """A shipped bundle's name or a folder; by default that of the preset, but `custom` has none."""
     algo: Algo = "ppo"
     """Learner, see `nat-train --algo`; what is varied is in agents/tuning/spaces.py."""
     trials: Annotated[int, Ge(1)] = 20
@@ -54,6 +55,10 @@ class Tune(DeviceOptions):
             ValueError: one out of its bounds, or see `TrainConfig`.
         """
         super().__post_init__()
+        if self.preset == "custom" and self.bundle is None:
+            raise ValueError(
+                "bundle: got none, allowed with the preset custom is a bundle's folder"
+            )
         _ = self.training
 
     @property

@@ -126,7 +126,9 @@ def _run(arguments: Tune, study: "optuna.Study", trial: "optuna.Trial") -> None:
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    training = Training(config, progress=False, on_evaluation=report)
+    training = Training(
+        config, progress=False, on_evaluation=report, goes_on="the same nat-tune goes on"
+    )
     state = optuna.trial.TrialState
     try:
         value = score(config, training.run()["history"], arguments.scored)

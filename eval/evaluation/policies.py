@@ -123,7 +123,7 @@ def is_trained_by(spec: str, judge: str, own: bool) -> bool:
     if config.reward == "adversarial":
         trunk = config.discriminator.trunk
         return trunk == "efficientnet" and judge.startswith("efficientnet-lite0")
-    return own and any(name in config.reward for name in ("judge", "frechet"))
+    return own and not config.reward_names.isdisjoint(("judge", "frechet"))
 
 
 def is_gone(spec: str) -> bool:
@@ -298,16 +298,18 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
 
     Of a policy that is neither a schedule nor a learned one, another text each time.
     """
+    name = type(policy).__name__
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
     elif isinstance(policy, TrainedPolicy):
+        name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]
     else:  # what it does cannot be told: nothing kept is ever its
         return f"{type(policy).__name__} {uuid4().hex}"
-    digest = hashlib.sha256(type(policy).__name__.encode())
+    digest = hashlib.sha256(name.encode())
     for tensor in tensors:
         digest.update(str(tuple(tensor.shape)).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

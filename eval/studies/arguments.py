@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 import tyro
 from annotated_types import Ge, Len
 
-from agents.learners.config import PRESETS, Algo, TrainConfig
+from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.options import Algo
 from agents.search.arguments import Grid
 from eval.commands.arguments import Eval, NumSamples, Seed
 from nat_env.commands.computation import Computation

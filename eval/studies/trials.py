@@ -51,7 +51,8 @@ def training(about: str, discriminator: Mapping[str, Any] | None = None, **chang
     def prepare(trial: Trial) -> None:
         changed = dataclasses.replace(trial.arguments.preset.discriminator, **discriminator or {})
         config = training_config(trial, discriminator=changed, **changes)
-        Training(config, trial.arguments.progress).run()
+        goes_on = "the same nat-study goes on"
+        Training(config, trial.arguments.progress, goes_on=goes_on).run()
 
     return Method(about, prepare, "last.safetensors")
 

@@ -2,15 +2,12 @@
 
 import inspect
 import math
-import os
-import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from numbers import Real
 from typing import Any
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.commands.own_code import imported, is_own, raised
 from nat_env.rewards.clip import ClipScore
 from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
 from nat_env.rewards.frechet import FrechetReward
@@ -57,7 +54,7 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
             f"reward name: got 'adversarial', which learns beside the policy and is a wrapper, "
             f"nat_env.AdversarialReward(env); allowed are {allowed}"
         )
-    if isinstance(name, str) and ":" in name:
+    if isinstance(name, str) and is_own(name):
         return _imported(name, options)
     if not isinstance(name, str) or name not in _MAKERS:
         raise ValueError(f"reward name: got {name!r}, allowed are {allowed}")
@@ -83,53 +80,18 @@ def chosen_reward(choice: RewardChoice, bundle: Bundle) -> Reward:
 
 def _imported(name: str, options: Mapping[str, Any]) -> Reward:
     """What `module:name` stands for, or makes with the options."""
-    module, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise ValueError(f"reward name: got {name!r}, allowed is module:name, no path of a file")
-    if os.getcwd() not in sys.path:  # where a command's user keeps a module
-        sys.path.append(os.getcwd())
-    try:
-        imported = import_module(module)
-    except (Exception, SystemExit) as error:  # whatever the module's own lines raise
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            raise ValueError(
-                f"reward name: got {name!r}, but there is no module {error.name!r}, neither "
-                f"installed nor in {os.getcwd()}"
-            ) from error
-        raise ValueError(f"reward name: got {name!r}, which fails {_raised(error)}") from error
-    if not hasattr(imported, attribute):
-        own = [
-            key
-            for key, value in vars(imported).items()
-            if getattr(value, "__module__", None) == module and key[0] != "_"
-        ]
-        raise ValueError(
-            f"reward name: got {name!r}, but {imported.__file__ or module} has no {attribute!r}, "
-            f"allowed are {', '.join(own) or 'none: it defines nothing'}"
-        )
-    found: Any = getattr(imported, attribute)
+    found = imported(name, "reward name")
     if isinstance(found, type) or (options and inspect.isroutine(found)):
         _check_options(found, (), options, name)
         try:
             found = found(**options)
         except Exception as error:
-            raise ValueError(f"reward name: got {name!r}, which fails {_raised(error)}") from error
+            raise ValueError(f"reward name: got {name!r}, which fails {raised(error)}") from error
     elif options:
         raise ValueError(
             f"reward options: got {dict(options)} for {name!r}, allowed are none: it is no class"
         )
     return _checked(found, f"reward name: got {name!r}, which gives {found!r}")
-
-
-def _raised(error: BaseException) -> str:
-    """What the user's lines raised, and the first of them."""
-    what = f"with {type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return f"in {error.filename}, line {error.lineno} {what}"
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename != __file__ and "importlib" not in frame.filename:
-            return f"in {frame.filename}, line {frame.lineno} {what}"
-    return what
 
 
 def _check_options(maker: Any, given: Sequence[Any], options: Mapping[str, Any], name: str) -> None:

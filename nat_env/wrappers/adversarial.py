@@ -149,10 +149,11 @@ class AdversarialReward(VectorWrapper):
 
 def default_model(bundle: Bundle, reals: str, seed: int) -> AdversarialRewardModel:
     """Heads on the bundle's trunk, half as wide as its last stage: those of the presets."""
+    known = discriminator_reals(bundle, reals)
     trunk = ClassifierTrunk(bundle.require("trunk"))
     width = max(GROUPS, trunk.stage_sizes[-1] // 2 // GROUPS * GROUPS)
     return AdversarialRewardModel(
-        discriminator_reals(bundle, reals),
+        known,
         len(bundle.conditions),
         DiscriminatorConfig(trunk="bundle", widths=(width,)),
         seed,

@@ -238,7 +238,7 @@ def test_closing_twice_is_fine():
         ("bundle", "nonesuch"),
         ("num_steps", 0),
         ("observation", "pixels"),
-        ("dtype", "float16"),
+        ("dtype", "float64"),
         ("residual", "nonesuch"),
     ],
 )

@@ -804,7 +804,7 @@ def test_rendering_changes_nothing(bundle):
         ("num_steps", [0, -4]),
         ("bundle", ["nonesuch", "/nonesuch", ""]),
         ("observation", ["pixels", "", "Features"]),
-        ("dtype", ["float16", "int8", ""]),
+        ("dtype", ["float64", "int8", ""]),
         ("autoreset_mode", ["Sometimes", "", 3]),
         ("residual", ["nonesuch", "", "/nonesuch.json"]),
         ("render_mode", ["ascii", "rgb_array_list"]),

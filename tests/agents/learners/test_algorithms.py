@@ -251,9 +251,9 @@ def test_a_search_over_policies_logs_what_they_did(tmp_path, monkeypatch):
     rewards = np.stack([rewards for _, rewards in of_round[1::2]])
     assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards.mean(), rel=1e-4)
     assert len(events.Scalars("reward/mean")) == run.config.rounds
-    actions = torch.cat([actions for actions, _ in of_round[1::2]])
-    steps_1 = torch.ones(len(actions), dtype=torch.int64)
-    scale = run.decoder.action_map.physical(actions, steps_1)[:, 3].mean().item()
+    actions = torch.cat([actions for actions, _ in of_round[0::2]])
+    first = torch.zeros(len(actions), dtype=torch.int64)
+    scale = run.decoder.action_map.physical(actions, first)[:, 3].mean().item()
     found = events.Scalars("guidance_scale/step1_mean")[-1].value
     assert found == pytest.approx(scale, rel=1e-4)
 

@@ -313,6 +313,22 @@ def test_a_policy_of_before_averages_were_kept_is_its_own_average():
         assert torch.equal(one, other)
 
 
+def test_the_example_in_a_few_lines_gives_the_same_images_when_loaded(tmp_path):
+    def environment():
+        return AdversarialReward(NATDecodeVectorEnv(256, "digits", 2, residual="heuristic"))
+
+    env = environment()
+    model = PPO(env, seed=0, warmup_timesteps=0, discriminator_updates=2)
+    model.learn(2 * 256)
+    policy = model.decoding_policy()
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", env=environment()).decoding_policy()
+    images = generate(env.decoder.bundle, policy, range(10), 2, seed=0)
+    assert torch.equal(generate(env.decoder.bundle, loaded, range(10), 2, seed=0), images)
+    untrained = PPO(environment(), seed=0).decoding_policy()
+    assert not torch.equal(generate(env.decoder.bundle, untrained, range(10), 2, seed=0), images)
+
+
 def one_update(batch_size, accumulate, max_grad_norm):
     reward = {"reward_fn": lambda images, labels: images.mean(dim=(1, 2, 3)) * (labels + 1)}
     env = NATDecodeVectorEnv(64, "digits", 2, **reward)
@@ -402,6 +418,44 @@ def test_going_on_amid_episodes_that_something_else_has_begun_is_refused():
     model.set_env(model.get_env())
     model.learn(16, reset_num_timesteps=False)
     assert model.num_timesteps == 32
+
+
+def test_going_on_after_a_reset_by_something_else_is_refused(tmp_path):
+    env = NATDecodeVectorEnv(8, "digits", 2)
+    model = PPO(env, n_steps=2, batch_size=16, policy_kwargs={"hidden_size": 16})
+    model.learn(16)
+    model.learn(16, reset_num_timesteps=False)
+    env.reset(options={"condition": env.conditions.clone()})  # what the policy has seen
+    model.learn(16, reset_num_timesteps=False)
+    model.save(tmp_path / "model")
+    env.reset(options={"condition": (env.conditions + 1) % 10})
+    with pytest.raises(ValueError, match=r"^env: it is at steps 0 .. 0 of episodes that something"):
+        model.learn(16, reset_num_timesteps=False)
+    PPO.load(tmp_path / "model", env=env).learn(16, reset_num_timesteps=False)
+    model.set_env(model.get_env())
+    model.learn(16, reset_num_timesteps=False)
+    model.learn(16)
+    assert model.num_timesteps == 16
+
+
+@pytest.mark.parametrize("scale", [2.0, 12.0])
+def test_policy_and_environment_agree_on_how_far_actions_reach(tmp_path, scale):
+    env = NATDecodeVectorEnv(8, "digits", 2, raw_scale=scale)
+    model = PPO(env, n_steps=2, batch_size=16, seed=0, policy_kwargs={"hidden_size": 16})
+    torch.nn.init.normal_(model.policy.actor.head.weight, std=0.2)
+    observation = model.get_env().reset()
+    tensors = {key: torch.from_numpy(value) for key, value in observation.items()}
+    features, first = tensors["features"].unflatten(1, (16, 64)), 0 * env.timesteps
+    with torch.no_grad():
+        raw = model.policy.actor(features.half().float(), first)
+    expected = torch.cat([raw[:, :1].sigmoid(), torch.nn.functional.softplus(raw[:, 1:])], dim=1)
+    actions, _ = model.predict(observation, deterministic=True)
+    *_, info = env.step(actions)
+    torch.testing.assert_close(torch.from_numpy(info["action"]), expected)
+    model.save(tmp_path / "model")
+    for each in (model, PPO.load(tmp_path / "model", env=env)):
+        found = each.decoding_policy("mean")(features, first)
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_folder_without_room_is_refused_with_the_size(tmp_path, monkeypatch):

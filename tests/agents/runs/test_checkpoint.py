@@ -24,16 +24,17 @@ from nat_env.bundles.loading import load_bundle
 from nat_env.schedules import authors_schedule
 
 
-def make_run(folder, **options) -> TrainConfig:
-    """A run whose policy says 10 in raw units, everywhere."""
+def make_run(folder, raw=10.0, sigma=1e-3, **options) -> TrainConfig:
+    """A run whose policy says `raw` in raw units, everywhere."""
     bundle = load_bundle("digits", dtype="float32")
     config = TrainConfig(
         folder, bundle="digits", dtype="float32", hidden_size=16, residual=None, **options
     )
     actor = AdaNATNetwork(bundle.nat.feature_size, bundle.nat.feature_grid, 4, 16)
-    nn.init.constant_(actor.head.bias, 10.0)
+    nn.init.constant_(actor.head.bias, raw)
     save_run_config(folder, config, bundle)
-    save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 1e-3, config.num_steps), {})
+    policy = LearnedPolicy(actor, ActionMap(), sigma, config.num_steps)
+    save_policy(folder, "best", policy, {})
     return config
 
 
@@ -45,6 +46,17 @@ def decoded(folder) -> list[float]:
 def test_decoding_a_run_uses_its_own_scale(tmp_path):
     make_run(tmp_path, raw_scale=20.0)
     assert decoded(tmp_path) == pytest.approx([10.0] * 3, abs=1e-3)
+
+
+def test_decoding_a_run_uses_its_own_test_action(tmp_path):
+    drawn = torch.linspace(-3, 5, 1_000_001, dtype=torch.float64)
+    density = torch.exp(-((drawn - 1) ** 2) / 2)  # of sigma = 1 around raw = 1
+    softplus = torch.log1p(drawn.exp())
+    expected = {"mean": 1.3133, "expectation": (softplus * density).sum() / density.sum()}
+    for name, value in expected.items():
+        make_run(tmp_path / name, raw=1.0, sigma=1.0, test_action=name)
+        assert decoded(tmp_path / name) == pytest.approx([float(value)] * 3, abs=2e-3)
+    assert expected["expectation"] > 1.38  # so that the two are told apart
 
 
 def test_an_older_run_without_the_scale_has_five_and_can_go_on(tmp_path):

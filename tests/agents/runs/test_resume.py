@@ -111,7 +111,7 @@ def test_options_that_a_run_did_not_have_yet_are_the_usual_ones(run):
         del stored["config"][name]
     del stored["config"]["discriminator"]["augment"], stored["call"]
     path.write_text(json.dumps(stored))
-    usual = {"threads": 2, "wandb": None, "rollout_folder": None, "save_every_seconds": 60.0}
+    usual = {"threads": None, "wandb": None, "rollout_folder": None, "save_every_seconds": 60.0}
     assert load_run_config(out) == replace(config, **usual)
     bundle = load_bundle("digits", "float32")
     check_same_run(out, config, bundle)

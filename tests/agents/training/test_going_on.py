@@ -55,7 +55,7 @@ def test_a_training_is_made_longer_and_not_shorter(tmp_path, capsys):
     assert "budget: 90 images in place of 48; learning rate and sigma" in said
     assert longer["history"][:3] == short["history"]
     assert [row["round"] for row in longer["history"]] == [0, 2, 3, 4, 5]
-    assert training.model.policy.action_std == SMALL.final_action_std
+    assert training.model.policy.action_std == pytest.approx(SMALL.final_action_std)
     stored = load_run_config(tmp_path)
     assert (stored.budget, stored.eval_every) == (90, 1)
     assert json.loads((tmp_path / "results.json").read_text()) == longer

@@ -14,6 +14,7 @@ from agents.training.train import Training
 from eval.evaluation.policies import policy_fingerprint
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
+from nat_env.storage.state import load_state
 
 MODULE = """
 import torch
@@ -26,6 +27,21 @@ class Dark:
         self.factor = factor
     def __call__(self, images, conditions):
         return -self.factor * images.mean(dim=(1, 2, 3))
+
+class Novelty:
+    '''Rewards what is unlike the mean of all images before.'''
+    def __init__(self):
+        self.mean, self.count = torch.zeros(()), 0
+    def __call__(self, images, conditions):
+        light = images.mean(dim=(1, 2, 3))
+        found = (light - self.mean).abs()
+        self.count += len(images)
+        self.mean = self.mean + (light - self.mean).sum() / self.count
+        return found
+    def state_dict(self):
+        return {"mean": self.mean, "count": self.count}
+    def load_state_dict(self, state):
+        self.mean, self.count = state["mean"], int(state["count"])
 
 number = 3
 """
@@ -87,8 +103,14 @@ def test_without_evaluations_the_last_policy_is_the_run_s(module, tmp_path):
         push_policy(run, str(tmp_path / "shared"))
 
 
-def test_a_run_without_evaluations_goes_on_as_if_never_stopped(module, tmp_path, monkeypatch):
-    whole = config(tmp_path / "whole", "planted_reward:brightness")
+@pytest.mark.parametrize(
+    "reward",
+    ["planted_reward:Novelty", '{"name": "normalized", "reward": "planted_reward:Novelty"}'],
+)
+def test_a_run_goes_on_as_if_never_stopped_and_decodes_without_its_reward(
+    module, tmp_path, monkeypatch, assert_same, reward
+):
+    whole = config(tmp_path / "whole", reward)
     Training(whole, progress=False).run()
     broken = replace(whole, out=tmp_path / "broken")
     training = Training(broken, progress=False)
@@ -102,25 +124,43 @@ def test_a_run_without_evaluations_goes_on_as_if_never_stopped(module, tmp_path,
     monkeypatch.setattr(training.callback, "_save", stop_after_the_second)
     with pytest.raises(KeyboardInterrupt):
         training.run()
+    sys.modules.pop("planted_reward")  # as in another process
     Training(replace(broken, resume=True), progress=False).run()
+    states = [load_state(tmp_path / name / "state.safetensors") for name in ("whole", "broken")]
+    for part in ("learner", "reward", "environment", "random"):
+        assert_same(states[0][part], states[1][part])
+    assert "192" in str(states[0]["reward"])  # images that it remembers
+
+    sys.modules.pop("planted_reward")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr("sys.path", [p for p in sys.path if p != str(tmp_path)])
     digits = load_bundle("digits", "float32")
     one, two = (load_policy(tmp_path / name, digits) for name in ("whole", "broken"))
     assert policy_fingerprint(one) == policy_fingerprint(two)
+    words = ["--policies", "../whole", "--num-samples", "100", "--out", "eval", "--threads", "1"]
+    entry.evaluate([*words, "--no-pictures", "--no-second-judge"])
+    assert "learned" in (tmp_path / "elsewhere" / "eval" / "results.json").read_text()
+    with pytest.raises(ValueError, match=r"^reward name: got .*no module 'planted_reward', nei"):
+        Training(replace(whole, resume=True), progress=False)
 
 
 @pytest.mark.parametrize(
-    ("reward", "cause"),
+    ("reward", "message"),
     [
-        ("planted_nowhere:brightness", "No module named 'planted_nowhere'"),
-        ("planted_reward:darkness", "has no attribute 'darkness'"),
-        ("planted_reward:number", "allowed is a function"),
-        ('{"name": "planted_reward:Dark", "size": 2}', "unexpected keyword argument 'size'"),
+        ("planted_nowhere:brightness", "reward name: got .*no module 'planted_nowhere'"),
+        ("planted_reward:darkness", "reward name: got .*has no 'darkness'"),
+        ("planted_reward:number", "reward name: got .*allowed are functions of images"),
+        (
+            '{"name": "planted_reward:Dark", "size": 2}',
+            "reward options: got .*unexpected keyword argument 'size'",
+        ),
     ],
 )
-def test_what_is_no_reward_is_named(module, tmp_path, monkeypatch, reward, cause):
+def test_what_is_no_reward_is_named(module, tmp_path, monkeypatch, reward, message):
     words = ["digits", "--reward", reward, "--out", str(tmp_path / "run"), "--threads", "1"]
     monkeypatch.setattr("sys.argv", ["nat-train", *words])
-    with pytest.raises(SystemExit, match=f"nat-train: reward name: got .*{cause}"):
+    with pytest.raises(SystemExit, match=f"^nat-train: {message}"):
         entry.train()
     assert not (tmp_path / "run").exists()
 

@@ -62,7 +62,12 @@ class Stop(KeyboardInterrupt):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"fresh_samples": False}, {"fresh_samples": True}, {"reward": "judge"}, {"reward": "frechet"}],
+    [
+        {"fresh_samples": False},
+        {"fresh_samples": True},
+        {"reward": "judge", "accumulate": 2},
+        {"reward": "frechet"},
+    ],
 )
 def test_an_interrupted_run_resumes_as_if_never_stopped(
     tmp_path, monkeypatch, changes, assert_same
@@ -142,7 +147,7 @@ def test_run_folder_holds_what_it_says(tmp_path):
     last = load_policy(tmp_path, bundle, "last")
     expected = training.model.policy.average.module(features, timestep)
     torch.testing.assert_close(last.actor(features, timestep), expected)
-    assert last.action_std == SMALL.final_action_std != SMALL.action_std
+    assert last.action_std == pytest.approx(SMALL.final_action_std) != SMALL.action_std
     best = min(results["history"], key=lambda h: h["frechet_distance"])
     about = load_state(tmp_path / "best.safetensors")["about"]
     assert best.items() <= about.items()

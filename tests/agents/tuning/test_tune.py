@@ -1,7 +1,9 @@
 """nat-tune: what is given up, what is found, and going on; the trainings are stubs but for one."""
 
+import errno
 import json
 import math
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from agents.tuning.arguments import Tune
 from agents.tuning.spaces import SPACES, Span, with_options
 from agents.tuning.study import STUDY
 from agents.tuning.tune import check, score, tune, usual_options
+from nat_env.bundles.loading import bundle_folder
 from nat_env.commands import entry
 
 ROUNDS = (10, 15, 20, 25, 30, 35, 40)  # after 5 of warm-up, every 5 of the half of 80
@@ -37,7 +40,7 @@ class Stub:
     stop_at = None
     """(trial, round) where the power fails."""
 
-    def __init__(self, config, progress, on_evaluation):
+    def __init__(self, config, progress, on_evaluation, goes_on):
         config.out.mkdir(exist_ok=True)
         assert config.resume == (config.out / "config.json").exists()
         (config.out / "config.json").write_text("{}")
@@ -120,6 +123,29 @@ def test_a_stopped_study_goes_on_as_if_it_had_not_been(arguments, stub, monkeypa
     for change in ({"seed": 1}, {"scored": 2}, {"algo": "sac"}, {"budget": 5120}):
         with pytest.raises(ValueError, match=r"^out: .* was made with .* is asked for"):
             tune(replace(broken, **change))
+
+
+def test_a_bundle_of_ones_own_has_a_preset(arguments, stub):
+    with pytest.raises(ValueError, match=r"^bundle: got none, allowed with the preset custom"):
+        Tune("custom", arguments.out)
+    custom = replace(arguments, preset="custom", bundle=str(bundle_folder("digits")), trials=1)
+    best = tune(custom)
+    program, *words = shlex.split(best["command"])
+    asked = tyro.extras.overridable_config_cli(PRESETS, args=words)
+    assert (program, words[0], asked.bundle) == ("nat-train", "custom", custom.bundle)
+    assert stub.configs[0].hidden_size == PRESETS["fashion"][1].hidden_size
+
+
+def test_a_full_disk_in_a_training_ends_with_what_goes_on(arguments, monkeypatch):
+    def full(path, state):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    small = {"num_steps": 1, "eval_every": 1, "budget": 6 * 256, "scored": 1, "trials": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.training.callbacks.save_state", full)
+        with pytest.raises(OSError, match=r"No space left.*; the same nat-tune goes on$"):
+            tune(replace(arguments, **small))
+    assert [trial.state for trial in stored(arguments)] == [TrialState.RUNNING]
 
 
 def test_a_training_that_diverges_is_a_trial_that_failed(arguments, stub, monkeypatch):

@@ -23,7 +23,11 @@ from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
-from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.bundles.statistics import (
+    GaussianStatistics,
+    balanced_statistics,
+    frechet_distance,
+)
 from nat_env.generation import generate
 from nat_env.models.conditions import balanced_conditions
 from nat_env.models.uvit import UViT
@@ -119,7 +123,7 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
 
 
 def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, monkeypatch):
-    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda resolution: pixels)
+    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda *_, **__: pixels)
     both = replace(arguments, studies=("table-2",), second_judge=True)
     text = report(both)
     lab = Laboratory(both, 0)
@@ -129,12 +133,9 @@ def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, m
         model = lab.proxies.trained(row["label"])
         images = generate(model, policy, balanced_conditions(66, 10), 2, seed=0)
         made = pixels.embeddings(images).double()
-        expected = frechet_distance(
-            *(
-                GaussianStatistics(x.mean(0).numpy(), x.T.cov().numpy(), len(x))
-                for x in (made, real)
-            )
-        )
+        samples = GaussianStatistics(made.mean(0).numpy(), made.T.cov().numpy(), len(made))
+        reference = balanced_statistics(real, lab.bundle.reals.conditions)
+        expected = frechet_distance(samples, reference)
         assert row["frechet_distances"]["pixels"] == pytest.approx(expected, rel=1e-3)
     assert "| | digits-judge | pixels | seeds | cost | |" in text
     assert "Here: under digits-judge, " in text and "; under pixels, fixed(0.8) (" in text
@@ -301,7 +302,7 @@ def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
 
     monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", judge)
     monkeypatch.setattr(eval.autonat.laboratory.search, "search", searched)
-    monkeypatch.setattr(eval.autonat.laboratory, "evaluate", evaluated)
+    monkeypatch.setattr(eval.autonat.laboratory, "measure", evaluated)
     lab = Laboratory(asked, 0)
     assert lab.bundle.dtype == "bfloat16"
     assert asked.alternation(0).computation() == asked.computation()

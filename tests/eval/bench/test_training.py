@@ -150,6 +150,6 @@ def test_rows_are_shares_of_a_round_held_against_the_rollout(monkeypatch):
     assert {outside["goal"], update["goal"]} == {"<= 0.15"}
 
 
-def test_the_papers_fresh_samples_are_refused():
-    with pytest.raises(ValueError, match=r"preset: got 'paper'.*fresh_samples"):
+def test_the_papers_preset_is_refused():
+    with pytest.raises(ValueError, match=r"preset: got 'paper', allowed are"):
         configuration(TrainOptions("paper"))

@@ -11,6 +11,7 @@ from agents.runs.checkpoint import load_policy
 from eval.evaluation.policies import (
     ShuffledPolicy,
     chosen_bundle,
+    is_trained_by,
     named_policy,
     own_num_steps,
     policy_fingerprint,
@@ -181,5 +182,27 @@ def test_fingerprints_tell_policies_apart(digits, make_run):
     assert policy_fingerprint(load_policy(runs[0], digits)) == prints[0]
     learned[0].actor.head.bias += 1.0  # type: ignore[union-attr, operator]
     assert policy_fingerprint(learned[0]) != prints[0]
+    learned[1].test_action = "mean"
+    assert policy_fingerprint(learned[1]) != prints[1]
     unknown = ShuffledPolicy(scheduled[0], 0)
     assert policy_fingerprint(unknown) != policy_fingerprint(unknown)
+
+
+@pytest.mark.parametrize(
+    ("reward", "given"),
+    [
+        ("judge", True),
+        ("frechet", True),
+        ('{"name": "clipped", "reward": "judge"}', True),
+        ("judges:Mine", False),
+        ('{"name": "clip", "path_or_id": "judge"}', False),
+        ("adversarial", False),
+    ],
+)
+def test_the_bundles_judge_gave_a_reward_that_is_made_of_it(make_run, reward, given):
+    run = make_run()
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["reward"] = reward
+    (run / "config.json").write_text(json.dumps(config))
+    assert is_trained_by(str(run), "digits-judge", own=True) == given
+    assert not is_trained_by(str(run), "another", own=False)

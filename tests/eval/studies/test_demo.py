@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-import eval.commands.nat_eval
 import eval.evaluation.cells
+import eval.judges.references
 import eval.studies.demo
 from eval.studies.arguments import Demo
 from eval.studies.demo import demo
@@ -20,14 +20,14 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
     demo(arguments)
     report = (arguments.out / "report.md").read_text()
     rows = json.loads((arguments.out / "results.json").read_text())["rows"]
-    assert [row["policy"] for row in rows] == ["heuristic", str(arguments.out / "policy")]
+    assert [row["policy"] for row in rows] == ["heuristic", "learned"]
     for row in rows:
         assert (
             f"| {row['policy']} | 2 | digits-judge, N = 40 | {row['frechet_distance']:.2f} |"
             in (report)
         )
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", report)
-    assert len(pictures) == 4 and all((arguments.out / name).is_file() for name in pictures)
+    assert len(pictures) == 5 and all((arguments.out / name).is_file() for name in pictures)
     history = json.loads((arguments.out / "policy" / "results.json").read_text())["history"]
     said = capsys.readouterr().out
     best = min(row["frechet_distance"] for row in history)
@@ -36,7 +36,7 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.evaluation.cells, "evaluate", refuse)
+    monkeypatch.setattr(eval.evaluation.cells, "measure", refuse)
     demo(arguments)
     assert json.loads((arguments.out / "results.json").read_text())["rows"] == rows
 
@@ -44,13 +44,13 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
 def test_the_gain_is_shown_by_the_independent_judge_too(
     tmp_path, small_preset, pixels, monkeypatch
 ):
-    for module in (eval.studies.demo, eval.commands.nat_eval):
+    for module in (eval.studies.demo, eval.judges.references):
         monkeypatch.setattr(module, "efficientnet_lite0", lambda *_, **__: pixels)
     arguments = Demo(tmp_path, bundle="digits", budget=192, num_samples=40, threads=1)
     demo(arguments)
     table = (tmp_path / "report.md").read_text()
     for judge in ("digits-judge", "pixels"):
-        assert re.search(rf"/policy \| 2 \| {judge}, N = 40 \| [\d.]+ \| [+-]\d+ % \|", table)
+        assert re.search(rf"learned \| 2 \| {judge}, N = 40 \| [\d.]+ \| [+-]\d+ % \|", table)
 
 
 def test_what_the_second_judge_needs_is_asked_for_before_the_training(tmp_path):

@@ -59,7 +59,8 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
         ] * 2
         # A linear policy starts as the heuristic exactly, and is measured on the same samples.
         if name == "ars":
-            assert of_seeds[0][0]["frechet_distance"] == pytest.approx(level, rel=1e-3)
+            starts = [history[0]["frechet_distance"] for history in of_seeds]
+            assert np.mean(starts) == pytest.approx(level, rel=1e-3)
 
     def refuse(*_, **__):
         raise AssertionError("made again")

@@ -241,10 +241,10 @@ def test_a_folder_is_warned_of_once_and_where_most_images_are_dark(tmp_path):
 
 def test_a_large_folder_is_warned_of_when_it_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(discriminator_reals, "KEPT_BYTES", 1)
-    for name in "01":
+    for name in "0123456789":
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_bytes(png(DEEP[..., 0] >> 4, GREY, 16))
-    with pytest.warns(UserWarning, match="^folder: 2 of 2 images"):
+    with pytest.warns(UserWarning, match="^folder: 10 of 10 images"):
         reals = discriminator_reals.folder_reals(tmp_path, load_bundle("digits", "float32"))
     (images,) = reals.batches([torch.tensor([1])])  # and not at every draw
     assert images.shape == (1, 1, 8, 8)

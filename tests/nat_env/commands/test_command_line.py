@@ -261,7 +261,7 @@ def test_no_color_takes_the_colours_away(variable, coloured):
 
 def test_choices_are_the_names_in_the_tables():
     from agents.learners.algorithms import ALGORITHMS
-    from agents.learners.config import Algo
+    from agents.learners.options import Algo
     from agents.search.arguments import Arguments
     from agents.search.objective import OBJECTIVES
     from eval.autonat.arguments import StudyName

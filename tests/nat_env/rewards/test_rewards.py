@@ -431,7 +431,7 @@ def test_without_updates_the_newest_images_wait_up_to_the_capacity(bundle):
     shown = sorted(i.flatten().tolist() for i in recorder.given[0][0])
     assert shown == sorted(i.flatten().tolist() for i in newest)
     with pytest.raises(ValueError, match=r"^capacity: "):
-        AdversarialReward(make_env(bundle), recorder, capacity=0)
+        AdversarialReward(make_env(bundle), recorder, capacity=-1)
 
 
 @pytest.mark.parametrize("trunk", ["scratch", "bundle"])

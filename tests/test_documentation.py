@@ -1,0 +1,131 @@
+"""Examples, commands and links of README and docs, as a reader would follow them."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.judges.judge import bundle_judge
+from nat_env.bundles.loading import load_bundle
+from nat_env.commands import command_line
+from nat_env.commands.command_line import load
+from nat_env.commands.entry import COMMANDS as COMMANDS_BY_NAME
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def test_the_example_learns_and_ends_with_images_a_table_and_files(tmp_path, capsys):
+    (example,) = examples("README.md")
+    assert len(example.strip().splitlines()) <= 11
+    shorter = example.replace("20_480 * 4", "(5 + 1) * 256 * 4")  # 5 are the warm-up
+    shorter = shorter.replace('out="runs/example"', "out=OUT, num_samples=100, judges=JUDGES")
+    assert shorter.count("(5 + 1)") == shorter.count("JUDGES") == 1
+    names = {"OUT": tmp_path, "JUDGES": [bundle_judge(load_bundle("digits"))]}
+    exec(shorter, names)
+    assert names["policy"].actor.head.weight.abs().max() > 0
+    assert tuple(names["images"].shape) == (10, 1, 8, 8)
+    assert re.search(r"\| learned \| 4 \| digits-judge, N = 100 \|", capsys.readouterr().out)
+    assert {"results.json", "table.md", "samples_T4_learned.png"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+
+
+def test_the_environments_example_decodes_an_image(capsys):
+    names = {}
+    (example,) = examples("docs/environment.md")
+    exec(example, names)
+    _, tau_1, _, w = names["info"]["action"]
+    assert (tau_1, w) == (pytest.approx(1), pytest.approx(1))  # of the heuristic's last step
+    assert names["terminated"] and not names["truncated"] and names["reward"] < 0
+
+
+def test_the_examples_of_rewards_pay_for_what_they_say():
+    names = {}
+    brightness, novelty = examples("docs/own.md")
+    exec(brightness, names)
+    images, _, rewards = decoded(names["env"])
+    np.testing.assert_allclose(rewards, images.mean(axis=(1, 2, 3)), rtol=1e-5)
+
+    exec(novelty, names)
+    images, conditions, rewards = decoded(names["env"])
+    for label in range(10):
+        typical = np.zeros_like(images[0])
+        for i in np.flatnonzero(conditions == label):
+            assert rewards[i] == pytest.approx(((images[i] - typical) ** 2).mean(), rel=1e-4)
+            typical = 0.95 * typical + 0.05 * images[i]
+
+
+def decoded(env):
+    """Final images, labels and rewards of an episode of each sub-environment."""
+    env.reset(seed=0)
+    for _ in range(env.num_steps):
+        _, rewards, terminated, _, _ = env.step(np.zeros((64, 4), np.float32))
+    assert terminated.all()
+    return env.final_images.numpy(), env.final_conditions.numpy(), rewards
+
+
+COMMANDS = sorted(
+    {
+        command.split("#")[0].strip()
+        for page in PAGES
+        for command in re.findall(
+            r"^(?:\| `|    )(nat-[^`\n]*)", page.read_text("utf-8"), re.MULTILINE
+        )
+    }
+)
+
+
+class Parsed(BaseException):
+    """The arguments were accepted; what comes next would take long."""
+
+
+def stopped(options):
+    raise Parsed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_take_these_arguments(command, monkeypatch):
+    name, *arguments = shlex.split(command)
+    if "--resume" in arguments:
+        arguments = ["fashion", *arguments]  # what a run's folder would say
+    monkeypatch.setattr(command_line, "_set_threads", stopped)
+    with pytest.raises(Parsed):
+        command_line.run_command(name, COMMANDS_BY_NAME[name], arguments)
+
+
+def test_the_list_of_commands_is_complete():
+    assert COMMANDS_BY_NAME.keys() == {shlex.split(command)[0] for command in COMMANDS}
+
+
+def test_every_command_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["scripts"].keys() == COMMANDS_BY_NAME.keys()
+    for name, place in project["scripts"].items():
+        assert load(place).args == (name, COMMANDS_BY_NAME[name])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """To a file, and where a heading is named, to a heading of it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, target
+
+
+def test_readme_is_one_page():
+    assert len(PAGES[0].read_text("utf-8").splitlines()) <= 150
