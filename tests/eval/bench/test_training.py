@@ -77,7 +77,7 @@ class Clock:
         self.let(policy, "forward", "forward")
         self.let(policy, "predict_values", "predict_values")
         self.let(decoder, "reward_fn", "reward_fn")
-        observation = policy.obs_to_tensor(rounds.model.get_env().reset())[0]
+        observation = policy.obs_to_tensor(rounds.model._last_obs)[0]
         ids, labels = torch.zeros(1, 16, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
         images = decoder.bundle.tokenizer.decode(ids)
 
