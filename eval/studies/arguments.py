@@ -210,7 +210,7 @@ class Demo(Computation):
     bundle: Literal["fashion", "digits"] = "fashion"
     """A shipped bundle, trained with its preset of nat-train."""
     budget: Annotated[int, Ge(1)] | None = None
-    """Images of the training; by default two thirds of the preset's, for slow machines' sake."""
+    """Images of the training; by default half of the preset's, for slow machines' sake."""
     num_samples: NumSamples = 2000
     """N, images of the evaluation; with the second judge more than 1280."""
     second_judge: bool = True

@@ -11,11 +11,8 @@ from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
-from eval.judges.embedding import embedding_size
-from eval.judges.judge import efficientnet_lite0
+from eval.judges.references import second_judge
 from eval.studies.arguments import Demo
-from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.judging import check_samples
 from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import write_text
 
@@ -31,7 +28,7 @@ def demo(arguments: Demo) -> None:
     config = dataclasses.replace(
         preset,
         out=run_folder,
-        budget=preset.budget * 2 // 3 if arguments.budget is None else arguments.budget,
+        budget=preset.budget // 2 if arguments.budget is None else arguments.budget,
         seed=arguments.seed,
         resume=(run_folder / CONFIG).is_file(),
         dtype=arguments.dtype,
@@ -45,10 +42,12 @@ def demo(arguments: Demo) -> None:
         num_steps=config.num_steps,
         num_samples=arguments.num_samples,
         second_judge=arguments.second_judge,
+        second_judge_images=arguments.num_samples,  # more take longer than the samples
         **arguments.computation(),
     )
     bundle = load_bundle(config.bundle, config.dtype, config.device)
-    _check_second_judge(evaluation, bundle)
+    if arguments.second_judge:  # what it needs is said before the training, not after it
+        second_judge(bundle, arguments.num_samples, arguments.num_samples)
     print(
         f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.conditions)} classes "
         f"of images ({', '.join(bundle.conditions.names)}) in {config.num_steps} steps.\n"
@@ -74,18 +73,6 @@ def demo(arguments: Demo) -> None:
     print(f"\n{table}\n")
     print(f"Trained in {training_seconds:.0f} s, evaluated in {evaluation_seconds:.0f} s.")
     print(*pictures, report, sep="\n")
-
-
-def _check_second_judge(evaluation: Eval, bundle: Bundle) -> None:
-    """Before the training, not after it.
-
-    Raises:
-        ImportError: its packages are not installed.
-        ValueError: too few samples for it.
-    """
-    if evaluation.second_judge:
-        judge = efficientnet_lite0(evaluation.second_judge_resolution, device=evaluation.device)
-        check_samples(judge.name, embedding_size(bundle, judge), evaluation.num_samples)
 
 
 def _report(arguments: Demo, table: str, pictures: list[Path], seconds: float) -> str:
