@@ -17,8 +17,8 @@ class UniformBox(spaces.Box):
 
     Example:
         >>> space = UniformBox(-2.0, 2.0, (1000,))
-        >>> batch_space(space, 5), space.low.base.size
-        (Box(-2.0, 2.0, (5, 1000), float32), 1)
+        >>> batch_space(space, 5), space.low.strides
+        (Box(-2.0, 2.0, (5, 1000), float32), (0,))
     """
 
     def __init__(

@@ -65,8 +65,8 @@ def probe_steps(
     is a thousandth more than 1 / N: of exactly that, rounding makes none where N m is whole.
 
     Example:
-        >>> probe_steps((0.01, 0.1, 0.1, 0.1), num_tokens=50)
-        (0.02002, 0.1, 0.1, 0.1)
+        >>> [round(step, 5) for step in probe_steps((0.01, 0.1, 0.1, 0.1), num_tokens=50)]
+        [0.02002, 0.1, 0.1, 0.1]
     """
     return max(steps[0], (1 + 1e-3) / num_tokens), *steps[1:]
 

@@ -135,7 +135,7 @@ def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypa
         METHODS[name].prepare(Trial(arguments, 4, 1, tmp_path / "trial"))
     scratch, trunk = made[1].discriminator, made[0].discriminator
     assert (scratch.trunk, trunk.trunk) == ("scratch", "bundle")
-    assert replace(scratch, trunk="bundle") == trunk
+    assert replace(scratch, trunk="bundle", widths=trunk.widths) == trunk
     assert replace(made[1], discriminator=trunk) == made[0]
 
 
