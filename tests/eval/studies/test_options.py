@@ -17,7 +17,7 @@ def configs(tmp_path, monkeypatch):
     made = {}
 
     class Recorder:
-        def __init__(self, config, progress):
+        def __init__(self, config, progress, goes_on):
             made[config.out.parent.name] = config
 
         def run(self):

@@ -124,7 +124,7 @@ def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypa
     made = []
 
     class Stub:
-        def __init__(self, config, progress):
+        def __init__(self, config, progress, goes_on):
             made.append(config)
 
         def run(self):
