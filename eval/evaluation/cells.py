@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.measure import measure
-from eval.evaluation.policies import Contestant, for_seed, is_trained_by, policy_fingerprint
+from eval.evaluation.policies import Contestant, for_seed, is_trained_by
 from eval.evaluation.rows import Results, Row, evaluation_rows
 from eval.judges.judge import bundle_judge
 from eval.judges.references import Reference

@@ -1,13 +1,10 @@
 """Policies by name: what the commands take for a policy, and what they tell it apart by."""
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -16,7 +13,6 @@ from torch import Tensor
 from agents.learners.factory import TrainedPolicy
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.sharing.hub import HUB, shared_folder
-from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
@@ -291,37 +287,6 @@ class ShuffledPolicy:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         order = torch.from_numpy(self.generator.permutation(len(features)))
         return self.policy(features[order.to(features.device)], timestep)
-
-
-def policy_fingerprint(policy: DecodingPolicy) -> str:
-    """Hash of what the policy does: a run that was trained on has another one.
-
-    Of a policy that is neither a schedule nor a learned one, another text each time.
-    """
-    name = type(policy).__name__
-    if isinstance(policy, ScheduledPolicy):
-        tensors = [policy.schedule.table]
-    elif isinstance(policy, TrainedPolicy):
-        name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
-        residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
-        tensors = [*_tensors(policy.state_dict())]
-        tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
-        tensors += [] if residual is None else [residual.table]
-    else:  # what it does cannot be told: nothing kept is ever its
-        return f"{type(policy).__name__} {uuid4().hex}"
-    digest = hashlib.sha256(name.encode())
-    for tensor in tensors:
-        digest.update(str(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _tensors(state: Mapping[str, Any]) -> Iterator[Tensor]:
-    for value in state.values():
-        if isinstance(value, Mapping):
-            yield from _tensors(value)
-        else:
-            yield torch.as_tensor(value)
 
 
 def _heuristic(spec: str, arguments: str | None, num_steps: int) -> Schedule:

@@ -29,7 +29,8 @@ from agents.runs.checkpoint import (
 from agents.sharing.hub import load_shared_policy, push_policy
 from eval.commands import nat_sample
 from eval.commands.arguments import Sample
-from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps, policy_fingerprint
+from eval.evaluation.fingerprint import policy_fingerprint
+from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry

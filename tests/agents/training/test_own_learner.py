@@ -19,7 +19,7 @@ from agents.runs.repeat import training_command
 from agents.sharing.hub import load_shared_policy, push_policy
 from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
-from eval.evaluation.policies import policy_fingerprint
+from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.storage.state import load_state

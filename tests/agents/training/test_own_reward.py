@@ -11,7 +11,7 @@ from agents.learners.config import PRESETS
 from agents.runs.checkpoint import load_about, load_policy, load_run_config
 from agents.sharing.hub import push_policy
 from agents.training.train import Training
-from eval.evaluation.policies import policy_fingerprint
+from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.storage.state import load_state

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from agents.runs.checkpoint import load_policy
+from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.policies import (
     ShuffledPolicy,
     chosen_bundle,
     is_trained_by,
     named_policy,
     own_num_steps,
-    policy_fingerprint,
 )
 from nat_env.bundles.loading import bundle_folder
 from nat_env.generation import generate

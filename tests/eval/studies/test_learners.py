@@ -10,7 +10,7 @@ import pytest
 import eval.studies.learning
 import eval.studies.trials
 from agents.runs.checkpoint import load_policy, load_run_config
-from eval.evaluation.policies import policy_fingerprint
+from eval.evaluation.fingerprint import policy_fingerprint
 from eval.studies.arguments import Learners
 from eval.studies.learners import command
 
