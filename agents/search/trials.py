@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nat_env.storage.files import read_json, write_text
+from nat_env.storage.files import explained, read_json, write_text
 
 Trial = dict[str, Any]
 """Images so far, value, whether a candidate, and the table."""
@@ -39,8 +39,13 @@ def write_trials(folder: Path, trials: Sequence[Trial]) -> None:
 
 
 def add_trial(folder: Path, trial: Trial) -> None:
-    """Add one to the end of the file, whose lines are whole."""
-    with (folder / TRIALS).open("a", encoding="utf-8") as file:
+    """Add one to the end of the file, whose lines are whole.
+
+    Raises:
+        WriteError: the disk is full or read-only.
+    """
+    path = folder / TRIALS
+    with explained(path), path.open("a", encoding="utf-8") as file:
         file.write(_line(trial))
 
 

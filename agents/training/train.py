@@ -35,7 +35,7 @@ from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
 from nat_env.seeds import TRAINING
 from nat_env.storage.claims import check_unclaimed, locked
-from nat_env.storage.files import write_json
+from nat_env.storage.files import check_apart, write_json
 from nat_env.storage.state import load_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
@@ -64,10 +64,11 @@ class Training:
                 nat-train command.
 
         Raises:
-            ValueError: an unknown bundle, too few `num_samples` for its judge, a folder that
-                cannot be written or that another training holds, one that holds a run already or
-                something else (without `resume`), one of another bundle or configuration (with),
-                a budget below what is done, or `wandb` without its package or its login.
+            ValueError: a real folder in `config.out` or around it, an unknown bundle, too few
+                `num_samples` for its judge, a folder that cannot be written or that another
+                training holds, one that holds a run already or something else (without
+                `resume`), one of another bundle or configuration (with), a budget below what is
+                done, or `wandb` without its package or its login.
             OSError: the disk is full or read-only; a new run has not taken the folder.
         """
         self.goes_on = goes_on
@@ -82,6 +83,8 @@ class Training:
         on_evaluation: OnEvaluation,
         held: ExitStack,
     ) -> None:
+        real_folder = Path(config.real_folder) if config.real_folder else None
+        check_apart(out=config.out, real_folder=real_folder)
         wandb, self.before = wandb_module(config), None
         """The run's configuration until now, where it goes on."""
         bundle = load_bundle(config.bundle, config.dtype, config.device)

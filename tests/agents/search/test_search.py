@@ -20,9 +20,11 @@ from agents.search.finite_differences import (
 )
 from agents.search.objective import Objective
 from agents.search.search import search, variance
+from agents.search.trials import add_trial
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.storage.files import WriteError
 
 TARGET = torch.tensor([[0.8, 1.5, 0.7, 0.3], [0.4, 0.9, 0.5, 0.6], [0.0, 0.6, 0.0, 1.2]])
 
@@ -336,6 +338,11 @@ def test_a_score_writes_its_own_line_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(Objective, "__call__", lambda self, schedule: (self.skip(), 1.0)[1])
     result = search(dataclasses.replace(SMALL, out=tmp_path))
     assert added == result.trials[1:]
+
+
+def test_a_score_that_cannot_be_written_names_its_file(tmp_path):
+    with pytest.raises(WriteError, match=r"^cannot write .*trials\.jsonl.*No such file"):
+        add_trial(tmp_path / "gone", {"images": 0, "value": 1.0, "table": []})
 
 
 def test_a_folder_of_the_form_before_goes_on(tmp_path, generated):

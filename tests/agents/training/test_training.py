@@ -347,6 +347,12 @@ def test_a_refused_option_leaves_no_run_behind(tmp_path):
     run(tmp_path, budget=32 * 3)
 
 
+def test_a_run_is_not_written_among_the_real_images(tmp_path):
+    with pytest.raises(ValueError, match=r"^out: got .* apart from real_folder"):
+        run(tmp_path / "images" / "run", real_folder=str(tmp_path / "images"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_evaluation_has_more_samples_than_the_judge_features(tmp_path):
     message = r"got 32, allowed is > 32, the numbers in an embedding by the judge digits-judge"
     with pytest.raises(ValueError, match=f"^num_samples: {message}"):
