@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nat_env.bundles.judging import frechet_of
     from nat_env.bundles.loading import load_bundle, shipped_bundles
     from nat_env.env import NATDecodeEnv
+    from nat_env.frozen.conditions import balanced_conditions
     from nat_env.generation import generate
-    from nat_env.models.conditions import balanced_conditions
     from nat_env.policies import DecodingPolicy, ScheduledPolicy
     from nat_env.render import image_grid
     from nat_env.rewards.names import named_reward
@@ -61,7 +61,7 @@ _MODULES = {
     "Schedule": "nat_env.schedules",
     "ScheduledPolicy": "nat_env.policies",
     "StepCost": "nat_env.wrappers.shaping",
-    "balanced_conditions": "nat_env.models.conditions",
+    "balanced_conditions": "nat_env.frozen.conditions",
     "frechet_of": "nat_env.bundles.judging",
     "generate": "nat_env.generation",
     "heuristic_schedule": "nat_env.schedules",

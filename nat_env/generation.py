@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.decoding import check_quantities, decode_step
-from nat_env.models.frozen import FrozenNAT
+from nat_env.frozen.nat import FrozenNAT
 from nat_env.policies import DecodingPolicy
 
 

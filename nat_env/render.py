@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_uint8
-from nat_env.models.protocol import Tokenizer
 
 MASK_COLOUR = (88, 101, 132)
 """A masked token on the canvas: slate blue, which no grey image contains."""

@@ -16,8 +16,8 @@ from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.decoding import decode_step
+from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
-from nat_env.models.frozen import Passes
 from nat_env.observations import ObservationForm
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
 from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.pixels import to_float
 from pretrain.loop import LoopConfig, fit

@@ -13,9 +13,9 @@ from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import balanced_statistics, frechet_distance
 from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.bundles.yardstick import Yardstick
+from nat_env.frozen.conditions import Conditions, balanced_conditions
+from nat_env.frozen.nat import FrozenNAT
 from nat_env.models.classifier import embeddings_of
-from nat_env.models.conditions import Conditions, balanced_conditions
-from nat_env.models.frozen import FrozenNAT
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import check_writable_folder

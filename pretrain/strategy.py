@@ -13,9 +13,9 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
+from nat_env.frozen.conditions import balanced_conditions
+from nat_env.frozen.nat import FrozenNAT
 from nat_env.generation import generate_batches
-from nat_env.models.conditions import balanced_conditions
-from nat_env.models.frozen import FrozenNAT
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import PROXIES

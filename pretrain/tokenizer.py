@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
+from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_float
-from nat_env.models.protocol import Tokenizer
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
 

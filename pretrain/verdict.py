@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.models.classifier import embeddings_of
-from nat_env.models.conditions import balanced_conditions
 from nat_env.models.pixels import to_float
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import image_grid, thumbnail_scale

@@ -19,8 +19,8 @@ from eval.evaluation.policies import named_policy
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.writer import save_bundle
-from nat_env.models.conditions import Conditions, balanced_conditions
-from nat_env.models.frozen import FrozenNAT
+from nat_env.frozen.conditions import Conditions, balanced_conditions
+from nat_env.frozen.nat import FrozenNAT
 from nat_env.models.kinds import KINDS
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.trunks import load_trunk
@@ -28,7 +28,7 @@ from nat_env.rewards.trunks import load_trunk
 MODELS = '''
 import torch
 from torch import nn
-from nat_env.models.protocol import NATOutput
+from nat_env.frozen.protocol import NATOutput
 
 
 class Stripes(nn.Module):
@@ -245,7 +245,7 @@ def test_a_transformer_that_is_not_what_it_says_is_refused(folder, attribute, va
 
 
 def test_first_passes_are_kept_for_a_bounded_number_of_conditions(folder, monkeypatch):
-    monkeypatch.setattr("nat_env.models.frozen.FIRST_PASSES_KEPT", 3)
+    monkeypatch.setattr("nat_env.frozen.nat.FIRST_PASSES_KEPT", 3)
     import foreign_models
 
     nat = FrozenNAT(foreign_models.Stripes(2), 4)

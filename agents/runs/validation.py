@@ -12,10 +12,10 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
 from nat_env.models.classifier import embeddings_of
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION

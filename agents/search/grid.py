@@ -14,8 +14,8 @@ from agents.search.arguments import Grid
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID

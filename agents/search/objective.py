@@ -7,8 +7,8 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.schedules import Schedule

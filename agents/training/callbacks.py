@@ -20,8 +20,8 @@ from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
 from agents.runs.learner_state import learner_state
 from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate
-from nat_env.models.conditions import balanced_conditions
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.schedules import COLUMNS

@@ -19,10 +19,10 @@ from eval.bench.report import Row, Section, target
 from eval.evaluation.policies import named_policy
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import load_bundle, resolve_dtype
-from nat_env.models.conditions import balanced_conditions
-from nat_env.models.frozen import FrozenNAT
+from nat_env.frozen.conditions import balanced_conditions
+from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.weights import seeded_weights
 from nat_env.models.uvit import UViT, UViTConfig
-from nat_env.models.weights import seeded_weights
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import heuristic_schedule
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from nat_env.models.protocol import NATOutput
+from nat_env.frozen.protocol import NATOutput
 from nat_env.policies import DecodingPolicy
 
 

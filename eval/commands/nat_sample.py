@@ -12,8 +12,8 @@ from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_poli
 from eval.pictures.animation import columns_of, decoding_sheets, named_sheet
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate
-from nat_env.models.conditions import balanced_conditions
 from nat_env.render import thumbnail_scale, to_rgb
 from nat_env.storage.files import require_writable_folder, written_aside
 

@@ -16,8 +16,8 @@ from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
 

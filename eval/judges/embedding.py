@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from eval.judges.judge import Judge
 from nat_env.bundles.bundle import Bundle
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
 from nat_env.models.pixels import to_float
 from nat_env.storage.state import load_state, save_state
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
 from nat_env.models.efficientnet import load_efficientnet_lite0
 
 

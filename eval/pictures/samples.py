@@ -17,8 +17,8 @@ from agents.reports.figure import (
     write,
 )
 from nat_env.bundles.bundle import Bundle
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate, generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid, thumbnail_scale
 from nat_env.seeds import NAT_EVAL

@@ -8,10 +8,10 @@ import torch
 
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.yardstick import Yardstick
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.classifier import Classifier
-from nat_env.models.conditions import Conditions
-from nat_env.models.frozen import FrozenNAT
-from nat_env.models.protocol import Tokenizer
 
 _REMEDIES = {
     "yardstick": "a judge and its statistics of real images: distances and the rewards `judge` and "

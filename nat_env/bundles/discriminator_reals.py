@@ -14,8 +14,8 @@ from nat_env.bundles.reals import (
     TensorReals,
     check_every_condition,
 )
+from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_uint8
-from nat_env.models.protocol import Tokenizer
 
 REALS = ("reconstructed", "raw")
 

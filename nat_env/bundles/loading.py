@@ -22,8 +22,8 @@ from nat_env.bundles.format import (
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.yardstick import Yardstick
-from nat_env.models.conditions import Conditions
-from nat_env.models.frozen import FrozenNAT
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.nat import FrozenNAT
 from nat_env.models.kinds import load_part
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nat_env.bundles.image_file import read_picture
+from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_float
-from nat_env.models.protocol import Tokenizer
 
 _WORKERS = 2
 """Processes that read images ahead while a discriminator learns."""

@@ -23,10 +23,10 @@ from nat_env.bundles.format import (
 )
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.yardstick import Yardstick
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.protocol import MaskedTransformer, Tokenizer
 from nat_env.models.classifier import Classifier
-from nat_env.models.conditions import Conditions
 from nat_env.models.kinds import save_part
-from nat_env.models.protocol import MaskedTransformer, Tokenizer
 from nat_env.storage.claims import locked
 from nat_env.storage.files import explained, sha256, sync, write_json, written_aside
 

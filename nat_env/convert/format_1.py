@@ -15,8 +15,8 @@ from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.convert.arguments import Convert
+from nat_env.frozen.conditions import Conditions
 from nat_env.models.classifier import Classifier, ClassifierConfig
-from nat_env.models.conditions import Conditions
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.models.vq import VQTokenizer
 from nat_env.storage.files import check_apart

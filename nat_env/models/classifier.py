@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from nat_env.models.batches import in_batches
-from nat_env.models.conditions import Conditions
+from nat_env.frozen.batches import in_batches
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.weights import load_weights, save_weights
 from nat_env.models.pixels import to_float
-from nat_env.models.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)

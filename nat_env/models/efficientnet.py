@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nat_env.commands.extras import missing_extra
-from nat_env.models.precision import float32_default
+from nat_env.frozen.precision import float32_default
 
 
 class EfficientNetLite0(nn.Module):

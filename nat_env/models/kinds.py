@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from nat_env.models.conditions import Conditions
-from nat_env.models.precision import float32_default
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.precision import float32_default
 
 KINDS: dict[str, dict[str, str]] = {
     "transformer": {"uvit": "nat_env.models.uvit:UViT"},
@@ -16,7 +16,7 @@ KINDS: dict[str, dict[str, str]] = {
     "judge": {"classifier": "nat_env.models.classifier:Classifier"},
     "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
 }
-"""By part and kind: module and class, see `nat_env.models.protocol.Stored`. A new model is one file
+"""By part and kind: module and class, see `nat_env.frozen.protocol.Stored`. A new model is one file
 and one entry; an entry may be added from outside: `KINDS["transformer"]["mine"] = "mine:Mine"`."""
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nat_env.models.conditions import Conditions
-from nat_env.models.protocol import NATOutput
-from nat_env.models.weights import load_weights, save_weights
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.protocol import NATOutput
+from nat_env.frozen.weights import load_weights, save_weights
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.batches import in_batches
-from nat_env.models.conditions import Conditions
-from nat_env.models.precision import float32_default, without_autocast
+from nat_env.frozen.batches import in_batches
+from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.precision import float32_default, without_autocast
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass: it bounds the memory, however many images there are."""

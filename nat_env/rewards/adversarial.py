@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.bundles.reals import Reals
-from nat_env.models.precision import float32_default, without_autocast
-from nat_env.models.weights import seeded_weights
+from nat_env.frozen.precision import float32_default, without_autocast
+from nat_env.frozen.weights import seeded_weights
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig

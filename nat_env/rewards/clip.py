@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from nat_env.commands.extras import missing_extra
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
 from nat_env.rewards.protocol import checked_scores
 
 INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nat_env.models.precision import without_autocast
+from nat_env.frozen.precision import without_autocast
 
 
 class Reward(Protocol):

@@ -15,7 +15,7 @@ from gymnasium.wrappers import RecordVideo
 from stable_baselines3.common.env_checker import check_env as stable_baselines_check_env
 
 import nat_env.bundles.loading
-import nat_env.models.weights
+import nat_env.frozen.weights
 from nat_env import NATDecodeEnv, load_bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.render import MASK_COLOUR
@@ -118,7 +118,7 @@ def test_many_environments_load_the_models_once(tmp_path, monkeypatch):
         loaded.append(path.relative_to(folder).as_posix())
         return original(path)
 
-    for module in (nat_env.bundles.loading, nat_env.models.weights):
+    for module in (nat_env.bundles.loading, nat_env.frozen.weights):
         monkeypatch.setattr(module, "load_file", load_file)
     kwargs = {"bundle": str(folder), "dtype": "float32", "num_steps": 2}
     envs = [gym.make("NATDecode-v0", **kwargs) for _ in range(8)]

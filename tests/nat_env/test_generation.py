@@ -6,8 +6,8 @@ import torch
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate, generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 

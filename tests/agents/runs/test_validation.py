@@ -12,8 +12,8 @@ from agents.runs.validation import SHEET, validate
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import TRAINING_EVALUATION

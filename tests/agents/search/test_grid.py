@@ -8,8 +8,8 @@ import agents.search.grid
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate, generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID

@@ -28,8 +28,8 @@ from nat_env.bundles.statistics import (
     balanced_statistics,
     frechet_distance,
 )
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate
-from nat_env.models.conditions import balanced_conditions
 from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import COLUMNS, heuristic_schedule

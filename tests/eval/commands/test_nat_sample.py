@@ -12,8 +12,8 @@ from agents.runs.checkpoint import load_policy
 from eval.commands.arguments import Sample
 from eval.commands.nat_sample import run, sample_labels
 from nat_env.commands import entry
+from nat_env.frozen.conditions import Conditions
 from nat_env.generation import generate
-from nat_env.models.conditions import Conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import LEAST_SURE, MASK_COLOUR, MOST_SURE, to_rgb
 from nat_env.schedules import heuristic_schedule

@@ -16,8 +16,8 @@ from eval.judges.references import Reference, reference
 from eval.metrics.sample_metrics import inception_style_score, sample_metrics
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate, generate_batches
-from nat_env.models.conditions import balanced_conditions
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import NAT_EVAL

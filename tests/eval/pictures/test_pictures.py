@@ -10,7 +10,7 @@ from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
 from eval.evaluation.policies import named_policy
 from eval.pictures.album import Album, draw_policies
-from nat_env.models.conditions import Conditions
+from nat_env.frozen.conditions import Conditions
 
 FORMULAS = (r"$\oops{$", "$x$")
 """What matplotlib reads as such, one of them broken."""

@@ -14,16 +14,16 @@ import torch
 import nat_env
 import nat_env.bundles.loading
 import nat_env.bundles.writer
-import nat_env.models.weights
+import nat_env.frozen.weights
 from nat_env import load_bundle, shipped_bundles
 from nat_env.bundles.loading import bundle_folder, resolve_dtype
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
+from nat_env.frozen.conditions import Conditions, balanced_conditions
+from nat_env.frozen.weights import save_weights
 from nat_env.models.classifier import Classifier, ClassifierConfig, embeddings_of
-from nat_env.models.conditions import Conditions, balanced_conditions
 from nat_env.models.uvit import UViT
-from nat_env.models.weights import save_weights
 from nat_env.storage.files import sha256
 from nat_env.storage.state import load_state, save_state
 
@@ -169,7 +169,7 @@ def test_stored_tokens_and_statistics_are_those_of_the_images(bundle):
 def test_loaded_once_and_shared(folder, monkeypatch):
     loaded = []
     original = nat_env.bundles.loading.load_file
-    for module in (nat_env.bundles.loading, nat_env.models.weights):
+    for module in (nat_env.bundles.loading, nat_env.frozen.weights):
         monkeypatch.setattr(module, "load_file", lambda p: loaded.append(p) or original(p))
     first = load(folder)
     assert len(loaded) == 5
@@ -518,7 +518,7 @@ def test_a_write_that_breaks_off_leaves_the_bundle_of_before(
         saved.append(path)
         original(tensors, path)
 
-    for module in (nat_env.bundles.writer, nat_env.models.weights):
+    for module in (nat_env.bundles.writer, nat_env.frozen.weights):
         monkeypatch.setattr(module, "save_file", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         save_bundle(target, **parts_of(bundle))

@@ -12,7 +12,7 @@ from nat_env import ScheduledPolicy, generate, heuristic_schedule, load_bundle
 from nat_env.bundles.format import fingerprint
 from nat_env.bundles.loading import bundle_folder
 from nat_env.convert.format_1 import convert_format_1
-from nat_env.models.conditions import balanced_conditions
+from nat_env.frozen.conditions import balanced_conditions
 from nat_env.storage.files import sha256
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nat_env.models.conditions import Conditions
+from nat_env.frozen.conditions import Conditions
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 
 SIZES = {

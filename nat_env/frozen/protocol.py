@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor
 
-from nat_env.models.conditions import Conditions
+from nat_env.frozen.conditions import Conditions
 
 
 class NATOutput(NamedTuple):

@@ -13,9 +13,9 @@ from torch import nn
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.protocol import NATOutput
 from nat_env.generation import generate
-from nat_env.models.frozen import FrozenNAT
-from nat_env.models.protocol import NATOutput
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.vector_env import NATDecodeVectorEnv

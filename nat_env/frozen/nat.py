@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nat_env.models.precision import without_autocast
-from nat_env.models.protocol import MaskedTransformer
+from nat_env.frozen.precision import without_autocast
+from nat_env.frozen.protocol import MaskedTransformer
 
 FIRST_PASSES_KEPT = 1024
 """Conditions whose pass on the all-masked canvas is kept; the one that was not asked for longest

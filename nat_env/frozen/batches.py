@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nat_env.models.precision import without_autocast
+from nat_env.frozen.precision import without_autocast
 
 
 @torch.no_grad()

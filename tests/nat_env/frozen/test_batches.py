@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nat_env.models.batches import in_batches
+from nat_env.frozen.batches import in_batches
 from nat_env.models.pixels import to_float, to_uint8
 
 

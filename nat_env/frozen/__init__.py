@@ -1,0 +1,1 @@
+"""What a frozen model has to be, and how decoding uses it."""
