@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def read_checkpoint(path: Path, argument: str) -> dict[str, Any]:
     try:
         if head[8:9] == b"{":  # after eight bytes, the length of what is in braces
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # of a pickle's version
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_of_pickle(str(error), path, argument)) from error
