@@ -44,8 +44,17 @@ COMMANDS: dict[str, Command | Choice] = {
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
-    "nat-convert": Command(
-        "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+    "nat-convert": Choice(
+        "Make what this library reads of what others wrote.",
+        {
+            "nat": Command("nat_env.convert.arguments:ConvertNAT", "nat_env.convert.nat:command"),
+            "schedule": Command(
+                "nat_env.convert.arguments:ConvertSchedule", "nat_env.convert.schedule:command", ""
+            ),
+            "bundle": Command(
+                "nat_env.convert.arguments:ConvertBundle", "nat_env.convert.format_1:command", ""
+            ),
+        },
     ),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "

@@ -12,7 +12,10 @@ from nat_env.frozen.precision import float32_default
 
 KINDS: dict[str, dict[str, str]] = {
     "transformer": {"uvit": "nat_env.models.uvit:UViT"},
-    "tokenizer": {"vq": "nat_env.models.vq:VQTokenizer"},
+    "tokenizer": {
+        "vq": "nat_env.models.vq:VQTokenizer",
+        "maskgit-vqgan": "nat_env.models.maskgit_vqgan:MaskGITVQGAN",
+    },
     "judge": {"classifier": "nat_env.models.classifier:Classifier"},
     "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
 }
