@@ -44,8 +44,16 @@ COMMANDS: dict[str, Command | Choice] = {
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
-    "nat-convert": Command(
-        "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+    "nat-convert": Choice(
+        "Bundles and policies from files of other formats.",
+        {
+            "bundle": Command(
+                "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+            ),
+            "policy": Command(
+                "agents.convert.arguments:ConvertPolicy", "agents.convert.policy:command", ""
+            ),
+        },
     ),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "
