@@ -41,6 +41,9 @@ COMMANDS: dict[str, Command | Choice] = {
                 "eval.autonat.arguments:Alternation", "eval.autonat.alternation:command"
             ),
             "quality": Command("eval.studies.arguments:Quality", "eval.studies.quality:command"),
+            "inpainting": Command(
+                "eval.studies.arguments:Inpainting", "eval.studies.inpainting:command", ""
+            ),
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
