@@ -32,6 +32,11 @@ class ActionMap:
     schedule itself. The authors' code has that as an option, for CC3M, with a table of its own:
     `authors_schedule`.
 
+    With smoothing it is a running average of the actions that stands for the quantities, as in
+    AdaGen: `smoothed` before `physical`. AdaGen averages the sums of raw action and residual, and
+    so takes a residual whose average is the schedule; as an average of sums is the sum of the
+    averages, that is the average of the actions alone, and the schedule itself added to it.
+
     Example:
         >>> from nat_env.schedules import heuristic_schedule
         >>> ActionMap(heuristic_schedule(4)).physical(torch.zeros(1, 4), torch.tensor([1]))
@@ -42,18 +47,43 @@ class ActionMap:
     raw_scale: float = RAW_SCALE
     """raw = `raw_scale` a. Temperatures and guidance reach up to it: a guidance of 10, as text
     models have it, takes more than 5. Raw values have no bound in the paper."""
+    smoothing: float = 0.0
+    """alpha of the running average over the steps of an episode; 0: each step by itself."""
 
     def __post_init__(self) -> None:
-        """Check the scale.
+        """Check scale and smoothing.
 
         Raises:
-            ValueError: it is not a finite number above 0.
+            ValueError: the one is not a finite number above 0, the other not in [0, 1).
         """
         if not isinstance(self.raw_scale, (int, float)) or not 0 < self.raw_scale < math.inf:
             raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
+        if not isinstance(self.smoothing, (int, float)) or not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
+
+    def smoothed(self, actions: Tensor, timestep: Tensor, before: Tensor) -> Tensor:
+        """The running average after a step: s_0 = a_0, s_t = alpha s_(t-1) + (1 - alpha) a_t.
+
+        Args:
+            actions: a_t [B, 4], of this step alone.
+            timestep: t [B]; at 0 what was before is forgotten.
+            before: s_(t-1) [B, 4], what this gave at the step before.
+
+        Example:
+            >>> first, then = torch.tensor([[0.4] * 4]), torch.tensor([[-0.6] * 4])
+            >>> ActionMap(smoothing=0.8).smoothed(then, torch.tensor([1]), first)
+            tensor([[0.2000, 0.2000, 0.2000, 0.2000]])
+        """
+        if not self.smoothing:
+            return actions
+        average = self.smoothing * before + (1 - self.smoothing) * actions
+        return torch.where((timestep == 0)[:, None], actions, average)
 
     def physical(self, actions: Tensor, timestep: Tensor) -> Tensor:
-        """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
+        """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4].
+
+        With smoothing the actions are those that `smoothed` gives.
+        """
         # In float64: a = 0 gives back the schedule's m to the last bit, on which a token may hang.
         raw = self.raw_scale * actions.double() + self._offset(timestep, actions)
         return _activation(raw).to(actions.dtype)

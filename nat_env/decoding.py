@@ -1,7 +1,8 @@
 """One decoding step of a frozen NAT as pure functions on tensors (AdaNAT, section 3.2).
 
 Where the paper and its released code differ, the code is followed: the number of tokens that stay
-masked is floor(N m), and the confidence is not tempered by the sampling temperature.
+masked is floor(N m), and the confidence is not tempered by the sampling temperature. Of an image
+that is partly known, N counts the tokens that were not (as in MaskGIT's code).
 Everything random is an argument: two uniforms in [0, 1) per token and step.
 """
 
@@ -91,16 +92,19 @@ def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: T
     return log_likelihood + temperature * gumbel
 
 
-def remask(confidence: Tensor, masked: Tensor, ratio: Tensor) -> Tensor:
+def remask(
+    confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None = None
+) -> Tensor:
     """Which positions stay masked: the least confident ones, by rank, so that ties are exact.
 
     Args:
         confidence: [B, N]; of known tokens it has no effect.
         masked: which tokens were masked [B, N] bool.
         ratio: m per sample [B] in [0, 1].
+        unknown: N_0, tokens of each sample that were masked at its start [B]; by default all N.
 
     Returns:
-        Mask [B, N] with min(currently masked, floor(N m)) positions set in each row.
+        Mask [B, N] with min(currently masked, floor(N_0 m)) positions set in each row.
 
     Raises:
         ValueError: a masked token's confidence is NaN.
@@ -108,7 +112,7 @@ def remask(confidence: Tensor, masked: Tensor, ratio: Tensor) -> Tensor:
     if bool((confidence.isnan() & masked).any()):
         raise ValueError("confidence: got NaN at a masked token, allowed are numbers")
     num_tokens = confidence.shape[1]
-    allowed = (ratio * num_tokens).floor().long()  # [B]
+    allowed = (ratio * (num_tokens if unknown is None else unknown)).floor().long()  # [B]
     largest = torch.finfo(confidence.dtype).max  # so that known tokens come last
     sorted_by = torch.where(masked, confidence.clamp_max(largest), torch.inf)
     order = sorted_by.argsort(dim=1, stable=True)
@@ -139,7 +143,7 @@ def check_quantities(actions: Tensor, batch: int) -> None:
 
 def decode_step(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
-    last: Tensor, mask_id: int,
+    last: Tensor, mask_id: int, unknown: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed.
 
@@ -151,6 +155,7 @@ def decode_step(
         uniforms: [B, N, 2] in [0, 1): the first draws the token, the second its Gumbel noise.
         last: [B] bool; where set, every token is revealed and m, tau_2 have no effect.
         mask_id: the id of a masked token.
+        unknown: see `remask`.
 
     Returns:
         The next ids [B, N], and the confidences [B, N] by which they were re-masked, +inf at tokens
@@ -181,4 +186,5 @@ def decode_step(
 
     confidence = confidence.view_as(ids)
     ratio = actions[:, REMASK_RATIO].masked_fill(last, 0.0)
-    return revealed.view_as(ids).masked_fill(remask(confidence, masked, ratio), mask_id), confidence
+    stays = remask(confidence, masked, ratio, unknown)
+    return revealed.view_as(ids).masked_fill(stays, mask_id), confidence

@@ -11,7 +11,7 @@ from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.vector_inputs import check_options, chosen_conditions
+from nat_env.vector_inputs import check_options, chosen_canvas, chosen_conditions
 
 
 class NATDecodeEnv(gym.Env):
@@ -30,6 +30,7 @@ class NATDecodeEnv(gym.Env):
         render_mode: str | None = None,
         reward_fn: RewardChoice = "judge",
         raw_scale: float = RAW_SCALE,
+        action_smoothing: float = 0.0,
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(
@@ -44,6 +45,7 @@ class NATDecodeEnv(gym.Env):
             render_mode,
             reward_fn,
             raw_scale,
+            action_smoothing,
         )
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
@@ -52,14 +54,25 @@ class NATDecodeEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; `options={"condition": label}` chooses the class."""
+        """Start an episode.
+
+        Args:
+            seed: of its random numbers.
+            options: `condition`, its label; `ids` [N] and `known` [N] bool, of an image that is
+                partly known.
+        """
         # Checked before the seed changes anything.
-        check_options(options or {}, ("condition",))
-        chosen_conditions(options or {}, 1, self.vector.bundle)
+        options = options or {}
+        check_options(options, ("condition", "ids", "known"))
+        bundle = self.vector.bundle
+        chosen_conditions(options, 1, bundle)
+        begun = chosen_canvas(options, (bundle.num_tokens,), bundle)
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
-        condition = (options or {}).get("condition")
-        observation, _ = self.vector.reset(options={"condition": condition})
+        given: dict[str, Any] = {"condition": options.get("condition")}
+        if begun is not None:
+            given |= {"ids": begun[None], "known": begun[None] != bundle.nat.mask_id}
+        observation, _ = self.vector.reset(options=given)
         return _first(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.decoding import check_quantities, decode_step
+from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.policies import DecodingPolicy
 
@@ -40,8 +42,11 @@ def generate_tokens(
     num_steps: int,
     generators: Sequence[np.random.Generator],
     on_step: Callable[[StepRecord], None] | None = None,
+    canvas: Tensor | None = None,
 ) -> Tensor:
     """Decode one batch: labels [B] -> ids [B, N], with one numpy generator a row.
+
+    `canvas` is what it starts from, see `partly_known`: by default the empty one.
 
     Raises:
         ValueError: a policy that gives another shape or numbers out of range, or see
@@ -49,8 +54,10 @@ def generate_tokens(
     """
     conditions = conditions.to(nat.device)
     batch = len(conditions)
-    ids = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
-    passes = nat.first_passes(conditions)
+    if canvas is None:
+        canvas = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
+    ids, unknown = canvas, (canvas == nat.mask_id).sum(dim=1)
+    passes = nat.opening_passes(ids, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1
@@ -62,7 +69,7 @@ def generate_tokens(
         actions = actions.clone()  # its own, whatever the policy does with the one it keeps
         uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
         ids, confidence = decode_step(
-            ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id
+            ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id, unknown
         )
         if on_step is not None:
             on_step(StepRecord(step, ids.clone(), actions, confidence))
@@ -79,6 +86,8 @@ def generate_batches(
     seed: int,
     batch_size: int = 128,
     on_step: Callable[[StepRecord], None] | None = None,
+    ids: Any = None,
+    known: Any = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode images, a batch whenever the next one is asked for.
 
@@ -97,6 +106,8 @@ def generate_batches(
         seed: >= 0.
         batch_size: samples decoded at once.
         on_step: called after every step of every batch.
+        ids: tokens of images that are partly known, integers [B, N]; see `partly_known`.
+        known: which of them are kept, bool [B, N]: m is then a share of the others.
 
     Returns:
         An iterator over images [b, C, H, W] float32 in [0, 1], b <= `batch_size`, and their
@@ -104,8 +115,8 @@ def generate_batches(
 
     Raises:
         ValueError: at the call, before anything is decoded: a label out of range, T < 1 or other
-            than the policy's, a negative seed, or no batch. While decoding: a policy that gives
-            another shape or numbers out of range, or logits that are not finite.
+            than the policy's, a negative seed, no batch, or see `partly_known`. While decoding: a
+            policy that gives another shape or numbers out of range, or logits that are not finite.
     """
     numbers = bundle.conditions.checked(conditions)
     if num_steps < 1:
@@ -120,6 +131,7 @@ def generate_batches(
         raise ValueError(f"seed: got {seed}, allowed is >= 0")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
+    canvas = partly_known(bundle.nat, ids, known, (len(numbers), bundle.num_tokens))
 
     @torch.no_grad()
     def batch(start: int) -> tuple[Tensor, Tensor]:
@@ -127,8 +139,9 @@ def generate_batches(
         generators = [
             np.random.Generator(np.random.PCG64(seed + start + i)) for i in range(len(labels))
         ]
-        ids = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step)
-        images = bundle.tokenizer.decode(ids)
+        begun = None if canvas is None else canvas[start : start + batch_size]
+        tokens = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step, begun)
+        images = bundle.tokenizer.decode(tokens)
         return images, labels.to(images.device, copy=True)  # not a view of the caller's
 
     return map(batch, range(0, len(numbers), batch_size))
@@ -142,7 +155,11 @@ def generate(
     seed: int,
     batch_size: int = 128,
     on_step: Callable[[StepRecord], None] | None = None,
+    ids: Any = None,
+    known: Any = None,
 ) -> Tensor:
     """All images of `generate_batches` at once: [B, C, H, W] float32 in [0, 1]."""
-    batches = generate_batches(bundle, policy, conditions, num_steps, seed, batch_size, on_step)
+    batches = generate_batches(
+        bundle, policy, conditions, num_steps, seed, batch_size, on_step, ids, known
+    )
     return torch.cat([images for images, _ in batches])

@@ -27,6 +27,29 @@ class ObservationForm:
     """Ids [F, N] and conditions [F] of finished rows -> the last observation of each. Where nothing
     tells them apart their arrays are the same, which nobody can write to."""
 
+    def final_info(
+        self, ids: Tensor, conditions: Tensor, done: np.ndarray, actions: np.ndarray
+    ) -> dict[str, Any]:
+        """Gymnasium's `final_obs` and `final_info` of the rows that end in a step.
+
+        Args:
+            ids: of all rows [B, N].
+            conditions: of all rows [B].
+            done: which of them end, bool [B].
+            actions: physical ones of the step [B, 4].
+        """
+        rows = torch.from_numpy(np.flatnonzero(done)).to(ids.device)
+        observations = np.full(len(done), None, dtype=object)
+        found = self.final(ids[rows], conditions[rows])
+        for row, last in zip(rows.tolist(), found, strict=True):
+            observations[row] = last
+        return {
+            "final_obs": observations,
+            "_final_obs": done,
+            "final_info": {"action": actions.copy(), "_action": done},
+            "_final_info": done,
+        }
+
     @staticmethod
     def named(name: str, bundle: Bundle, num_steps: int) -> "ObservationForm":
         """The form `features`, `pooled` or `tokens`.

@@ -24,14 +24,19 @@ from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 from nat_env.vector_inputs import (
+    check_construction,
     check_options,
-    check_state,
     checked_actions,
     chosen_autoreset_mode,
+    chosen_canvas,
     chosen_conditions,
+    completed_state,
     reset_mask,
     seeded_generators,
 )
+
+_OF_ROWS = ("ids", "conditions", "timesteps", "unknown", "average")
+"""Tensors of a row each, which say where it stands."""
 
 
 class NATDecodeVectorEnv(VectorEnv):
@@ -65,6 +70,7 @@ class NATDecodeVectorEnv(VectorEnv):
         render_mode: str | None = None,
         reward_fn: RewardChoice = "judge",
         raw_scale: float = RAW_SCALE,
+        action_smoothing: float = 0.0,
     ) -> None:
         """Make the environments.
 
@@ -84,23 +90,20 @@ class NATDecodeVectorEnv(VectorEnv):
             reward_fn: scores final images: a name of `named_reward`, a dict of `name` and its
                 options, or a function; by default the judge's log-likelihood of the label.
             raw_scale: raw values of the actions -1 and 1: temperatures and guidance reach up to it.
+            action_smoothing: alpha of the running average that stands for the actions, in [0, 1).
 
         Raises:
             ValueError: any of these is not allowed.
         """
-        if num_envs < 1:
-            raise ValueError(f"num_envs: got {num_envs}, allowed is >= 1")
-        if num_steps < 1:
-            raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode: got {render_mode!r}, allowed are None, 'rgb_array'")
+        check_construction(num_envs, num_steps, render_mode, self.metadata["render_modes"])
         self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
         self.num_steps = num_steps
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.action_map = ActionMap(residual_schedule(residual, num_steps), raw_scale)
+        schedule = residual_schedule(residual, num_steps)
+        self.action_map = ActionMap(schedule, raw_scale, action_smoothing)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
         self.single_observation_space = self._form.space
@@ -114,6 +117,10 @@ class NATDecodeVectorEnv(VectorEnv):
         self.ids = torch.full((num_envs, nat.num_tokens), nat.mask_id, device=nat.device)
         self.conditions = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
         self.timesteps = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
+        self.unknown = torch.full_like(self.timesteps, nat.num_tokens)
+        """Tokens that were unknown at the start of each row's episode [B]: m is a share of them."""
+        self.average = torch.zeros(num_envs, 4, device=nat.device)
+        """Of each row's actions so far [B, 4], see `ActionMap.smoothed`."""
         self.final_images: Tensor | None = None
         """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
         self.final_conditions: Tensor | None = None
@@ -137,19 +144,21 @@ class NATDecodeVectorEnv(VectorEnv):
 
         Args:
             seed: sub-environment i gets seed + i, or seed[i].
-            options: `reset_mask` [B] bool; `condition`, a label or one per row, for the episodes
-                that start here: automatic resets draw labels at random.
+            options: `reset_mask` [B] bool. For the episodes that start here alone: `condition`, a
+                label or one per row; `ids` [B, N] and `known` [B, N] bool, of images partly known.
+                Automatic resets draw labels at random, and start from the empty canvas.
 
         Raises:
-            ValueError: a mask or labels of the wrong kind, or another option.
+            ValueError: a mask, labels or tokens of the wrong kind, or another option.
         """
         options = options or {}
-        check_options(options, ("reset_mask", "condition"))
+        check_options(options, ("reset_mask", "condition", "ids", "known"))
         mask = reset_mask(options, self.num_envs, started=self._passes is not None)
         chosen = chosen_conditions(options, self.num_envs, self.bundle)
+        begun = chosen_canvas(options, tuple(self.ids.shape), self.bundle)
         self.generators = seeded_generators(self.generators, seed, mask)
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._start(rows, None if chosen is None else chosen[rows])
+        self._start(rows, *(None if part is None else part[rows] for part in (chosen, begun)))
         return self._observation(), {}
 
     def step(
@@ -176,21 +185,24 @@ class NATDecodeVectorEnv(VectorEnv):
                 "reset(options={'reset_mask': ...}) first"
             )
         active = (~finished).nonzero()[:, 0]
-        physical = self.action_map.physical(checked, self.timesteps)
+        average = self.action_map.smoothed(checked, self.timesteps, self.average)
+        physical = self.action_map.physical(average, self.timesteps)
         self._decode(active, physical)
-        info: dict[str, Any] = {"action": physical.cpu().numpy()}
-        info["_action"] = (~finished).cpu().numpy()
-
+        self.average = average  # only after a step that was not refused
+        info: dict[str, Any] = {
+            "action": physical.cpu().numpy(),
+            "_action": (~finished).cpu().numpy(),
+        }
         terminated = (self.timesteps == self.num_steps) & ~finished
         done = terminated.cpu().numpy()
         rewards = self._rewards(terminated)
         starting = finished
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             starting = terminated | finished
-            if bool(terminated.any()):
-                info |= self._final_info(done, info["action"])
+            if done.any():
+                info |= self._form.final_info(self.ids, self.conditions, done, info["action"])
         if bool(starting.any()):
-            self._start(starting.nonzero()[:, 0], None)
+            self._start(starting.nonzero()[:, 0])
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,12 +212,8 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         if self.generators is None:
             raise gym.error.ResetNeeded("call reset() first")
-        return {
-            "ids": self.ids,
-            "conditions": self.conditions,
-            "timesteps": self.timesteps,
-            "generators": [g.bit_generator.state for g in self.generators],
-        }
+        generators = [g.bit_generator.state for g in self.generators]
+        return {name: getattr(self, name) for name in _OF_ROWS} | {"generators": generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go on from `state_dict()`; gives the observation.
@@ -213,17 +221,15 @@ class NATDecodeVectorEnv(VectorEnv):
         Raises:
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
-        check_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
-        device = self.bundle.device
-        self.ids = state["ids"].to(device)
-        self.conditions = state["conditions"].to(device)
-        self.timesteps = state["timesteps"].to(device)
+        state = completed_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
+        for name in _OF_ROWS:
+            setattr(self, name, state[name].to(self.bundle.device))
         self.generators = [np.random.Generator(np.random.PCG64()) for _ in range(self.num_envs)]
         for generator, stored in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = stored
-        fresh = self.timesteps == 0
         self._passes = self.bundle.nat.first_passes(self.conditions)
-        begun = (~fresh & (self.timesteps < self.num_steps)).nonzero()[:, 0]
+        seen = (self.timesteps > 0) | (self.unknown < self.bundle.num_tokens)
+        begun = (seen & (self.timesteps < self.num_steps)).nonzero()[:, 0]
         if len(begun):
             passes = self.bundle.nat.passes(self.ids[begun], self.conditions[begun])
             self._passes = self._passes.put(begun, passes)
@@ -236,18 +242,21 @@ class NATDecodeVectorEnv(VectorEnv):
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
 
-    def _start(self, rows: Tensor, labels: Tensor | None) -> None:
-        """Put the rows [R] on the all-masked canvas, with labels [R] or labels of their own."""
+    def _start(self, rows: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> None:
+        """Put rows [R] on canvases [R, N], by default empty, with labels [R], by default drawn."""
         assert self.generators is not None
+        nat = self.bundle.nat
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]
             labels = torch.tensor([int(g.integers(len(self.bundle.conditions))) for g in chosen])
-        rows = rows.to(self.bundle.device)
-        labels = labels.to(self.bundle.device)
+        if ids is None:
+            ids = torch.full((len(rows), nat.num_tokens), nat.mask_id, device=nat.device)
+        rows, labels = rows.to(nat.device), labels.to(nat.device)
         self.conditions = self.conditions.index_copy(0, rows, labels)
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
-        self.ids = self.ids.index_fill(0, rows, self.bundle.nat.mask_id)
-        first = self.bundle.nat.first_passes(labels)
+        self.ids = self.ids.index_copy(0, rows, ids)
+        self.unknown = self.unknown.index_copy(0, rows, (ids == nat.mask_id).sum(dim=1))
+        first = nat.opening_passes(ids, labels)
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, rows: Tensor, physical: Tensor) -> None:
@@ -257,16 +266,12 @@ class NATDecodeVectorEnv(VectorEnv):
         assert self._passes is not None and self.generators is not None
         nat = self.bundle.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
-        now = self._passes.rows(rows)
+        logits, null_logits, _ = self._passes.rows(rows)
+        last = self.timesteps[rows] == self.num_steps - 1
         ids, _ = decode_step(
-            self.ids[rows],
-            now.logits,
-            now.null_logits,
-            physical[rows],
-            uniforms.to(nat.device),
-            last=self.timesteps[rows] == self.num_steps - 1,
-            mask_id=nat.mask_id,
-        )
+            self.ids[rows], logits, null_logits, physical[rows], uniforms.to(nat.device), last,
+            nat.mask_id, self.unknown[rows],
+        )  # fmt: skip
         ids = self.ids.index_copy(0, rows, ids)
         timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
         going_on = rows[timesteps[rows] < self.num_steps]
@@ -289,20 +294,3 @@ class NATDecodeVectorEnv(VectorEnv):
     def _observation(self) -> Any:
         assert self._passes is not None
         return self._form.observe(self._passes.features, self.ids, self.conditions, self.timesteps)
-
-    def _final_info(self, done: np.ndarray, actions: np.ndarray) -> dict[str, Any]:
-        """Gymnasium's `final_obs` and `final_info` of the rows that end in this step."""
-        rows = torch.from_numpy(np.flatnonzero(done)).to(self.bundle.device)
-        observations = np.full(self.num_envs, None, dtype=object)
-        for row, last in zip(
-            np.flatnonzero(done),
-            self._form.final(self.ids[rows], self.conditions[rows]),
-            strict=True,
-        ):
-            observations[row] = last
-        return {
-            "final_obs": observations,
-            "_final_obs": done,
-            "final_info": {"action": actions.copy(), "_action": done},
-            "_final_info": done,
-        }

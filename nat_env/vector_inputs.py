@@ -10,9 +10,27 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.frozen.canvas import partly_known
 
 ROUNDING = 1e-6
 """What a wrapper that rescales actions in float32 may be off by: a few steps of it near 1."""
+
+
+def check_construction(
+    num_envs: int, num_steps: int, render_mode: str | None, render_modes: Sequence[str]
+) -> None:
+    """Check the numbers and the render mode that an environment is made with.
+
+    Raises:
+        ValueError: one that is not allowed.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs: got {num_envs}, allowed is >= 1")
+    if num_steps < 1:
+        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    if render_mode not in (None, *render_modes):
+        allowed = ", ".join(map(repr, (None, *render_modes)))
+        raise ValueError(f"render_mode: got {render_mode!r}, allowed are {allowed}")
 
 
 def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
@@ -100,20 +118,39 @@ def chosen_conditions(options: dict[str, Any], num_envs: int, bundle: Bundle) ->
     return labels
 
 
-def check_state(state: dict[str, Any], num_envs: int, num_tokens: int, num_steps: int) -> None:
-    """Check that a stored state is of an environment of these sizes.
+def chosen_canvas(options: dict[str, Any], shape: tuple[int, ...], bundle: Bundle) -> Tensor | None:
+    """The canvas that `options["ids"]` and `["known"]` ask for, None where they ask for none.
 
     Raises:
-        ValueError: it is not.
+        ValueError: see `partly_known`.
     """
-    given = {name: tuple(state[name].shape) for name in ("ids", "conditions", "timesteps")}
+    return partly_known(bundle.nat, options.get("ids"), options.get("known"), shape)
+
+
+def completed_state(
+    state: dict[str, Any], num_envs: int, num_tokens: int, num_steps: int
+) -> dict[str, Any]:
+    """A stored state with what those of before did not have: all unknown, no smoothing.
+
+    Raises:
+        ValueError: it is not of an environment of these sizes.
+    """
+    of_before = {
+        "unknown": torch.full((num_envs,), num_tokens),
+        "average": torch.zeros(num_envs, 4),
+    }
+    state = of_before | state
+    tensors = ("ids", "conditions", "timesteps", *of_before)
+    given = {name: tuple(state[name].shape) for name in tensors}
     given["generators"] = (len(state["generators"]),)
-    allowed = dict.fromkeys(given, (num_envs,)) | {"ids": (num_envs, num_tokens)}
+    allowed = dict.fromkeys(given, (num_envs,))
+    allowed |= {"ids": (num_envs, num_tokens), "average": (num_envs, 4)}
     if given != allowed:
         raise ValueError(f"state: got sizes {given}, allowed are {allowed}")
     latest = int(state["timesteps"].max())
     if latest > num_steps:
         raise ValueError(f"state: got timesteps up to {latest}, allowed is T = {num_steps} at most")
+    return state
 
 
 def seeded_generators(

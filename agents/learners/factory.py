@@ -14,16 +14,13 @@ from torch import nn
 
 from agents.learners.algorithms import Algorithm, algorithm_of
 from agents.learners.config import TrainConfig
-from agents.learners.policy import AdaNATPolicy, LearnedPolicy
-from agents.learners.predicted import PredictedPolicy
+from agents.learners.policy import AdaNATPolicy
+from agents.learners.trained import LearnedPolicy, PredictedPolicy, TrainedPolicy
 from agents.learners.warmup import WaitsForReward
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.commands.own_code import is_own, raised
 from nat_env.observations import ObservationForm
-
-TrainedPolicy = LearnedPolicy | PredictedPolicy
-"""What a training gives."""
 
 
 def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgorithm:

@@ -1,6 +1,7 @@
 """The paper's policy network (AdaNAT, appendix A.2), for any token grid."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,17 @@ class AdaNATNetwork(nn.Module):
         modulations = [norm.modulation for norm in (self.norm1, self.norm2, self.norm3)]
         for linear in (*modulations, self.head):
             nn.init.zeros_(linear.weight)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        """An embedding that the weights have is made where the sizes do not ask for one.
+
+        AdaGen's policies have it at any width, AdaNAT's where D is another than the hidden size.
+        """
+        weight = state.get(f"{prefix}embedding.weight")
+        if weight is not None and isinstance(self.embedding, nn.Identity):
+            hidden_size = self.head.in_features
+            self.embedding = nn.Linear(hidden_size, hidden_size).to(self.head.weight)
+        super()._load_from_state_dict(state, prefix, *args)
 
     def folded(self, x: Tensor) -> Tensor:
         """Tokens [B, N, hidden], row by row, onto the grid [B, hidden, h, w]."""

@@ -68,6 +68,9 @@ class LearnerOptions:
     residual: str | None = "heuristic"
     """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M) or a
     schedule's file; None: from scratch."""
+    action_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """alpha of AdaGen: what is before the activations is s_t = alpha s_(t-1) + (1 - alpha) a_t, a
+    running average over the steps of an episode, the residual schedule added to it. 0: none."""
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
     hidden_size: Annotated[int, Gt(0), MultipleOf(4)] = 128

@@ -11,19 +11,19 @@ from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Normal
 
 from agents.learners.network import AdaNATNetwork
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.options import ExplorationOptions
-from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.actions import RAW_SCALE
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
 
 _IDLE_AT_LAST_STEP = [REMASK_RATIO, REMASK_TEMPERATURE]
 
 
-def _rounded(features: Tensor) -> Tensor:
+def rounded(features: Tensor) -> Tensor:
     """As in the rollout buffer, so that PPO's probability ratios start at one."""
     return features.half().float()
 
@@ -51,7 +51,7 @@ class _Unfold(BaseFeaturesExtractor):
         self.num_steps = num_steps
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        features = _rounded(observations["features"])
+        features = rounded(observations["features"])
         return features.unflatten(1, (self.num_tokens, -1)), self._timestep(observations)
 
     def _timestep(self, observations: dict[str, Tensor]) -> Tensor:
@@ -226,74 +226,3 @@ class AdaNATPolicy(ActorCriticPolicy):
             "shared_noise": self.shared_noise,
             "raw_scale": self.raw_scale,
         }
-
-
-class LearnedPolicy:
-    """What is used after training: the expectation of m, tau_1, tau_2, w under the Gaussian.
-
-    The paper takes the activations of the Gaussian's mean instead (4.2, at test time). As they are
-    curved, that is another policy than the one which was trained, whose samples can be much worse
-    while the exploration is wide; the two agree for sigma = 0. Features are rounded as in training.
-    """
-
-    def __init__(
-        self,
-        actor: nn.Module,
-        action_map: ActionMap,
-        action_std: float,
-        num_steps: int,
-        test_action: str = "expectation",
-    ) -> None:
-        """Follow `actor`, whose outputs are in raw units, through `action_map`.
-
-        Args:
-            actor: features [B, N, D] and timesteps [B] -> means [B, 4].
-            action_map: from the box to physical values.
-            action_std: sigma in raw units that the actor was last trained with.
-            num_steps: T, that it was trained for.
-            test_action: `expectation`, or the paper's `mean`.
-
-        Raises:
-            ValueError: another one.
-        """
-        if test_action not in ("expectation", "mean"):
-            raise ValueError(f"test_action: got {test_action!r}, allowed are 'expectation', 'mean'")
-        self.test_action = test_action
-        self.actor = actor
-        self.action_map = action_map
-        self.action_std = action_std
-        self.num_steps = num_steps
-
-    def state_dict(self) -> dict[str, Any]:
-        """The actor's weights and its deviation."""
-        return {"actor": self.actor.state_dict(), "action_std": self.action_std}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict()`."""
-        self.actor.load_state_dict(state["actor"])
-        self.actor.eval().requires_grad_(False)
-        self.action_std = float(state["action_std"])
-
-    @torch.no_grad()
-    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
-        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        scale = self.action_map.raw_scale
-        mean = self.actor(_rounded(features), timestep) / scale
-        if self.test_action == "mean":
-            return self.action_map.physical(mean.clamp(-1, 1), timestep)
-        return self.action_map.mean_physical(mean, self.action_std / scale, timestep)
-
-
-class ExploringPolicy:
-    """A policy with its exploration noise as a `DecodingPolicy`: what a rollout follows."""
-
-    def __init__(self, policy: AdaNATPolicy, action_map: ActionMap) -> None:
-        """Sample from `policy` through `action_map`."""
-        self.policy = policy
-        self.action_map = action_map
-
-    @torch.no_grad()
-    def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
-        """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
-        raw = self.policy.explore(self.policy.actor(_rounded(features), timestep))
-        return self.action_map.physical((raw / self.policy.raw_scale).clamp(-1, 1), timestep)

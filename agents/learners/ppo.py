@@ -15,7 +15,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wr
 from agents.learners.buffers import EpisodeRolloutBuffer
 from agents.learners.config import TrainConfig, linear
 from agents.learners.optimizer import AccumulatingAdam
-from agents.learners.policy import AdaNATPolicy, LearnedPolicy, check_observation_space
+from agents.learners.policy import AdaNATPolicy, check_observation_space
+from agents.learners.trained import LearnedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
 from nat_env.actions import RAW_SCALE
@@ -293,8 +294,6 @@ def _check_timestep(env: VecEnv) -> None:
 
 
 def _callbacks(given: MaybeCallback) -> list[BaseCallback]:
-    if given is None:
-        return []
-    if isinstance(given, list):
-        return given
+    if isinstance(given, list | None):
+        return given or []
     return [given if isinstance(given, BaseCallback) else ConvertCallback(given)]

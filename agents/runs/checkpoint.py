@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from agents.learners.config import TrainConfig
-from agents.learners.factory import TrainedPolicy, untrained_policy
+from agents.learners.factory import untrained_policy
+from agents.learners.trained import TrainedPolicy
 from agents.runs.paths import with_paths
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
@@ -28,7 +29,12 @@ RESIDUAL = "residual.json"
 _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 """Options of older runs by what they are called now."""
 
-_ADDED = {"accumulate": 1, "raw_scale": 5.0, "test_action": "expectation"}
+_ADDED = {
+    "accumulate": 1,
+    "action_smoothing": 0.0,
+    "raw_scale": 5.0,
+    "test_action": "expectation",
+}
 """Options that older runs do not have, by what they did."""
 
 
@@ -159,7 +165,8 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps)
-    policy = untrained_policy(config, bundle, ActionMap(residual, config.raw_scale))
+    action_map = ActionMap(residual, config.raw_scale, config.action_smoothing)
+    policy = untrained_policy(config, bundle, action_map)
     path = _policy_file(folder, which)
     try:
         policy.load_state_dict(load_state(path)["policy"])

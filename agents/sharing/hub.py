@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.learners.config import TrainConfig
-from agents.learners.factory import TrainedPolicy
+from agents.learners.trained import TrainedPolicy
 from agents.reports.quantities import PICTURE, save_policy_card
 from agents.runs.checkpoint import (
     CONFIG,

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
-from agents.learners.policy import ExploringPolicy
+from agents.learners.trained import ExploringPolicy
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
@@ -217,11 +217,13 @@ class RoundCallback(BaseCallback):
 
     def _record_quantities(self) -> None:
         """Mean and spread of m, tau_1, tau_2, w at every step of the rollout, counted from 1."""
-        num_steps = self.config.num_steps
+        num_steps, action_map, average = self.config.num_steps, self.decoder.action_map, None
         for step in range(num_steps):
-            actions = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
-            timesteps = torch.full((len(actions),), step)
-            physical = self.decoder.action_map.physical(torch.from_numpy(actions), timesteps)
+            given = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
+            actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
+            before = actions if average is None else average
+            average = action_map.smoothed(actions, timesteps, before)
+            physical = action_map.physical(average, timesteps)
             for column, name in enumerate(COLUMNS):
                 if step == num_steps - 1 and column in IDLE_AT_LAST_STEP:
                     continue

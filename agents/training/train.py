@@ -108,6 +108,7 @@ class Training:
             observation=algorithm_of(config).observation,
             residual=residual,
             raw_scale=config.raw_scale,
+            action_smoothing=config.action_smoothing,
             reward_fn=_own_reward(config, bundle),
         )
         if config.reward == "adversarial":

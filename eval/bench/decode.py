@@ -11,7 +11,7 @@ import torch
 from torch.utils.benchmark import Measurement
 
 from agents.learners.network import AdaNATNetwork
-from agents.learners.policy import LearnedPolicy
+from agents.learners.trained import LearnedPolicy
 from eval.bench import peer
 from eval.bench.measure import Phases, by_turns, most_per_second, multiply_adds
 from eval.bench.options import DecodeOptions

@@ -105,6 +105,14 @@ class Sample(Computation):
     """Names or numbers of the classes; all of them by default."""
     num_samples: Annotated[int, Ge(1)] = 16
     """Images altogether, as even among the classes as can be, class by class."""
+    inpaint: Annotated[tuple[Path, Path] | None, tyro.conf.arg(metavar="IMAGE MASK")] = None
+    """Keep a part of IMAGE, and draw it anew where MASK is white: of any size, both of one shape.
+    Every sample is another completion, of the classes that are named. A token is drawn where any of
+    its pixels is white; MASK may be white at the border (out-painting), or everywhere. A grid shows
+    IMAGE and what is kept of it first."""
+    keep_pixels: bool = False
+    """With --inpaint: put the known pixels of IMAGE over the samples. Otherwise they are what the
+    tokenizer makes of the known tokens: without a seam, and not to the pixel the same."""
     gif: Path | None = None
     """Also write here how they are decoded, step by step, of at most 100 of them. Masked tokens are
     covered: the lighter, the surer the step was of what it drew there."""
@@ -118,10 +126,13 @@ class Sample(Computation):
         """Check every field, and the files' endings.
 
         Raises:
-            ValueError: a field out of its bounds, or a picture format other than PNG.
+            ValueError: a field out of its bounds, a picture format other than PNG, or pixels to
+                keep of no image.
         """
         super().__post_init__()
         if self.out.suffix.lower() in _OTHER_FORMATS:
             raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
         if self.gif is not None and self.gif.suffix.lower() != ".gif":
             raise ValueError(f"gif: got {str(self.gif)!r}, allowed is a .gif file")
+        if self.keep_pixels and self.inpaint is None:
+            raise ValueError("keep_pixels: got True, allowed is so only with inpaint")

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from eval.commands.arguments import Sample
+from eval.commands.inpainting import read_partly_known
 from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_policy
 from eval.pictures.animation import columns_of, decoding_sheets, named_sheet
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate
 from nat_env.render import thumbnail_scale, to_rgb
@@ -26,6 +29,9 @@ WIDTH = 112
 MOST_COLUMNS = 20
 """Of a grid with a row for each class."""
 
+GIVEN = ("image", "known")
+"""What an in-painting shows before its samples."""
+
 
 def run(arguments: Sample) -> list[Path]:
     """Generate and write the images.
@@ -34,8 +40,8 @@ def run(arguments: Sample) -> list[Path]:
         The files written.
 
     Raises:
-        ValueError: an unknown bundle, policy or class, a policy of another T or bundle, or a
-            folder that cannot be written.
+        ValueError: an unknown bundle, policy or class, a policy of another T or bundle, an image
+            or mask that cannot be read or do not fit, or a folder that cannot be written.
     """
     num_steps = chosen_num_steps([arguments.policy], arguments.num_steps)
     bundle = load_bundle(
@@ -43,6 +49,8 @@ def run(arguments: Sample) -> list[Path]:
     )
     _, policy = named_policy(arguments.policy, bundle, num_steps)
     labels = sample_labels(bundle, arguments.classes, arguments.num_samples)
+    known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
+    tokens = known.tokens(len(labels)) if known else {}
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
     names = [bundle.conditions.names[label] for label in labels.tolist()]
@@ -52,24 +60,32 @@ def run(arguments: Sample) -> list[Path]:
         require_writable_folder(arguments.gif.parent)
     images = generate(
         bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size,
-        lambda record: records[record.timestep].append(record),
+        lambda record: records[record.timestep].append(record), **tokens,
     )  # fmt: skip
+    frames = to_rgb(known.pasted(images) if known and arguments.keep_pixels else images)
     paths = []
     if arguments.gif is not None:
         ids = torch.stack([torch.cat([r.ids for r in step]) for step in records])  # [T, B, N]
         confidences = torch.stack([torch.cat([r.confidence for r in step]) for step in records])
-        sheets = decoding_sheets(bundle, labels, ids, confidences, scale)
+        begun = partly_known(bundle.nat, **tokens, shape=tuple(ids[0].shape)) if tokens else None
+        sheets = decoding_sheets(bundle, labels, ids, confidences, scale, begun)
         _save_animation(sheets, arguments.gif)
         paths.append(arguments.gif)
+    given = known.frames(bundle.tokenizer.grid) if known else frames[:0]
+    shown = GIVEN[: len(given)]
     if grid:
-        frames = to_rgb(images).repeat(scale, axis=1).repeat(scale, axis=2)
-        columns = columns_of(len(labels), len(labels.unique()), MOST_COLUMNS)
-        _save(named_sheet(frames, names, columns), arguments.out)
+        frames = np.concatenate([given, frames]).repeat(scale, axis=1).repeat(scale, axis=2)
+        rows = 1 if known else len(labels.unique())
+        columns = columns_of(len(frames), rows, MOST_COLUMNS)
+        _save(named_sheet(frames, [*shown, *names], columns), arguments.out)
         return [arguments.out, *paths]
     digits = max(4, len(str(len(labels) - 1)))
-    for index, (frame, name) in enumerate(zip(to_rgb(images), names, strict=True)):
+    files = [f"{name}.png" for name in shown]
+    for index, name in enumerate(names):
         name = "".join(c if c.isalnum() else "-" for c in name)
-        paths.append(arguments.out / f"{index:0{digits}}_{name}.png")
+        files.append(f"{index:0{digits}}_{name}.png")
+    for file, frame in zip(files, [*given, *frames], strict=True):
+        paths.append(arguments.out / file)
         _save(Image.fromarray(frame), paths[-1])
     return paths
 

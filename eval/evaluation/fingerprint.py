@@ -8,7 +8,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from agents.learners.factory import TrainedPolicy
+from agents.learners.trained import TrainedPolicy
 from nat_env.actions import RAW_SCALE
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 
@@ -24,6 +24,8 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
     elif isinstance(policy, TrainedPolicy):
         name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
+        smoothing = policy.action_map.smoothing
+        name += f" smoothed by {smoothing}" if smoothing else ""
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.learners.factory import TrainedPolicy
+from agents.learners.trained import TrainedPolicy
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.sharing.hub import HUB, shared_folder
 from nat_env.bundles.bundle import Bundle

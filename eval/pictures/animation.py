@@ -51,7 +51,12 @@ def named_sheet(
 
 
 def decoding_sheets(
-    bundle: Bundle, labels: Tensor, ids: Tensor, confidences: Tensor, scale: int
+    bundle: Bundle,
+    labels: Tensor,
+    ids: Tensor,
+    confidences: Tensor,
+    scale: int,
+    begun: Tensor | None = None,
 ) -> list[Image.Image]:
     """The samples before the first step and after each one, masked tokens covered.
 
@@ -63,6 +68,7 @@ def decoding_sheets(
         ids: tokens after each step [T, B, N].
         confidences: of each step [T, B, N], see `nat_env.render.canvas`.
         scale: pixels for each pixel of an image.
+        begun: tokens before the first step [B, N]; by default all are masked.
     """
     num_steps, count, _ = ids.shape
     shown = torch.linspace(0, count - 1, min(count, SIDE * SIDE)).round().long()
@@ -70,7 +76,8 @@ def decoding_sheets(
     columns = columns_of(len(shown), len(labels[shown].unique()), SIDE)
     note = f"; {len(shown)} of {count} samples" if len(shown) < count else ""
     final, mask_id = ids[-1, shown], bundle.nat.mask_id
-    frames = canvas(bundle.tokenizer, torch.full_like(final, mask_id), final, mask_id, scale)
+    first = torch.full_like(final, mask_id) if begun is None else begun[shown]
+    frames = canvas(bundle.tokenizer, first, final, mask_id, scale)
     sheets = [named_sheet(frames, names, columns, f"before step 1 of {num_steps}{note}")]
     for step in range(num_steps):
         frames = canvas(

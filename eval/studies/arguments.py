@@ -199,6 +199,27 @@ class Quality(Computation):
 
 
 @dataclass(frozen=True)
+class Inpainting(Computation):
+    """Draw the lower half of Fashion-MNIST's test images anew, several times each: a picture."""
+
+    out: Path
+    """Folder for inpainting.png."""
+    policy: str = "heuristic"
+    """As nat-sample has it."""
+    num_steps: Annotated[int, Ge(1)] | None = None
+    """T, decoding steps. By default that of the run or schedule, and 8 for a heuristic."""
+    num_images: Annotated[int, Ge(1)] = 16
+    """The first of each class in turn."""
+    completions: Annotated[int, Ge(1)] = 4
+    """Of each image."""
+    data: Path | None = None
+    """Folder of the four files of Fashion-MNIST. By default that of Debian's package
+    dataset-fashion-mnist, or else they are downloaded once."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Of the first completion; each one has numbers of its own."""
+
+
+@dataclass(frozen=True)
 class Demo(Computation):
     """Train an adaptive decoding policy, compare it with the papers' schedule, and show it.
 

@@ -41,6 +41,9 @@ COMMANDS: dict[str, Command | Choice] = {
                 "eval.autonat.arguments:Alternation", "eval.autonat.alternation:command"
             ),
             "quality": Command("eval.studies.arguments:Quality", "eval.studies.quality:command"),
+            "inpainting": Command(
+                "eval.studies.arguments:Inpainting", "eval.studies.inpainting:command", ""
+            ),
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
@@ -48,6 +51,9 @@ COMMANDS: dict[str, Command | Choice] = {
         "Make what this library reads of what others wrote.",
         {
             "nat": Command("nat_env.convert.arguments:ConvertNAT", "nat_env.convert.nat:command"),
+            "policy": Command(
+                "agents.convert.arguments:ConvertPolicy", "agents.convert.policy:command", ""
+            ),
             "schedule": Command(
                 "nat_env.convert.arguments:ConvertSchedule", "nat_env.convert.schedule:command", ""
             ),

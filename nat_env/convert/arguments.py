@@ -1,4 +1,4 @@
-"""The options of nat-convert: light to import."""
+"""The options of nat-convert bundle: light to import."""
 
 from dataclasses import dataclass
 from pathlib import Path

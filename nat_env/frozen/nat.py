@@ -147,6 +147,23 @@ class FrozenNAT:
             self._first.popitem(last=False)
         return Passes(logits, null_logits.expand_as(logits), features)
 
+    def opening_passes(self, ids: Tensor, condition: Tensor) -> Passes:
+        """The passes on canvases that decoding starts from [B, N]: kept ones where all is masked.
+
+        Raises:
+            ValueError: see `first_passes`.
+        """
+        partly = (ids != self.mask_id).any(dim=1)
+        given, empty = (rows.nonzero()[:, 0] for rows in (partly, ~partly))
+        if not len(given):
+            return self.first_passes(condition)
+        begun = self.passes(ids[given], condition[given])
+        if not len(empty):
+            return begun
+        order = torch.cat([empty, given]).argsort()
+        both = zip(self.first_passes(condition[empty]), begun, strict=True)
+        return Passes(*(torch.cat(parts)[order] for parts in both))
+
     def _forward(self, ids: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R, N, K] and features [R, M, D], in chunks of `rows_per_pass`.
 

@@ -9,7 +9,7 @@ import torch
 
 from agents.learners.config import TrainConfig
 from agents.learners.network import AdaNATNetwork
-from agents.learners.policy import LearnedPolicy
+from agents.learners.trained import LearnedPolicy
 from agents.runs.checkpoint import save_policy, save_run_config
 from eval.judges.judge import Judge
 from nat_env.actions import ActionMap

@@ -12,7 +12,7 @@ import tyro
 from agents.learners.algorithms import ALGORITHMS, algorithm_of
 from agents.learners.config import PRESETS, TrainConfig
 from agents.learners.factory import live_policy, make_learner
-from agents.learners.predicted import PredictedPolicy
+from agents.learners.trained import PredictedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.runs.checkpoint import load_policy
 from agents.runs.learner_state import learner_state

@@ -7,7 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.learners.network import AdaNATNetwork
-from agents.learners.policy import AdaNATPolicy, ExploringPolicy, LearnedPolicy
+from agents.learners.policy import AdaNATPolicy
+from agents.learners.trained import ExploringPolicy, LearnedPolicy
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.schedules import heuristic_schedule
 

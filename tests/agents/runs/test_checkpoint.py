@@ -9,7 +9,7 @@ from torch import nn
 
 from agents.learners.config import PRESETS, TrainConfig
 from agents.learners.network import AdaNATNetwork
-from agents.learners.policy import LearnedPolicy
+from agents.learners.trained import LearnedPolicy
 from agents.runs.checkpoint import (
     CONFIG,
     check_same_run,

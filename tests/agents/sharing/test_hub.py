@@ -16,7 +16,7 @@ from huggingface_hub.errors import HTTPError
 
 from agents.learners.config import PRESETS
 from agents.learners.network import AdaNATNetwork
-from agents.learners.policy import LearnedPolicy
+from agents.learners.trained import LearnedPolicy
 from agents.reports.quantities import schedule_actions
 from agents.runs.checkpoint import (
     check_same_run,
