@@ -244,6 +244,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
             config.discriminator.trunk_resolution,
         ),
         bundle.device,
+        bundle.conditions.pooled,
     )
     return AdversarialReward(
         decoder,

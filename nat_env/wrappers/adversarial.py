@@ -67,7 +67,7 @@ class AdversarialReward(VectorWrapper):
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or default_model(bundle, reals, seed)
-        if isinstance(self.model, AdversarialRewardModel):
+        if isinstance(self.model, AdversarialRewardModel) and not self.model.knows_prompts:
             seen = self.model.reals.conditions
             check_every_condition(seen, bundle.conditions.names, "model: its reals")
         self.bypass = bypass
@@ -159,4 +159,5 @@ def default_model(bundle: Bundle, reals: str, seed: int) -> AdversarialRewardMod
         seed,
         trunk,
         bundle.device,
+        bundle.conditions.pooled,
     )
