@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -112,7 +112,12 @@ class FolderReals(Dataset[Tensor]):
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`."""
-        return read_ahead(self, chosen)
+        numbers = [batch.tolist() for batch in chosen]
+        workers = min(_WORKERS, len(numbers) - 1, _processors())
+        generator = torch.Generator()  # of the workers' seeds, else drawn from everybody's
+        return iter(
+            DataLoader(self, batch_sampler=numbers, num_workers=workers, generator=generator)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,14 +142,6 @@ class ReconstructedReals:
         """See `Reals`."""
         for images in self.raw.batches(chosen):
             yield self.tokenizer.decode(self.tokenizer.encode(images.to(self.device))).cpu()
-
-
-def read_ahead(images: Dataset[Any], chosen: Iterable[Tensor]) -> Iterator[Any]:
-    """Batches of a data set by their numbers, the next one being read while one is used."""
-    numbers = [batch.tolist() for batch in chosen]
-    workers = min(_WORKERS, len(numbers) - 1, _processors())
-    generator = torch.Generator()  # of the workers' seeds, else drawn from everybody's
-    return iter(DataLoader(images, batch_sampler=numbers, num_workers=workers, generator=generator))
 
 
 def _processors() -> int:
