@@ -10,7 +10,8 @@ from nat_env.commands.parsing import parse
 
 
 def pixels_of(path):
-    return np.asarray(Image.open(path).convert("L"))
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
 
 
 def test_prompts_are_drawn_and_name_their_files(toy_text, text_folder, tmp_path):
@@ -33,7 +34,8 @@ def test_a_grid_of_a_long_prompt_is_as_wide_as_its_images(toy_text, text_folder,
         tmp_path / "grid.png", bundle=str(text_folder), num_steps=1, prompt=(long,), num_samples=1
     )
     (path,) = run(arguments)
-    assert Image.open(path).width < 200
+    with Image.open(path) as image:
+        assert image.width < 200
     (path,) = run(
         Sample(tmp_path / "f", bundle=str(text_folder), prompt=(long,), num_samples=1, num_steps=1)
     )
