@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
+from nat_env.prompting import chosen_prompts
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.vector_inputs import check_options, chosen_canvas, chosen_conditions
@@ -58,18 +59,20 @@ class NATDecodeEnv(gym.Env):
 
         Args:
             seed: of its random numbers.
-            options: `condition`, its label; `ids` [N] and `known` [N] bool, of an image that is
-                partly known.
+            options: `condition`, its label, or `prompt`, its text; `ids` [N] and `known` [N] bool,
+                of an image that is partly known.
         """
         # Checked before the seed changes anything.
         options = options or {}
-        check_options(options, ("condition", "ids", "known"))
+        check_options(options, ("condition", "prompt", "ids", "known"))
         bundle = self.vector.bundle
         chosen_conditions(options, 1, bundle)
         begun = chosen_canvas(options, (bundle.num_tokens,), bundle)
+        if prompts := chosen_prompts(options, 1):
+            self.vector.table.take(self.vector.conditions[:0], prompts)
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
-        given: dict[str, Any] = {"condition": options.get("condition")}
+        given = dict(options)
         if begun is not None:
             given |= {"ids": begun[None], "known": begun[None] != bundle.nat.mask_id}
         observation, _ = self.vector.reset(options=given)

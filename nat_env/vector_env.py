@@ -19,6 +19,7 @@ from nat_env.decoding import decode_step
 from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
 from nat_env.observations import ObservationForm
+from nat_env.prompting import PromptTable, chosen_prompts
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
@@ -32,6 +33,7 @@ from nat_env.vector_inputs import (
     chosen_conditions,
     completed_state,
     reset_mask,
+    restored_generators,
     seeded_generators,
 )
 
@@ -106,6 +108,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.action_map = ActionMap(schedule, raw_scale, action_smoothing)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
+        self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.single_action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -145,20 +148,29 @@ class NATDecodeVectorEnv(VectorEnv):
         Args:
             seed: sub-environment i gets seed + i, or seed[i].
             options: `reset_mask` [B] bool. For the episodes that start here alone: `condition`, a
-                label or one per row; `ids` [B, N] and `known` [B, N] bool, of images partly known.
-                Automatic resets draw labels at random, and start from the empty canvas.
+                label or one per row, or `prompt`, a text or one per row, encoded if the bundle's
+                table does not have it; `ids` [B, N] and `known` [B, N] bool, of images partly
+                known. Automatic resets draw from that table, and start from the empty canvas.
 
         Raises:
-            ValueError: a mask, labels or tokens of the wrong kind, or another option.
+            ValueError: a mask, labels, prompts or tokens of the wrong kind, another option, or see
+                `Bundle.with_prompts`.
         """
         options = options or {}
-        check_options(options, ("reset_mask", "condition", "ids", "known"))
+        check_options(options, ("reset_mask", "condition", "prompt", "ids", "known"))
         mask = reset_mask(options, self.num_envs, started=self._passes is not None)
         chosen = chosen_conditions(options, self.num_envs, self.bundle)
         begun = chosen_canvas(options, tuple(self.ids.shape), self.bundle)
-        self.generators = seeded_generators(self.generators, seed, mask)
+        prompts = chosen_prompts(options, self.num_envs)
+        generators = seeded_generators(self.generators, seed, mask)
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._start(rows, *(None if part is None else part[rows] for part in (chosen, begun)))
+        labels, canvases = (None if part is None else part[rows] for part in (chosen, begun))
+        if prompts is not None:
+            labels = self._prompted(mask, [prompts[row] for row in rows.tolist()])
+        elif mask.all():
+            self.table.restore([])
+        self.generators = generators
+        self._start(rows, labels, canvases)
         return self._observation(), {}
 
     def step(
@@ -213,7 +225,8 @@ class NATDecodeVectorEnv(VectorEnv):
         if self.generators is None:
             raise gym.error.ResetNeeded("call reset() first")
         generators = [g.bit_generator.state for g in self.generators]
-        return {name: getattr(self, name) for name in _OF_ROWS} | {"generators": generators}
+        tensors = {name: getattr(self, name) for name in _OF_ROWS}
+        return tensors | {"prompts": self.table.others, "generators": generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go on from `state_dict()`; gives the observation.
@@ -222,16 +235,15 @@ class NATDecodeVectorEnv(VectorEnv):
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
         state = completed_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
+        self.table.restore(state.get("prompts", []))
         for name in _OF_ROWS:
             setattr(self, name, state[name].to(self.bundle.device))
-        self.generators = [np.random.Generator(np.random.PCG64()) for _ in range(self.num_envs)]
-        for generator, stored in zip(self.generators, state["generators"], strict=True):
-            generator.bit_generator.state = stored
-        self._passes = self.bundle.nat.first_passes(self.conditions)
+        self.generators = restored_generators(state["generators"])
+        self._passes = self.table.nat.first_passes(self.conditions)
         seen = (self.timesteps > 0) | (self.unknown < self.bundle.num_tokens)
         begun = (seen & (self.timesteps < self.num_steps)).nonzero()[:, 0]
         if len(begun):
-            passes = self.bundle.nat.passes(self.ids[begun], self.conditions[begun])
+            passes = self.table.nat.passes(self.ids[begun], self.conditions[begun])
             self._passes = self._passes.put(begun, passes)
         return self._observation()
 
@@ -242,10 +254,17 @@ class NATDecodeVectorEnv(VectorEnv):
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
 
+    def _prompted(self, mask: np.ndarray, prompts: Sequence[str]) -> Tensor:
+        """Conditions of the rows that start, with these prompts; those of others may change."""
+        others = torch.from_numpy(np.flatnonzero(~mask)).to(self.bundle.device)
+        going_on, starting = self.table.take(self.conditions[others], prompts)
+        self.conditions = self.conditions.index_copy(0, others, going_on.to(self.bundle.device))
+        return starting
+
     def _start(self, rows: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> None:
         """Put rows [R] on canvases [R, N], by default empty, with labels [R], by default drawn."""
         assert self.generators is not None
-        nat = self.bundle.nat
+        nat = self.table.nat
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]
             labels = torch.tensor([int(g.integers(len(self.bundle.conditions))) for g in chosen])
@@ -264,7 +283,7 @@ class NATDecodeVectorEnv(VectorEnv):
         if not len(rows):
             return
         assert self._passes is not None and self.generators is not None
-        nat = self.bundle.nat
+        nat = self.table.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
         logits, null_logits, _ = self._passes.rows(rows)
         last = self.timesteps[rows] == self.num_steps - 1

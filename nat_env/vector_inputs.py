@@ -153,6 +153,14 @@ def completed_state(
     return state
 
 
+def restored_generators(states: Sequence[dict[str, Any]]) -> list[np.random.Generator]:
+    """Generators that go on from states of `bit_generator.state`."""
+    generators = [np.random.Generator(np.random.PCG64()) for _ in states]
+    for generator, state in zip(generators, states, strict=True):
+        generator.bit_generator.state = state
+    return generators
+
+
 def seeded_generators(
     generators: list[np.random.Generator] | None,
     seed: int | Sequence[int | None] | None,
