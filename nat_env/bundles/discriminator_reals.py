@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.reals import (
     FolderReals,
     Reals,
@@ -15,6 +14,7 @@ from nat_env.bundles.reals import (
     check_every_condition,
 )
 from nat_env.frozen.protocol import Tokenizer
+from nat_env.images.image_folder import find_images, read_images
 from nat_env.models.pixels import to_uint8
 
 REALS = ("reconstructed", "raw")

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import pretrain.make
-from nat_env.bundles.image_folder import find_images, read_images
+from nat_env.images.image_folder import find_images, read_images
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import balanced_statistics
 from nat_env.commands import entry
