@@ -124,10 +124,10 @@ class FolderReals:
         ready = torch.zeros(0, *self.image_shape, dtype=torch.uint8)
         for size in sizes:
             parts = [ready]
-            while (count := sum(map(len, parts))) < size:
+            while sum(map(len, parts)) < size:
                 parts.append(self._whole(next(pieces)))
-            everything = torch.cat(parts)  # [count, C, H, W]
-            ready = everything[size:].clone() if count > size else everything[size:]
+            everything = torch.cat(parts)  # [at least size, C, H, W]
+            ready = everything[size:].clone()  # a view would keep the batch in memory
             yield to_float(everything[:size])
 
     def _whole(self, piece: Piece) -> Tensor:

@@ -36,8 +36,9 @@ class Paths(Sequence[Path]):
             blob += os.fsencode(name)
             ends.append(len(blob))
         upper = np.array(ends, dtype=np.int64)
-        return cls(folder, bytes(blob), np.concatenate([upper[:0], [0], upper[:-1]])[: len(upper)],
-                   upper)  # fmt: skip
+        lower = np.zeros_like(upper)
+        lower[1:] = upper[:-1]
+        return cls(folder, bytes(blob), lower, upper)
 
     def __len__(self) -> int:
         """How many there are."""
