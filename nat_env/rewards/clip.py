@@ -65,9 +65,19 @@ class ClipScore:
             max_length=self.model.config.text_config.max_position_embeddings,
             return_tensors="pt",
         )
-        with torch.no_grad():
-            texts = self.model.get_text_features(**tokens.to(device)).pooler_output
-        self.prompt_embeddings = F.normalize(texts, dim=1)
+
+        def embedded(ids: Tensor, mask: Tensor) -> Tensor:
+            given = {"input_ids": ids, "attention_mask": mask}
+            return self.model.get_text_features(**given).pooler_output
+
+        texts = in_batches(
+            embedded,
+            tokens["input_ids"],
+            tokens["attention_mask"],
+            batch_size=batch_size,
+            device=device,
+        )
+        self.prompt_embeddings = F.normalize(texts, dim=1).to(device)
         """[number of classes, width], of length 1."""
 
     @torch.no_grad()
