@@ -18,8 +18,13 @@ from eval.evaluation.policies import (
     for_seed,
     named_policy,
 )
-from eval.evaluation.rows import Results, Row, stamp
-from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
+from eval.evaluation.rows import Results, Row, has_distance, stamp
+from eval.evaluation.tables import (
+    adaptation_table,
+    agreement_table,
+    markdown_table,
+    metrics_table,
+)
 from eval.judges.embedding import shared_cache
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import NUM_REAL, Reference, reference, second_judge
@@ -147,12 +152,13 @@ def compare(
     """
     first = cells[0]
     rows = [row for cell in cells for row in cell.rows()]
-    limits = [row for judged in first.judges for row in _floors(first, judged)]
-    table = markdown_table(rows, limits)
+    limits = [r for j in first.judges if len(j.images) for r in _floors(first, j)]
+    distances = [row for row in rows if has_distance(row)]
+    tables = [markdown_table(distances, limits)] if distances else []
     if metrics:
-        table += f"\n\n{metrics_table(rows, limits)}"
-    if adaptation := adaptation_table(rows):
-        table += f"\n\n{adaptation}"
+        tables.append(metrics_table(distances, limits))
+    tables += filter(None, [agreement_table(rows), adaptation_table(rows)])
+    table = "\n\n".join(tables)
     drawn = _draw(cells, rows, limits, out, metrics) if pictures else []
     write_text(out / TABLE, table + "\n")
     return Evaluation(
@@ -171,13 +177,15 @@ def _draw(
     shown = [c for c in cells if c.seed == first.seed and not c.contestant.shuffled]
     there = {c.contestant.name: policy for c in shown if (policy := c.policy) is not None}
     album = Album(out, first.bundle, first.num_steps, first.seed, list(there))
-    paths = [album.path("distances")]
-    save_distances(paths[0], rows, limits, first.bundle.name)
+    paths: list[Path] = []
+    if distances := [row for row in rows if has_distance(row)]:
+        paths.append(album.path("distances"))
+        save_distances(paths[0], distances, limits, first.bundle.name)
     if there:
         paths += draw_policies(album, there, rows)
     specs = {c.contestant.name: c.contestant.spec for c in shown if c.policy and c.contestant.spec}
     paths += draw_trainings(album, specs)
-    if metrics:
+    if metrics and any("precision" in row for row in rows):
         paths += draw_precision_recall(album, rows)
     return paths
 

@@ -79,6 +79,29 @@ class Folder(MakingOptions):
             check_name("name", self.name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tokens(DeviceOptions):
+    """The tokens of a folder of images, computed once: a transformer is trained on them.
+
+    Written in shards; the same command goes on where it stopped. An image that cannot be read is
+    left out and named at the end.
+    """
+
+    data: Path
+    """Folder of one sub-folder per class of the bundle; of ImageNet it is `train`."""
+    bundle: str
+    """A bundle's name or folder: its tokenizer, and its classes."""
+    out: Path
+    """Folder of the tokens."""
+    crop: Literal["lanczos", "adm"] = "lanczos"
+    """How images are brought to the bundle's size: cropped and resized once, or as ADM and the
+    papers' code do with ImageNet at 256 and 512 pixels."""
+    flips: bool = True
+    """Also of each mirror image, as the papers have it."""
+    shard_images: Annotated[int, Ge(1)] = 32_768
+    """Images of a file: what is done again, at most, after an interruption."""
+
+
 def check_name(argument: str, name: str) -> None:
     """Check that a data set or class of that name can be a file, printed and drawn.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from nat_env.bundles.image_folder import ImageFolder, read_images
+from nat_env.images.image_folder import ImageFolder, read_images
 from pretrain.arguments import check_name
 from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages

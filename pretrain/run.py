@@ -3,8 +3,8 @@
 import shlex
 from dataclasses import replace
 
-from nat_env.bundles.image_folder import find_images
 from nat_env.bundles.loading import check_device
+from nat_env.images.image_folder import find_images
 from nat_env.storage.files import check_apart
 from pretrain.arguments import Digits, Fashion, Folder, check_name
 from pretrain.config import PRESETS, PretrainConfig

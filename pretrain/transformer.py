@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +55,20 @@ def masked_token_loss(
     return F.cross_entropy(logits, ids[masked], label_smoothing=training.label_smoothing)
 
 
+class Rows(Protocol):
+    """Tokens [n, N], of which rows are asked for: a tensor, or a `TokenRows` on the disk."""
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Those of rows [b]: [b, N] int64."""
+        ...
+
+
 def train_transformer(
-    ids: Tensor, labels: Tensor, config: UViTConfig, training: TransformerTraining,
+    ids: Rows, labels: Tensor, config: UViTConfig, training: TransformerTraining,
     folder: Path, seed: int, device: str = "cpu",
 ) -> UViT:  # fmt: skip
     """Train on tokens [n, N] and labels [n], resuming from `folder`; gives the EMA model."""

@@ -11,6 +11,8 @@ from PIL import Image
 
 import nat_env  # registers the environment
 from agents.learners.config import TrainConfig
+from agents.search.arguments import Arguments as Search
+from agents.search.search import search
 from agents.training.train import Training
 from eval.commands.arguments import Eval, Sample
 from eval.commands.nat_eval import run as evaluate
@@ -197,6 +199,26 @@ def test_a_discriminator_needs_no_judge_either(folder, tmp_path):
     training.run()
     after = rewards.state_dict()["discriminator"]
     assert any((after[name] != value).any() for name, value in before.items())
+
+
+def test_a_search_for_a_schedule_takes_a_reward_of_ones_own(folder, tmp_path, monkeypatch):
+    """The score is minus its mean over the samples, each condition's image being known."""
+    monkeypatch.chdir(folder.parent)
+    options = {"bundle": str(folder), "num_steps": 2, "num_samples": 8, "budget": 16}
+    found = search(Search("cma", tmp_path / "search", objective="foreign_models:light", **options))
+    light = np.mean([stripes(condition).mean() for condition in range(4)])
+    assert [trial["value"] for trial in found.trials] == pytest.approx([-light] * 2)
+    _, policy = named_policy(str(tmp_path / "search" / "schedule.json"), load_bundle(folder), 2)
+    assert policy(torch.zeros(1, 4, 3), torch.tensor([1])).shape == (1, 4)
+    for objective, message in (
+        ("foreign_models:dark", "has no 'dark', allowed are Stripes, Greys, light$"),
+        ("fid", r"^objective: got 'fid', allowed are .*module:name"),
+        ("frechet", "^bundle: 'stripes' has no yardstick: .*save_bundle"),
+    ):
+        arguments = Search("autonat", tmp_path / "other", objective=objective, **options)
+        with pytest.raises(ValueError, match=message):
+            search(arguments)
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_needs_a_judge_says_so_before_any_work(folder, tmp_path):

@@ -236,6 +236,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             entropy_coefficient=0.01,
             max_grad_norm=1e9,
             reals="raw",
+            real_crop="adm",
             discriminator=DiscriminatorConfig(
                 trunk="bundle",
                 trunk_resolution=224,

@@ -140,9 +140,13 @@ class RewardOptions:
     reals: Literal["reconstructed", "raw"] = "reconstructed"
     """Real images as the discriminator sees them: raw, or reconstructed by the tokenizer."""
     real_folder: str | None = None
-    """Take real images from here, one sub-folder per class, instead of from the bundle. For
-    prompts: COCO's folder or captions_*.json, CC3M's .tsv with images in base64, or webdataset's
-    .tar files."""
+    """Take real images from here, one sub-folder per class, instead of from the bundle. Of ImageNet
+    it is the folder `train`. More than 1 GB of them are read as they are drawn. For prompts:
+    COCO's folder or captions_*.json, CC3M's .tsv with images in base64, or webdataset's .tar
+    files."""
+    real_crop: Literal["lanczos", "adm"] = "lanczos"
+    """How those are brought to the bundle's size: cropped and resized once, or as ADM and the
+    papers' code do with ImageNet at 256 and 512 pixels."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: Annotated[int, Ge(0)] = 5

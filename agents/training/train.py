@@ -236,7 +236,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
     bundle = decoder.bundle
     real_folder = Path(config.real_folder) if config.real_folder else None
     model = AdversarialRewardModel(
-        discriminator_reals(bundle, config.reals, real_folder),
+        discriminator_reals(bundle, config.reals, real_folder, config.real_crop),
         len(bundle.conditions),
         config.discriminator,
         config.seed,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from annotated_types import Ge, Le, Len, Lt
@@ -46,7 +46,7 @@ class Eval(Computation):
     second_judge: bool = True
     """Also judge by EfficientNet-Lite0 of ImageNet, which no part of a bundle was trained with: a
     bundle's own judge is akin to what its policies are rewarded by. Needs more than 1280 samples,
-    and on CPUs longer than the sampling."""
+    and on CPUs longer than the sampling. Left out where the bundle has no real images."""
     second_judge_images: Annotated[int, Ge(2)] = 5000
     """Real images that it compares with, at most, classes alike. The first evaluation of a bundle
     embeds them and their reconstructions, 30 to 60 a second on one core; what it says of them is
@@ -54,12 +54,21 @@ class Eval(Computation):
     second_judge_resolution: Annotated[int, Ge(1)] = 112
     """Pixels that it resizes images to; 224 is its own, and 4 to 5 times slower."""
     inception: Path | None = None
-    """Also judge by InceptionV3 with the FID's published weights, read from this file. Needs more
-    than 2048 samples."""
+    """Also judge by InceptionV3 with the FID's published weights, read from this file: FID, and the
+    Inception Score in ten parts. Needs more than 2048 samples."""
     inception_statistics: Path | None = None
     """With --inception: compare with these statistics of real images, a .npz with mu and sigma, as
     an FID's standard protocol asks for, and not with the bundle's real images. It then has no
-    precision or recall."""
+    precision or recall; and the bundle needs neither judge nor real images."""
+    clip: Path | None = None
+    """Also the CLIP score of images and their prompts, by the model in this folder, which
+    transformers loads as CLIPModel and CLIPProcessor; the papers take ViT-B/32."""
+    clip_prompt: str = "{}"
+    """With --clip: what is said of a condition; {} is its name, which is the prompt itself where
+    the bundle's conditions are prompts."""
+    conditions: Literal["balanced", "uniform"] = "balanced"
+    """Classes of the samples: taken in turn, or each drawn from all, as the papers do for an FID of
+    ImageNet. How uneven they then are adds to the distance."""
     shuffle_features: bool = False
     """Also evaluate the learned policies with the features shuffled among the samples of a batch.
     What they lose is at most what they gained by adapting: another sample's choice may be worse

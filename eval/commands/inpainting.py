@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.image_file import Picture, read_picture
 from nat_env.frozen.canvas import known_tokens
+from nat_env.images.image_file import Picture, read_picture
 from nat_env.render import MASK_COLOUR, to_rgb
 
 _WHITE = 128

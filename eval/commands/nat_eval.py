@@ -15,6 +15,7 @@ from eval.evaluation.policies import (
     split_name,
 )
 from eval.evaluation.rows import Results, Row
+from eval.judges.clip import Agreement, clip_agreement
 from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.inception import inception_v3
 from eval.judges.judge import Judge, bundle_judge
@@ -44,7 +45,8 @@ def _evaluation(arguments: Eval) -> Evaluation:
     every_cell = cells(arguments)
     for cell in every_cell:
         cell.check()
-    return compare(every_cell, arguments.out, arguments.pictures, arguments.metrics)
+    metrics = arguments.metrics or arguments.inception is not None  # whose score is asked for
+    return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
 def cells(arguments: Eval) -> list[Cell]:
@@ -67,7 +69,7 @@ def cells(arguments: Eval) -> list[Cell]:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     require_writable_folder(arguments.out)
     results = Results(arguments.out / RESULTS)
-    judges = references(arguments, bundle)
+    judges, agreements = references(arguments, bundle), _agreements(arguments, bundle)
 
     shuffled = [
         replace(c, name=f"{c.name}, features shuffled", shuffled=True)
@@ -85,6 +87,8 @@ def cells(arguments: Eval) -> list[Cell]:
             results,
             arguments.batch_size,
             arguments.progress,
+            arguments.conditions == "uniform",
+            agreements,
             arguments.kept_rows,
         )
         for contestant in contestants + shuffled
@@ -109,8 +113,11 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
         ValueError: too few samples for a judge, or features or statistics that do not fit.
         ImportError: the second judge's packages are not installed.
     """
-    judges: list[tuple[Judge, int | None]] = [(bundle_judge(bundle), None)]
-    if arguments.second_judge:
+    judges: list[tuple[Judge, int | None]] = []
+    elsewhere = arguments.clip is not None or arguments.inception_statistics is not None
+    if bundle.yardstick is not None or not elsewhere:
+        judges.append((bundle_judge(bundle), None))
+    if arguments.second_judge and bundle.reals is not None:
         judge = second_judge(
             bundle,
             arguments.num_samples,
@@ -122,6 +129,11 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
     if arguments.inception is not None:
         inception = inception_v3(arguments.inception, device=arguments.device)
         if arguments.inception_statistics is None:
+            if bundle.reals is None:
+                raise ValueError(
+                    f"inception_statistics: got none, and the bundle {bundle.name!r} has no real "
+                    "images; allowed is a .npz with mu and sigma"
+                )
             judges.append((inception, None))
         else:
             from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
@@ -141,6 +153,13 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
     for judged in found:
         check_rank(judged.judge.name, judged.statistics, arguments.num_samples)
     return found
+
+
+def _agreements(arguments: Eval, bundle: Bundle) -> list[Agreement]:
+    """How well images fit their prompts, if that is asked for."""
+    if arguments.clip is None:
+        return []
+    return [clip_agreement(bundle, arguments.clip, arguments.clip_prompt)]
 
 
 def command(arguments: Eval) -> None:

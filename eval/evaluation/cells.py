@@ -7,8 +7,8 @@ from functools import cached_property
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.measure import measure
 from eval.evaluation.policies import Contestant, for_seed, is_trained_by
-from eval.evaluation.rows import Results, Row, evaluation_rows
-from eval.judges.judge import bundle_judge
+from eval.evaluation.rows import Results, Row, evaluation_rows, has_distance
+from eval.judges.clip import Agreement
 from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy
@@ -27,6 +27,10 @@ class Cell:
     results: Results
     batch_size: int
     progress: bool
+    uniform: bool = False
+    """Draw each sample's class, instead of taking them in turn."""
+    agreements: Sequence[Agreement] = ()
+    """Of images and their prompts."""
     kept_rows: bool = False
     """Take a row of the same policy in another dtype or on another device, too."""
 
@@ -36,7 +40,7 @@ class Cell:
         Raises:
             ValueError: the policy's file is gone, and not all of its rows are kept.
         """
-        if self.policy is None and self._missing():
+        if self.policy is None and any(self._missing()):
             raise ValueError(
                 f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
                 f"{self.results.path} has not all of its rows for this bundle, T = "
@@ -45,8 +49,9 @@ class Cell:
 
     def rows(self) -> list[Row]:
         """Those there are, and the others computed."""
-        name, missing = self.contestant.name, self._missing()
-        if missing and self.policy is not None:
+        name, (missing, unsaid) = self.contestant.name, self._missing()
+        computed = bool(missing or unsaid)
+        if computed and self.policy is not None:
             evaluation = measure(
                 self.bundle,
                 self.policy,
@@ -57,23 +62,27 @@ class Cell:
                 self.batch_size,
                 f"{name}, seed {self.seed}" if self.progress else None,
                 self.contestant.shuffled,
+                self.uniform,
+                unsaid,
             )
-            rows = evaluation_rows(self._identity, evaluation, missing)
+            rows = evaluation_rows(self._identity, evaluation, missing, unsaid)
             self.results.add([row | self._kinship(row["judge"]) for row in rows])
         rows = self.kept()
         if self.progress:
-            _report(rows, "" if missing else " (was there)")
+            _report(rows, "" if computed else " (was there)")
         return rows
 
     def kept(self) -> list[Row]:
         """Those there are."""
-        return [row for judged in self.judges if (row := self._find(judged))]
+        found = [self._find(j.judge.name, j.description) for j in self.judges]
+        found += [self._find(a.name, a.description) for a in self.agreements]
+        return [row for row in found if row]
 
     def _kinship(self, judge: str) -> Row:
         if self.contestant.spec is None:
             return {}
         spec = for_seed(self.contestant.spec, self.seed)
-        own = judge == bundle_judge(self.bundle).name
+        own = judge == self.bundle.judge_name
         return {"judge_gave_reward": True} if is_trained_by(spec, judge, own) else {}
 
     @property
@@ -92,6 +101,7 @@ class Cell:
             "num_steps": self.num_steps,
             "seed": self.seed,
             "num_samples": self.num_samples,
+            "conditions": "uniform" if self.uniform else "balanced",
         }
         if self.policy is None:  # from another machine, perhaps of another dtype
             return identity
@@ -103,16 +113,19 @@ class Cell:
             "device": self.bundle.device.type,
         }
 
-    def _find(self, judged: Reference) -> Row | None:
-        about = {"judge": judged.judge.name, "reference": judged.description}
-        identity = self._identity | about
+    def _find(self, judge: str, reference: str) -> Row | None:
+        identity = self._identity | {"judge": judge, "reference": reference}
         if self.kept_rows:
             for name in ("dtype", "device"):
                 identity.pop(name, None)
         return self.results.find(identity)
 
-    def _missing(self) -> list[Reference]:
-        return [judged for judged in self.judges if not complete(self._find(judged), judged)]
+    def _missing(self) -> tuple[list[Reference], list[Agreement]]:
+        """What there are no rows of, or some of a release that measured less."""
+        return (
+            [j for j in self.judges if not complete(self._find(j.judge.name, j.description), j)],
+            [a for a in self.agreements if not self._find(a.name, a.description)],
+        )
 
 
 def complete(row: Row | None, judged: Reference) -> bool:
@@ -123,10 +136,11 @@ def complete(row: Row | None, judged: Reference) -> bool:
 
 
 def _report(rows: list[Row], note: str) -> None:
-    distances = ", ".join(f"{row['frechet_distance']:.2f} ({row['judge']})" for row in rows)
+    found = [f"FD {r['frechet_distance']:.2f} ({r['judge']})" for r in rows if has_distance(r)]
+    found += [f"CLIP score {r['clip_score']:.4f}" for r in rows if not has_distance(r)]
     about = rows[0]
     print(
-        f"{about['policy']}, seed {about['seed']}: FD {distances}, N = {about['num_samples']}, "
+        f"{about['policy']}, seed {about['seed']}: {', '.join(found)}, N = {about['num_samples']}, "
         f"{about['images_per_second']:.0f} images/s{note}",
         flush=True,
     )

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from eval.evaluation.policies import ShuffledPolicy
+from eval.evaluation.quantities import Quantities, QuantitiesAccumulator
+from eval.judges.clip import Agreement
 from eval.judges.embedding import image_bar
 from eval.judges.references import Reference
 from eval.metrics.sample_metrics import SampleMetrics, sample_metrics
@@ -16,7 +19,8 @@ from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
-from nat_env.frozen.conditions import balanced_conditions
+from nat_env.frozen.conditions import balanced_conditions, uniform_conditions
+from nat_env.frozen.nat import FIRST_PASSES_KEPT
 from nat_env.generation import StepRecord, generate_batches
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
@@ -32,19 +36,17 @@ class Measurement:
     """By the judge's name, of the references that hold features."""
     scores: Mapping[str, Score]
     """By the judge's name, of the judges that are classifiers, see `eval.metrics.score`."""
-    class_accuracy: float
-    """Share of the samples that the bundle's judge, a classifier, takes for their class."""
+    agreements: Mapping[str, float]
+    """By the judge's name: the mean of what it says of an image and its prompt."""
+    class_accuracy: float | None
+    """Share of the samples that the bundle's judge, a classifier, takes for their class; None where
+    the bundle has none."""
     num_samples: int
     seconds: float
     """Of generating the samples, the judges' time left out."""
     judge_seconds: float
-    action_mean: NDArray[np.float64]
-    """Of m, tau_1, tau_2, w over the samples [T, 4]."""
-    action_std: NDArray[np.float64]
-    """[T, 4]; zero where the policy is the same for all samples."""
-    action_std_within: NDArray[np.float64]
-    """[T, 4], of what is left once each class's mean is taken away: what a policy does by sample
-    and not by class."""
+    quantities: Quantities
+    """What the policy chose."""
 
     @property
     def images_per_second(self) -> float:
@@ -62,11 +64,15 @@ def measure(
     batch_size: int = 128,
     progress: str | None = None,
     shuffle_features: bool = False,
+    uniform: bool = False,
+    agreements: Sequence[Agreement] = (),
     seeds: SeedRange = NAT_EVAL,
 ) -> Measurement:
     """Generate samples of all classes alike, and compare them with real images.
 
-    Only one batch of images is held at a time.
+    Only one batch of images is held at a time, and of their embeddings mean and covariance, in
+    float64. Whatever is kept of every sample is its class and its part of the score, 16 bytes; and
+    its embedding where a reference holds those of real images, for precision and its kin.
 
     Args:
         bundle: the frozen models.
@@ -78,6 +84,8 @@ def measure(
         batch_size: samples decoded at once.
         progress: label of a progress bar; None for no bar.
         shuffle_features: the policy sees the features of other samples of the batch.
+        uniform: draw each sample's class, as the papers do, instead of taking them in turn.
+        agreements: of images and their prompts, see `eval.judges.clip`.
         seeds: which samples; whatever chooses a policy takes others than what judges it.
 
     Raises:
@@ -89,24 +97,30 @@ def measure(
         check_rank(judged.judge.name, judged.statistics, num_samples)
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
-    conditions = balanced_conditions(num_samples, len(bundle.conditions))
+    first_seed = seeds.seed_of(seed)
+    if uniform:
+        conditions = uniform_conditions(num_samples, len(bundle.conditions), first_seed)
+    else:
+        conditions = balanced_conditions(num_samples, len(bundle.conditions))
     features = [EmbeddingAccumulator() for _ in judges]
     kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
     classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
     scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
-    actions: list[list[NDArray[np.float64]]] = [[] for _ in range(num_steps)]
+    sums = {agreement.name: 0.0 for agreement in agreements}
+    quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions))
     seconds = judge_seconds = 0.0
-    correct = 0
+    correct = done = 0
 
     def record(step: StepRecord) -> None:
-        actions[step.timestep].append(step.actions.double().cpu().numpy())
+        taken = step.actions.double().cpu().numpy()
+        classes = conditions[done : done + len(taken)].numpy()  # of the batch being decoded
+        quantities.update(step.timestep, taken, classes)
 
-    first_seed = seeds.seed_of(seed)
     batches = generate_batches(
         bundle, policy, conditions, num_steps, first_seed, batch_size, record
     )
-    judge = bundle.require("yardstick").judge
-    _warm_up(bundle)
+    judge = bundle.yardstick and bundle.yardstick.judge
+    _warm_up(bundle, conditions.unique(), batch_size)
     with image_bar(num_samples, progress) as bar:
         started = _now(bundle)
         for images, labels in batches:
@@ -119,13 +133,16 @@ def measure(
                 if judged.judge.name in scores:
                     chances = judged.judge.probabilities(vectors)
                     scores[judged.judge.name].update(chances.cpu().numpy())
-            correct += int((judge(images).argmax(dim=1) == labels).sum())
+            for agreement in agreements:
+                sums[agreement.name] += float(agreement.score(images, labels).double().sum())
+            if judge is not None:
+                correct += int((judge(images).argmax(dim=1) == labels).sum())
+            done += len(labels)
             seconds += generated - started
             judge_seconds += _now(bundle) - generated
             bar.update(len(labels))
             started = _now(bundle)  # the next batch is generated when the loop asks for it
 
-    taken = np.stack([np.concatenate(batches) for batches in actions])  # [T, N, 4]
     return Measurement(
         frechet_distances={
             judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
@@ -137,13 +154,12 @@ def measure(
             if judged.embeddings is not None
         },
         scores={name: accumulator.score() for name, accumulator in scores.items()},
-        class_accuracy=correct / num_samples,
+        agreements={name: total / num_samples for name, total in sums.items()},
+        class_accuracy=None if judge is None else correct / num_samples,
         num_samples=num_samples,
         seconds=seconds,
         judge_seconds=judge_seconds,
-        action_mean=taken.mean(axis=1),
-        action_std=taken.std(axis=1, ddof=1),
-        action_std_within=_within_classes(taken, conditions.numpy()).std(axis=1, ddof=1),
+        quantities=quantities.result(),
     )
 
 
@@ -162,17 +178,10 @@ def check_numbers(
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
 
 
-def _within_classes(actions: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Actions [T, N, 4] without the mean of each one's class [N]."""
-    classes = np.unique(labels, return_inverse=True)[1]
-    means = np.stack([actions[:, classes == c].mean(axis=1) for c in range(classes.max() + 1)], 1)
-    return actions - means[:, classes]  # means: [T, classes, 4]
-
-
-def _warm_up(bundle: Bundle) -> None:
+def _warm_up(bundle: Bundle, conditions: Tensor, batch_size: int) -> None:
     """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
-    labels = torch.arange(len(bundle.conditions), device=bundle.device)
-    bundle.nat.first_passes(labels)
+    for part in conditions[: FIRST_PASSES_KEPT - 1].split(batch_size):
+        bundle.nat.first_passes(part.to(bundle.device))
     ids = torch.zeros(1, bundle.num_tokens, dtype=torch.int64, device=bundle.device)
     bundle.tokenizer.decode(ids)
 

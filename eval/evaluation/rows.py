@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.evaluation.measure import Measurement
+from eval.judges.clip import Agreement
 from eval.judges.references import Reference
 from nat_env.commands.machine import machine
 from nat_env.schedules import COLUMNS
@@ -19,7 +20,7 @@ from nat_env.storage.files import read_json, write_json
 Row = dict[str, Any]
 """What was evaluated of a policy with one seed under one judge, and what came out."""
 
-_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "judge")
+_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "conditions", "judge")
 """results.json never holds two rows that agree in these: an average over it is not distorted by
 what an older model or policy of the same name has left."""
 
@@ -75,9 +76,10 @@ class Results:
             self.rows, self.floors = read_json(
                 self.path,
                 "out",
-                # Rows that name no device were computed where there was none but the CPU.
+                # Rows that name no device were computed where there was none but the CPU, and those
+                # that do not say how conditions were drawn had them in turn.
                 lambda stored: (
-                    [{"device": "cpu"} | row for row in stored["rows"]],
+                    [{"device": "cpu", "conditions": "balanced"} | row for row in stored["rows"]],
                     list(stored["floors"]),
                 ),
             )
@@ -87,14 +89,18 @@ class Results:
 
 
 def evaluation_rows(
-    identity: Mapping[str, Any], evaluation: Measurement, judges: Sequence[Reference]
+    identity: Mapping[str, Any],
+    evaluation: Measurement,
+    judges: Sequence[Reference],
+    agreements: Sequence[Agreement] = (),
 ) -> list[Row]:
-    """One row per judge: what was evaluated, what came out, and when, where and how."""
+    """One row per judge or agreement: what was evaluated, what came out, when, where and how."""
+    taken = evaluation.quantities
     actions = {
         name: {
-            "mean": evaluation.action_mean[:, column].tolist(),
-            "std": evaluation.action_std[:, column].tolist(),
-            "std_within_classes": evaluation.action_std_within[:, column].tolist(),
+            "mean": taken.mean[:, column].tolist(),
+            "std": taken.std[:, column].tolist(),
+            "std_within_classes": taken.std_within[:, column].tolist(),
         }
         for column, name in enumerate(COLUMNS)
     }
@@ -105,7 +111,7 @@ def evaluation_rows(
         "judge_seconds": evaluation.judge_seconds,
         "actions": actions,
     } | stamp()
-    return [
+    found = [
         dict(identity)
         | {
             "judge": judged.judge.name,
@@ -116,6 +122,17 @@ def evaluation_rows(
         | shared
         for judged in judges
     ]
+    found += [
+        dict(identity)
+        | {
+            "judge": agreement.name,
+            "reference": agreement.description,
+            "clip_score": evaluation.agreements[agreement.name],
+        }
+        | shared
+        for agreement in agreements
+    ]
+    return found
 
 
 def stamp() -> Row:
@@ -146,6 +163,11 @@ def _metrics(evaluation: Measurement, judge: str) -> Row:
         score = evaluation.scores[judge]
         row |= {"score": score.mean, "score_std": score.std}
     return row
+
+
+def has_distance(row: Row) -> bool:
+    """Whether it is of a judge that compares images with images, and not with prompts."""
+    return "frechet_distance" in row
 
 
 def find(rows: Sequence[Row], identity: Mapping[str, Any]) -> Row | None:

@@ -58,7 +58,7 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
             mean_and_spread(distances),
             change,
             str(len(group)),
-            f"{100 * np.mean([row['class_accuracy'] for row in group]):.1f} %",
+            _accuracy(group),
             f"{np.mean([row['seconds'] for row in group]):.1f}",
             f"{np.mean([row['images_per_second'] for row in group]):.0f}",
         ]
@@ -127,6 +127,28 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         "Score's formula. Only lines of one N and judge compare."
     )
     return "\n".join([*lines, "", note])
+
+
+def agreement_table(rows: Sequence[Row]) -> str:
+    """Mean and spread over seeds of the CLIP score of each policy, T, N and judge, if there is any.
+
+    Example:
+        >>> row = {"policy": "a", "num_steps": 8, "judge": "clip@1", "num_samples": 9}
+        >>> row |= {"clip_score": 0.29, "reference": "3 prompts"}
+        >>> print(agreement_table([row]).splitlines()[2])
+        | a | 8 | clip@1, N = 9 | 0.2900 | 3 prompts |
+    """
+    lines = []
+    scored = [row for row in rows if "clip_score" in row]
+    for ((judge, num_samples, num_steps), policy), group in _grouped(scored).items():
+        score = mean_and_spread([row["clip_score"] for row in group], 4)
+        setting = f"{judge}, N = {num_samples}"
+        lines.append(markdown_line([policy, str(num_steps), setting, score, group[0]["reference"]]))
+    if not lines:
+        return ""
+    head = "| policy | T | judge | CLIP score | against |\n| --- | ---: | --- | ---: | --- |"
+    note = "CLIP score: mean cosine of image and prompt, those below 0 as 0; higher is better."
+    return "\n".join([head, *lines, "", note])
 
 
 def adaptation_table(rows: Sequence[Row]) -> str:
@@ -232,6 +254,12 @@ def _judged_by_their_reward(rows: Sequence[Row]) -> dict[str, list[str]]:
         if row.get("judge_gave_reward") and row["policy"] not in policies:
             policies.append(row["policy"])
     return {judge: policies for judge, policies in found.items() if policies}
+
+
+def _accuracy(group: Sequence[Row]) -> str:
+    """Empty of a bundle without a judge."""
+    shares = [row["class_accuracy"] for row in group]
+    return "" if None in shares else f"{100 * np.mean(shares):.1f} %"
 
 
 def _is_measured(row: Row) -> bool:

@@ -32,10 +32,16 @@ def shared_cache() -> Path:
 def embedding_size(bundle: Bundle, judge: Judge) -> int:
     """D, by one forward pass on a few of the bundle's real images.
 
+    Where it has none, on images of tokens that are all alike.
+
     Raises:
         ValueError: what the judge gives are no embeddings, or its classes no logits.
     """
-    real = to_float(bundle.require("reals").images[:4].to(bundle.device))
+    if bundle.reals is None:
+        codes = torch.arange(4, device=bundle.device) % bundle.tokenizer.codebook_size
+        real = bundle.tokenizer.decode(codes[:, None].repeat(1, bundle.num_tokens))
+    else:
+        real = to_float(bundle.reals.images[:4].to(bundle.device))
     embeddings = judge.embeddings(real)
     if embeddings.ndim != 2 or len(embeddings) != len(real):
         raise ValueError(
@@ -151,6 +157,6 @@ def _check_finite(judge: Judge, what: str, values: Tensor) -> None:
     bad = int((~values.isfinite()).any(dim=1).sum())
     if bad:
         raise ValueError(
-            f"judge: {judge.name} gives {what} that are not finite for {bad} of {len(values)} real "
+            f"judge: {judge.name} gives {what} that are not finite for {bad} of {len(values)} "
             "images; check its weights, or leave that judge out"
         )

@@ -28,7 +28,7 @@ class Reference:
     description: str
     """Which real images, and how many."""
     images: NDArray[np.int64]
-    """Numbers of the bundle's real images that its floors are drawn from."""
+    """Numbers of the bundle's real images that its floors are drawn from; none: no floors."""
     embeddings: NDArray[np.float32] | None = None
     """[n, D] of real images, equally many of each class, for the metrics that compare samples with
     each of them; None leaves these out."""
@@ -123,7 +123,7 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
     bilinearly without antialiasing.
 
     Args:
-        bundle: its real images try out the judge.
+        bundle: its real images, if it has any, try out the judge, and give the floors.
         judge: whose embeddings the file is of.
         path: a .npz with `mu` [D] and `sigma` [D, D].
 
@@ -133,7 +133,7 @@ def reference_from_file(bundle: Bundle, judge: Judge, path: Path) -> Reference:
     """
     statistics = _load_statistics(path)
     _check_dimension(bundle, judge, statistics, str(path))
-    images = np.arange(len(bundle.require("reals").conditions))
+    images = np.arange(0 if bundle.reals is None else len(bundle.reals.conditions))
     return Reference(judge, statistics, f"{path.name}, SHA-256 {sha256(path)[:8]}", images)
 
 

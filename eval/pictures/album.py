@@ -10,7 +10,6 @@ from typing import Any
 from agents.reports.quantities import save_quantities
 from eval.evaluation.policies import for_seed, run_of
 from eval.evaluation.rows import Row
-from eval.judges.judge import bundle_judge
 from eval.pictures import curves, samples
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
@@ -59,7 +58,7 @@ def draw_policies(
     Returns:
         The pictures' paths.
     """
-    own = bundle_judge(album.bundle).name
+    own = album.bundle.judge_name  # None without a judge: no captions
     captions = {
         row["policy"]: f"FD {row['frechet_distance']:.2f} ({own}, N = {row['num_samples']})"
         for row in rows

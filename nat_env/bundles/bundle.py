@@ -20,6 +20,8 @@ from nat_env.text.table import missing_prompts, prompted_table
 _REMEDIES = {
     "yardstick": "a judge and its statistics of real images: distances and the rewards `judge` and "
     "`frechet` need them. Give the environment a reward_fn of your own, train with eval_every = 0, "
+    "search with an objective of your own, evaluate with InceptionV3 and published statistics "
+    "(nat-eval --inception, --inception-statistics) or a CLIP model (--clip), "
     "or make a bundle with save_bundle(..., yardstick=Yardstick(name, judge, statistics))",
     "trunk": "a classifier for a discriminator to stand on. Take the trunk `scratch`, "
     "`efficientnet` or `transformer`, or make a bundle with save_bundle(..., trunk=classifier)",

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.image_file import read_picture
+from nat_env.images.image_file import read_picture
 from nat_env.models.pixels import to_float
 from nat_env.text.captioned_images import WHOLE, captioned_images, is_tsv
 from nat_env.text.prompts import short

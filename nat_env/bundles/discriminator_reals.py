@@ -1,13 +1,14 @@
 """The real images of a discriminator: a bundle's or a folder's, raw or through the tokenizer."""
 
 import math
+import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.caption_reals import caption_reals
-from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.reals import (
     FolderReals,
     Reals,
@@ -16,6 +17,8 @@ from nat_env.bundles.reals import (
     check_every_condition,
 )
 from nat_env.frozen.protocol import Tokenizer
+from nat_env.images.image_file import Crop, check_crop
+from nat_env.images.image_folder import ImageFolder, find_images, read_images
 from nat_env.models.pixels import to_uint8
 
 REALS = ("reconstructed", "raw")
@@ -27,8 +30,15 @@ _TRIED = 64
 """Of the latter so many are read beforehand, for what is to be said of them."""
 
 
+_WORDNET = re.compile(r"n\d{8}")
+"""ImageNet's sub-folders: numbers of WordNet."""
+
+
 def discriminator_reals(
-    bundle: Bundle, reals: str = "reconstructed", folder: Path | None = None
+    bundle: Bundle,
+    reals: str = "reconstructed",
+    folder: Path | None = None,
+    crop: Crop = "lanczos",
 ) -> Reals:
     """Real images of a bundle's or of one's own.
 
@@ -39,6 +49,7 @@ def discriminator_reals(
             what the policy can change.
         folder: take the images from here instead of from the bundle: see `folder_reals`, or, where
             conditions are prompts, `caption_reals`.
+        crop: how a folder's images are brought to the bundle's size, see `Picture.fitted`.
 
     Raises:
         ValueError: another name, a folder that does not fit the bundle, or no images of some
@@ -49,7 +60,7 @@ def discriminator_reals(
     if folder is not None and bundle.conditions.are_prompts:
         raw: Reals = caption_reals(folder, bundle)
     elif folder is not None:
-        raw = folder_reals(folder, bundle)
+        raw = folder_reals(folder, bundle, crop)
     else:
         raw = bundle.require("reals")
         names = bundle.conditions.names
@@ -61,12 +72,13 @@ def discriminator_reals(
     return _reconstructed(raw, bundle.tokenizer, bundle.device)
 
 
-def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
+def folder_reals(folder: Path, bundle: Bundle, crop: Crop = "lanczos") -> TensorReals | FolderReals:
     """Images of a folder with one sub-folder per condition, at the bundle's size.
 
     Args:
-        folder: sub-folders carry the conditions' names, or their numbers.
+        folder: see `folder_conditions`.
         bundle: gives conditions, channels and size.
+        crop: see `Picture.fitted`.
 
     Returns:
         Images in memory, or read as they are drawn where they take more than `KEPT_BYTES`.
@@ -75,23 +87,42 @@ def folder_reals(folder: Path, bundle: Bundle) -> TensorReals | FolderReals:
         ValueError: a sub-folder that is no condition, conditions without one, or what `find_images`
             and `read_images` refuse.
     """
-    found = find_images(folder)
-    try:
-        numbers = bundle.conditions.numbers(list(found.files))
-    except ValueError as error:
-        raise ValueError(
-            f"folder: {str(folder)!r} has a sub-folder that is no class of bundle "
-            f"{bundle.name!r}: {error}"
-        ) from None
-    by_name = dict(zip(found.files, numbers, strict=True))
-    conditions = torch.tensor([by_name[path.parent.name] for path in found.paths])
-    check_every_condition(conditions, bundle.conditions.names, f"folder: {str(folder)!r}")
     height, width = bundle.tokenizer.image_size
+    check_crop(crop, (height, width))
+    found = find_images(folder)
+    conditions = folder_conditions(found, bundle)
+    check_every_condition(conditions, bundle.conditions.names, f"folder: {str(folder)!r}")
     shape = (bundle.tokenizer.channels, height, width)
     if math.prod(shape) * len(found.paths) > KEPT_BYTES:
-        read_images(found.paths[:: math.ceil(len(found.paths) / _TRIED)], (height, width), shape[0])
-        return FolderReals(found.paths, conditions, shape)
-    return TensorReals(read_images(found.paths, (height, width), shape[0]), conditions)
+        tried = found.paths[:: math.ceil(len(found.paths) / _TRIED)]
+        read_images(tried, (height, width), shape[0], crop)
+        return FolderReals(found.paths, conditions, shape, crop)
+    return TensorReals(read_images(found.paths, (height, width), shape[0], crop), conditions)
+
+
+def folder_conditions(found: ImageFolder, bundle: Bundle) -> Tensor:
+    """The condition of each image of a folder [n] int64.
+
+    Sub-folders carry the conditions' names, or their numbers. Where they are ImageNet's (n01440764
+    and so on), of which the bundle's conditions carry no names, and as many as these, the first
+    stands for condition 0 and so on: so do all published models number ImageNet's classes.
+
+    Raises:
+        ValueError: a sub-folder that is no condition.
+    """
+    names = list(found.counts)
+    wordnet = all(map(_WORDNET.fullmatch, names)) and len(names) == len(bundle.conditions)
+    if wordnet and set(names).isdisjoint(bundle.conditions.names):
+        numbers = list(range(len(names)))
+    else:
+        try:
+            numbers = bundle.conditions.numbers(names)
+        except ValueError as error:
+            raise ValueError(
+                f"folder: {str(found.path)!r} has a sub-folder that is no class of bundle "
+                f"{bundle.name!r}: {error}"
+            ) from None
+    return torch.tensor(numbers)[torch.from_numpy(found.classes)]
 
 
 def _reconstructed(raw: TensorReals, tokenizer: Tokenizer, device: torch.device) -> TensorReals:

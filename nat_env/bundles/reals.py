@@ -1,21 +1,21 @@
 """Real images as a discriminator draws them: in memory or from a folder, raw or reconstructed."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from nat_env.bundles.image_file import read_picture
 from nat_env.frozen.protocol import Tokenizer
+from nat_env.images.image_file import Crop
+from nat_env.images.streaming import Piece, streamed
 from nat_env.models.pixels import to_float
 
-_WORKERS = 2
-"""Processes that read images ahead while a discriminator learns."""
+_MOST_UNREADABLE = 10
+"""Images of a condition, one after the other, that are tried before it is an error."""
 
 _SHOWN = 10
 """Conditions that a message names; of more it says how many."""
@@ -91,32 +91,76 @@ class TensorReals:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderReals(Dataset[Tensor]):
-    """Images of files, read when they are drawn."""
+class FolderReals:
+    """Images of files, read when they are drawn: in memory are a batch and what is read ahead.
+
+    Nobody can look into a million files beforehand. One that cannot be read when it is drawn is
+    replaced by the next of its condition, with a warning that names it; ten that lie one after the
+    other are an error.
+    """
 
     paths: Sequence[Path]
     conditions: Tensor
     """[n] int64."""
     image_shape: tuple[int, int, int]
-    """That they are resized to, see `Picture.fitted`."""
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self.paths)
-
-    def __getitem__(self, number: int) -> Tensor:
-        """One image [C, H, W] float32 in [0, 1]."""
-        channels, height, width = self.image_shape
-        picture = read_picture(self.paths[number])
-        return to_float(torch.from_numpy(picture.fitted((height, width), channels)))
+    """That they are brought to, see `Picture.fitted`."""
+    crop: Crop = "lanczos"
+    """How."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Numbers of those that could not be read so far, with path and reason."""
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Reals`."""
-        numbers = [batch.tolist() for batch in chosen]
-        workers = min(_WORKERS, len(numbers) - 1, _processors())
-        generator = torch.Generator()  # of the workers' seeds, else drawn from everybody's
-        return iter(
-            DataLoader(self, batch_sampler=numbers, num_workers=workers, generator=generator)
+        """See `Reals`.
+
+        Raises:
+            ValueError: so many images in a row cannot be read that the folder has to be looked at.
+        """
+        sizes = []
+        numbers: list[int] = []
+        for batch in chosen:
+            numbers += batch.tolist()
+            sizes.append(len(batch))
+        pieces = streamed(self.paths, numbers, self.image_shape, self.crop)
+        ready = torch.zeros(0, *self.image_shape, dtype=torch.uint8)
+        for size in sizes:
+            parts = [ready]
+            while sum(map(len, parts)) < size:
+                parts.append(self._whole(next(pieces)))
+            everything = torch.cat(parts)  # [at least size, C, H, W]
+            ready = everything[size:].clone()  # a view would keep the batch in memory
+            yield to_float(everything[:size])
+
+    def _whole(self, piece: Piece) -> Tensor:
+        """Images of a piece, others in the place of those that cannot be read."""
+        for place, number in enumerate(piece.numbers):
+            if number in piece.errors:
+                self._note(piece.errors, number)
+                piece.images[place] = self._next_of_its_condition(number)
+        return piece.images
+
+    def _next_of_its_condition(self, number: int) -> Tensor:
+        """The next image that can be read [C, H, W] uint8."""
+        alike = (self.conditions == self.conditions[number]).nonzero().flatten()
+        place = int((alike == number).nonzero())
+        for other in alike.roll(-place - 1)[: _MOST_UNREADABLE - 1].tolist():
+            (piece,) = streamed(self.paths, [other], self.image_shape, self.crop)
+            if not piece.errors:
+                return piece.images[0]
+            self._note(piece.errors, other)
+        raise ValueError(
+            f"folder: {self.unreadable[number]} cannot be read, nor can the "
+            f"{min(_MOST_UNREADABLE, len(alike)) - 1} images of its class after it; repair or "
+            "remove them, and see whether the disk is still there"
+        )
+
+    def _note(self, errors: Mapping[int, str], number: int) -> None:
+        if number in self.unreadable:
+            return
+        self.unreadable[number] = errors[number]
+        warnings.warn(
+            f"folder: {errors[number]} cannot be read; another image of its class is taken instead "
+            f"({len(self.unreadable)} so far of {len(self.paths)}); repair or remove it",
+            stacklevel=2,
         )
 
 
@@ -142,13 +186,6 @@ class ReconstructedReals:
         """See `Reals`."""
         for images in self.raw.batches(chosen):
             yield self.tokenizer.decode(self.tokenizer.encode(images.to(self.device))).cpu()
-
-
-def _processors() -> int:
-    """That this process may use; torch warns of more workers."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def check_every_condition(

@@ -190,6 +190,25 @@ class Conditions:
         return cls(tuple(names), *(tensors.get(name) for name in _TENSORS))
 
 
+def uniform_conditions(count: int, num_conditions: int, seed: int) -> Tensor:
+    """Conditions drawn one by one, each alike likely: [count] int64.
+
+    So the papers' code draws ImageNet's classes for an FID. Their numbers then differ from each
+    other, which adds to the distance what `balanced_conditions` does not.
+
+    Args:
+        count: how many.
+        num_conditions: they are 0 .. num_conditions - 1.
+        seed: of the draw, which is the same for all policies.
+
+    Example:
+        >>> uniform_conditions(5, 3, seed=0).tolist()
+        [2, 1, 1, 0, 0]
+    """
+    drawn = np.random.default_rng(seed).integers(num_conditions, size=count)
+    return torch.from_numpy(drawn.astype(np.int64))
+
+
 def balanced_conditions(count: int, num_conditions: int) -> Tensor:
     """Conditions 0, 1, .., num_conditions - 1, 0, ..: [count] int64, as even as can be.
 

@@ -32,6 +32,7 @@ CONFIGURATIONS = (
     "proxy.json",
     "search.json",
     "study.log",
+    "tokens.json",
 )
 """Whose folder it is, whichever of these is there."""
 

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import pretrain.make
-from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.statistics import balanced_statistics
 from nat_env.commands import entry
+from nat_env.images.image_folder import find_images, read_images
 from nat_env.models.classifier import embeddings_of
 from nat_env.models.pixels import to_float
 from nat_env.rewards.discriminator_config import DiscriminatorConfig

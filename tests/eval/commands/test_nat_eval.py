@@ -97,7 +97,7 @@ def test_results_hold_every_seed_of_every_policy(arguments, digits):
     expected = direct.frechet_distances["digits-judge"]
     assert rows[1]["frechet_distance"] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(
-        rows[1]["actions"]["sampling_temperature"]["mean"], direct.action_mean[:, 1]
+        rows[1]["actions"]["sampling_temperature"]["mean"], direct.quantities.mean[:, 1]
     )
     assert (arguments.out / "table.md").read_text() == table + "\n"
 

@@ -71,23 +71,25 @@ def test_quantities_are_those_of_the_steps(digits, make_run):
     conditions = balanced_conditions(40, len(digits.conditions))
     generate(digits, policy, conditions, 3, 0, 40, records.append)
     actions = torch.stack([record.actions for record in records]).double().numpy()  # [T, B, 4]
-    np.testing.assert_allclose(result.action_mean, actions.mean(axis=1))
-    np.testing.assert_allclose(result.action_std, actions.std(axis=1, ddof=1), rtol=1e-6)
-    assert (result.action_std > 0).all()
+    np.testing.assert_allclose(result.quantities.mean, actions.mean(axis=1))
+    np.testing.assert_allclose(result.quantities.std, actions.std(axis=1, ddof=1), rtol=1e-6)
+    assert (result.quantities.std > 0).all()
     within = actions.copy()
     for label in range(len(digits.conditions)):
         own = [i for i, condition in enumerate(conditions.tolist()) if condition == label]
         within[:, own] -= within[:, own].sum(axis=1, keepdims=True) / len(own)
     variance = (within**2).sum(axis=1) / 39
-    np.testing.assert_allclose(result.action_std_within**2, variance, rtol=1e-6, atol=1e-15)
-    assert (result.action_std_within[0] < 1e-6).all()  # before the first token all know their label
-    assert (result.action_std_within[1:, 1:] > 1e-6).all()  # m is at the box's edge
+    np.testing.assert_allclose(result.quantities.std_within**2, variance, rtol=1e-6, atol=1e-15)
+    assert (
+        result.quantities.std_within[0] < 1e-6
+    ).all()  # before the first token all know their label
+    assert (result.quantities.std_within[1:, 1:] > 1e-6).all()  # m is at the box's edge
 
 
 def test_a_schedule_has_no_spread(digits, heuristic):
     result = measure(digits, heuristic, 2, 50, 0, [], batch_size=16)
-    np.testing.assert_array_equal(result.action_mean, heuristic.schedule.table.double().numpy())
-    np.testing.assert_allclose(result.action_std, np.zeros((2, 4)), atol=1e-12)
+    np.testing.assert_array_equal(result.quantities.mean, heuristic.schedule.table.double().numpy())
+    np.testing.assert_allclose(result.quantities.std, np.zeros((2, 4)), atol=1e-12)
 
 
 def test_shuffling_changes_a_policy_that_adapts_and_no_other(digits, heuristic, make_run):

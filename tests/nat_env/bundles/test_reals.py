@@ -167,3 +167,70 @@ def test_folders_that_do_not_fit_are_refused(bundle, ten, kind, reals):
         (folder / "3" / "01.png").write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(ValueError, match=r"^folder: .*images"):
         discriminator_reals(bundle, reals, folder)
+
+
+@pytest.fixture
+def streamed_ten(bundle, ten, monkeypatch):
+    """Of `ten`, nothing kept; the files of class 2, numbers 6 to 8, are at hand."""
+    folder, images = ten
+    monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", 0)
+    return discriminator_reals(bundle, "raw", folder), images, folder
+
+
+def test_an_image_that_cannot_be_read_is_replaced_by_the_next_of_its_class(streamed_ten):
+    reals, images, folder = streamed_ten
+    (folder / "2" / "02.png").write_bytes(b"damaged meanwhile")
+    chosen = [torch.tensor([8, 0]), torch.tensor([8])]
+    with pytest.warns(UserWarning) as told:
+        found = list(reals.batches(chosen))
+    (message,) = [str(warning.message) for warning in told]  # once, however often it is drawn
+    assert message.startswith(f"folder: {folder / '2' / '02.png'} (")
+    assert "1 so far of 29" in message
+    torch.testing.assert_close(torch.cat(found), images[[6, 0, 6]].float() / 255)
+    assert list(reals.unreadable) == [8]
+
+
+def test_a_class_of_which_none_can_be_read_is_an_error_that_names_a_file(streamed_ten):
+    reals, _, folder = streamed_ten
+    for path in (folder / "2").iterdir():
+        path.unlink()
+    message = r"^folder: .*/2/01.png.* nor can the 2 images of its class"
+    with (
+        pytest.warns(UserWarning, match="cannot be read"),
+        pytest.raises(ValueError, match=message),
+    ):
+        list(reals.batches([torch.tensor([7])]))
+
+
+def test_batches_hold_no_more_than_themselves_and_what_is_read_ahead(streamed_ten, monkeypatch):
+    reals, images, _ = streamed_ten
+    monkeypatch.setattr("nat_env.images.streaming._AT_ONCE", 2)
+    monkeypatch.setattr("nat_env.images.streaming._WORKERS", 0)
+    taken: list[int] = []
+    from nat_env.bundles import reals as module
+
+    def counted(*given):
+        for piece in module_streamed(*given):
+            taken.append(len(piece.numbers))
+            yield piece
+
+    module_streamed = module.streamed
+    monkeypatch.setattr(module, "streamed", counted)
+    chosen = [torch.arange(3), torch.arange(3, 8), torch.arange(8, 11)]
+    read = []
+    for batch, numbers in zip(reals.batches(chosen), chosen, strict=True):
+        torch.testing.assert_close(batch, images[numbers].float() / 255)
+        read.append(sum(taken))
+    assert read == [4, 8, 11]  # 3, 8, 11 in pieces of two
+
+
+def test_imagenets_folders_stand_for_the_classes_in_their_order(bundle, tmp_path):
+    for label in range(10):
+        save_images(tmp_path / f"n{10 * label + 1440764:08}", bundle.reals.images[[label]])
+    found = discriminator_reals(bundle, "raw", tmp_path)
+    assert found.conditions.tolist() == list(range(10))
+    (tmp_path / "n00000001").mkdir()
+    save_images(tmp_path / "n00000002", bundle.reals.images[:1])
+    shutil.rmtree(tmp_path / "n00000001")
+    with pytest.raises(ValueError, match=r"^folder: .* no class of bundle 'digits'"):
+        discriminator_reals(bundle, "raw", tmp_path)

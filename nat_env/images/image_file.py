@@ -6,10 +6,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
 from PIL.Image import Transpose
+
+Crop = Literal["lanczos", "adm"]
+"""How an image is brought to another size, see `Picture.fitted`."""
+CROPS: tuple[str, ...] = get_args(Crop)
 
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Of a PNG: those that pixels need."""
@@ -45,16 +50,46 @@ class Picture:
     damage: str
     """What is wrong in the file beside its pixels; empty where nothing is."""
 
-    def fitted(self, size: tuple[int, int], channels: int) -> np.ndarray:
+    def fitted(self, size: tuple[int, int], channels: int, crop: Crop = "lanczos") -> np.ndarray:
         """Pixels [channels, height, width] uint8; what does not fit is cropped, both sides alike.
 
         Args:
             size: height and width.
             channels: 1 (grey) or 3.
+            crop: `lanczos`: cropped to the shape, then resized once; or `adm`, for squares: what
+                ADM (Dhariwal and Nichol 2021), MAGE, U-ViT and the papers' code do to ImageNet.
+                Halved by mean as long as the shorter side stays as long as the square's, resized
+                bicubically until it is, and cropped.
         """
-        image = ImageOps.fit(self.image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        if crop == "adm":
+            image = _adm_crop(self.image, size[0])
+        else:
+            image = ImageOps.fit(self.image, (size[1], size[0]), Image.Resampling.LANCZOS)
         pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
         return pixels.reshape(*size, channels).transpose(2, 0, 1)
+
+
+def check_crop(crop: str, size: tuple[int, int]) -> None:
+    """Check that images can be cropped so.
+
+    Raises:
+        ValueError: another name, or `adm` for images that are not square.
+    """
+    if crop not in CROPS:
+        raise ValueError(f"crop: got {crop!r}, allowed are {CROPS}")
+    if crop == "adm" and size[0] != size[1]:
+        raise ValueError(f"crop: got 'adm' for images of {size} pixels, allowed are square ones")
+
+
+def _adm_crop(image: Image.Image, side: int) -> Image.Image:
+    while min(image.size) >= 2 * side:
+        width, height = image.size
+        image = image.resize((width // 2, height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    width, height = (round(length * scale) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def read_picture(file: Path | bytes) -> Picture:

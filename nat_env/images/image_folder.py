@@ -2,19 +2,26 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nat_env.bundles.image_file import Picture, read_picture
+from nat_env.images.image_file import Crop, Picture, check_crop, read_picture
+from nat_env.images.paths import Paths
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 _DARK_BITS = 2
 """An image that leaves so many bits unused, or more, is at most a quarter as bright as it could."""
+
+_PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""How sub-folders are called that are no classes but parts of a data set."""
 
 _SHOWN = 5
 """Paths that a message names; of more it says how many."""
@@ -25,19 +32,28 @@ class ImageFolder:
     """What `find_images` found."""
 
     path: Path
-    files: Mapping[str, tuple[Path, ...]]
-    """By sub-folder; both in order of their names."""
-    ignored: tuple[Path, ...]
+    paths: Paths
+    """Of all images, class by class, in order of their names."""
+    counts: Mapping[str, int]
+    """Images of each class by its sub-folder's name, in the same order."""
+    ignored: Paths
     """What is neither a class's sub-folder nor an image in one: README, .DS_Store, ..."""
 
     @property
-    def paths(self) -> list[Path]:
-        """Of all images, class by class."""
-        return [path for paths in self.files.values() for path in paths]
+    def files(self) -> Mapping[str, Paths]:
+        """The images by sub-folder."""
+        ends = list(accumulate(self.counts.values()))
+        starts = [0, *ends[:-1]]
+        return {name: self.paths[a:b] for name, a, b in zip(self.counts, starts, ends, strict=True)}
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        """Of each image the number of its class, in order of the sub-folders' names [n]."""
+        return np.repeat(np.arange(len(self.counts)), list(self.counts.values()))
 
     def __str__(self) -> str:
         """One line on what is there."""
-        counts = [len(paths) for paths in self.files.values()]
+        counts = self.counts.values()
         line = f"{self.path}: {sum(counts)} images, {len(counts)} classes"
         line += f" of {min(counts)} to {max(counts)} images"
         if self.ignored:
@@ -48,46 +64,71 @@ class ImageFolder:
 def find_images(folder: Path) -> ImageFolder:
     """Look for images in the sub-folders of `folder`, by their suffix (see `SUFFIXES`).
 
-    Names that start with a dot are ignored, as is all that lies deeper.
+    Names that start with a dot are ignored, as is all that lies deeper. No file is opened or asked
+    about: a million are found in seconds, see `Paths` for what they take.
 
     Raises:
-        ValueError: not a folder, one without sub-folders, or a sub-folder without images.
+        ValueError: not a folder, one without sub-folders, one whose sub-folders are a data set's
+            parts (train, val), or a sub-folder without images.
     """
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise ValueError(f"folder: {str(folder)!r} is not a folder; allowed is one of images")
     subs, ignored = [], []
-    for path in _sorted(folder):
-        (subs if path.is_dir() and not path.name.startswith(".") else ignored).append(path)
+    for entry in _sorted(folder):
+        (subs if entry.is_dir() and entry.name[0] != "." else ignored).append(entry.name)
     if not subs:
         raise ValueError(
             f"folder: {str(folder)!r} has no sub-folders; put the images of each class into a "
             "sub-folder with the class's name"
         )
-    files = {}
+    _refuse_parts(folder, subs)
+    names, counts = [], {}
     for sub in subs:
-        entries = _sorted(sub)
-        images = [path for path in entries if _is_image(path)]
+        entries = _sorted(folder / sub)
+        images = [entry.name for entry in entries if _is_image(entry)]
         if not images:
-            deeper = any(_is_image(p) for e in entries if e.is_dir() for p in _sorted(e))
+            deeper = any(_is_image(p) for e in entries if e.is_dir() for p in _entries(e.path))
             remedy = (
-                f"its own sub-folders do: is {str(sub)!r} the folder that is meant?"
+                f"its own sub-folders do: is {str(folder / sub)!r} the folder that is meant?"
                 if deeper
                 else f"put some into it, or remove it; allowed are {', '.join(sorted(SUFFIXES))}"
             )
-            raise ValueError(f"folder: {str(sub)!r} holds no images; {remedy}")
-        files[sub.name] = tuple(images)
-        ignored += sorted(set(entries) - set(images))
-    return ImageFolder(folder, files, tuple(ignored))
+            raise ValueError(f"folder: {str(folder / sub)!r} holds no images; {remedy}")
+        counts[sub] = len(images)
+        names += [f"{sub}/{name}" for name in images]
+        if len(images) < len(entries):
+            known = set(images)
+            ignored += [f"{sub}/{entry.name}" for entry in entries if entry.name not in known]
+    return ImageFolder(folder, Paths.of(folder, names), counts, Paths.of(folder, ignored))
 
 
-def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> Tensor:
+def _refuse_parts(folder: Path, subs: Sequence[str]) -> None:
+    """Refuse the folder above `train`: its parts would be taken for classes.
+
+    Raises:
+        ValueError: all sub-folders are named as parts of a data set are.
+    """
+    if not {name.casefold() for name in subs} <= _PARTS:
+        return
+    inside = next((name for name in subs if name.casefold().startswith("train")), subs[0])
+    raise ValueError(
+        f"folder: {str(folder)!r} has the parts of a data set ({', '.join(subs)}) where the "
+        f"sub-folders of classes are expected: is {str(folder / inside)!r} the folder that is "
+        "meant?"
+    )
+
+
+def read_images(
+    paths: Sequence[Path], size: tuple[int, int], channels: int, crop: Crop = "lanczos"
+) -> Tensor:
     """Images at one size: what does not fit the shape is cropped, from both sides alike.
 
     Args:
         paths: of the files.
         size: height and width.
         channels: 1 (grey) or 3.
+        crop: how, see `Picture.fitted`.
 
     Returns:
         [n, channels, height, width] uint8. Transparent pixels are white, of an animation it is the
@@ -97,6 +138,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
     Raises:
         ValueError: files that are damaged or no images; it names them.
     """
+    check_crop(crop, size)
     images = torch.empty((len(paths), channels, *size), dtype=torch.uint8)
     broken, notes = [], _Notes()
     for index, path in enumerate(paths):
@@ -105,7 +147,7 @@ def read_images(paths: Sequence[Path], size: tuple[int, int], channels: int) -> 
         except Exception as error:  # whatever a decoder raises on bytes that it did not expect
             broken.append(f"{path} ({error})")
             continue
-        images[index] = torch.from_numpy(picture.fitted(size, channels))
+        images[index] = torch.from_numpy(picture.fitted(size, channels, crop))
         notes.add(path, picture)
     if broken:
         raise ValueError(
@@ -150,18 +192,24 @@ class _Notes:
         return "; ".join(said)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    return suffix in SUFFIXES and entry.name[0] != "." and not entry.is_dir()
 
 
-def _sorted(folder: Path) -> list[Path]:
+def _sorted(folder: Path) -> list[os.DirEntry[str]]:
+    return sorted(_entries(folder), key=lambda entry: entry.name)
+
+
+def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, one after the other: the system says with each name what it is."""
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            yield from entries
     except OSError as error:
         raise ValueError(f"folder: {str(folder)!r} cannot be looked into ({error})") from error
 
 
-def _listed(things: Iterable[Path | str]) -> str:
-    names = [str(thing) for thing in things]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _listed(things: Collection[Path | str]) -> str:
+    more = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
+    return ", ".join(map(str, islice(things, _SHOWN))) + more

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from nat_env.bundles import discriminator_reals
-from nat_env.bundles.image_file import read_picture
-from nat_env.bundles.image_folder import read_images
 from nat_env.bundles.loading import load_bundle
+from nat_env.images.image_file import read_picture
+from nat_env.images.image_folder import read_images
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 """Colour types of a PNG."""

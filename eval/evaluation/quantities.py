@@ -1,0 +1,54 @@
+"""The quantities that a policy chose, as means and spreads, in memory that does not grow."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantities:
+    """Of m, tau_1, tau_2, w over the samples, each [T, 4]."""
+
+    mean: Array
+    std: Array
+    """Sample standard deviation; zero where the policy is the same for all samples."""
+    std_within: Array
+    """Of what is left once each class's mean is taken away: what a policy does by sample and not by
+    class."""
+
+
+class QuantitiesAccumulator:
+    """Adds up the actions of samples that arrive in batches, by step and class.
+
+    Kept are sums of what differs from the first sample's action, in float64: of equal actions they
+    are exactly zero, and little cancels where actions differ little.
+    """
+
+    def __init__(self, num_steps: int, num_classes: int) -> None:
+        """Start with no samples of T steps and C classes."""
+        self._first = np.zeros((num_steps, 4))
+        self._counts = np.zeros((num_steps, num_classes))
+        self._sums = np.zeros((num_steps, num_classes, 4))
+        self._squares = np.zeros((num_steps, 4))
+
+    def update(self, timestep: int, actions: Array, classes: NDArray[np.int64]) -> None:
+        """Add actions [B, 4] of samples of some classes [B] at a step."""
+        if not self._counts[timestep].any():
+            self._first[timestep] = actions[0]
+        differences = actions - self._first[timestep]
+        np.add.at(self._counts[timestep], classes, 1)
+        np.add.at(self._sums[timestep], classes, differences)
+        self._squares[timestep] += np.square(differences).sum(axis=0)
+
+    def result(self) -> Quantities:
+        """Of all samples so far, at least two at each step."""
+        count = self._counts.sum(axis=1)[:, None]  # [T, 1]
+        total = self._sums.sum(axis=1)  # [T, 4]
+        squares_of_means = np.square(self._sums) / np.maximum(self._counts, 1)[..., None]
+        spread = self._squares - np.square(total) / count
+        within = self._squares - squares_of_means.sum(axis=1)
+        std, std_within = (np.sqrt(np.maximum(s, 0) / (count - 1)) for s in (spread, within))
+        return Quantities(self._first + total / count, std, std_within)

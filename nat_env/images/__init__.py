@@ -1,0 +1,1 @@
+"""Image files: which a folder has, their pixels, and reading them while something else works."""

@@ -1,0 +1,1 @@
+"""Tokens of very many images, computed once and read from the disk."""
