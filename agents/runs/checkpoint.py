@@ -34,7 +34,7 @@ _ADDED = {"accumulate": 1, "raw_scale": 5.0, "test_action": "expectation"}
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
-    schedule = residual_schedule(config.residual, config.num_steps)
+    schedule = residual_schedule(config.residual, config.num_steps, bundle.num_tokens)
     if schedule is not None and config.residual not in NAMED_SCHEDULES:
         schedule.save(folder / RESIDUAL)
     settled = _settled(config, bundle)
@@ -158,7 +158,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     config = load_run_config(folder)
     if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    residual = residual_schedule(run_residual(folder, config), config.num_steps)
+    residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     policy = untrained_policy(config, bundle, ActionMap(residual, config.raw_scale))
     path = _policy_file(folder, which)
     try:
