@@ -18,6 +18,7 @@ KINDS: dict[str, dict[str, str]] = {
     "tokenizer": {"vq": "nat_env.models.vq:VQTokenizer"},
     "judge": {"classifier": "nat_env.models.classifier:Classifier"},
     "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
+    "text_encoder": {"clip": "nat_env.text.clip:CLIPTextEncoder"},
 }
 """By part and kind: module and class, see `nat_env.frozen.protocol.Stored`. A new model is one file
 and one entry; an entry may be added from outside: `KINDS["transformer"]["mine"] = "mine:Mine"`."""
