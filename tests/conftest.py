@@ -141,3 +141,20 @@ def make_amused() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def amused_folder(make_amused: Callable[..., Path], tmp_path_factory: Any) -> Path:
+    """A tiny aMUSEd as diffusers saves it."""
+    return make_amused(tmp_path_factory.mktemp("diffusers") / "amused")
+
+
+@pytest.fixture(scope="session")
+def amused_bundle_folder(amused_folder: Path, tmp_path_factory: Any) -> Path:
+    """The bundle of it, with the prompts `a cat` and `a zebra`."""
+    from nat_env.convert.amused import convert_amused
+
+    folder = tmp_path_factory.mktemp("bundles")
+    (folder / "prompts.txt").write_text("a cat\na zebra\n")
+    convert_amused(str(amused_folder), folder / "amused", folder / "prompts.txt")
+    return folder / "amused"

@@ -50,7 +50,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"bundle: {folder / DESCRIPTION} is damaged ({error!r})") from error
     if version != FORMAT:
-        older = "; nat-convert OLD --out NEW makes one of it" if version == 1 else ""
+        older = "; nat-convert bundle OLD --out NEW makes one of it" if version == 1 else ""
         raise ValueError(f"bundle: format {version} in {str(folder)!r}, allowed is {FORMAT}{older}")
     described = [part for part in PARTS if part in description]
     there = {f"{part}/{path.name}" for part in described for path in (folder / part).glob("*")}

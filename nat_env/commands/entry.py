@@ -44,8 +44,16 @@ COMMANDS: dict[str, Command | Choice] = {
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
-    "nat-convert": Command(
-        "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+    "nat-convert": Choice(
+        "Make a bundle of files of other formats.",
+        {
+            "bundle": Command(
+                "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
+            ),
+            "amused": Command(
+                "nat_env.convert.arguments:ConvertAmused", "nat_env.convert.amused:command", ""
+            ),
+        },
     ),
     "nat-pretrain": Choice(
         "Make a bundle: tokenizer, transformer, judge and reference statistics from a data set. "

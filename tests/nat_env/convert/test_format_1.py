@@ -79,7 +79,7 @@ def test_the_new_bundle_decodes_to_the_same_images(bundle, old, tmp_path):
 
 
 def test_an_old_bundle_says_how_to_convert_it(old):
-    with pytest.raises(ValueError, match=r"^bundle: format 1 .*nat-convert OLD --out NEW"):
+    with pytest.raises(ValueError, match=r"^bundle: format 1 .*nat-convert bundle OLD --out NEW"):
         load_bundle(old)
 
 
