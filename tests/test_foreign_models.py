@@ -13,11 +13,11 @@ import nat_env  # registers the environment
 from agents.learners.config import TrainConfig
 from agents.search.arguments import Arguments as Search
 from agents.search.search import search
+from agents.sharing.names import named_policy
 from agents.training.train import Training
 from eval.commands.arguments import Eval, Sample
 from eval.commands.nat_eval import run as evaluate
 from eval.commands.nat_sample import run as sample
-from eval.evaluation.policies import named_policy
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.writer import save_bundle

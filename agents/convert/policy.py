@@ -23,6 +23,7 @@ from agents.runs.checkpoint import load_policy, save_policy, write_config
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import bundle_spec, load_bundle
 from nat_env.convert.checkpoint_file import read_checkpoint
+from nat_env.convert.tensor_names import check_tensors
 from nat_env.schedules import residual_schedule
 from nat_env.storage.claims import is_empty
 from nat_env.storage.files import explained, refuse_home, sync
@@ -112,7 +113,7 @@ def convert_policy(
         test_action="mean",
         eval_every=0,
     )
-    policy = _policy(weights, config)
+    policy = _policy(weights, config, frozen.num_tokens)
     with _whole(out) as aside:
         write_config(aside, config, frozen.fingerprint)
         save_policy(aside, "last", policy, {"converted_from": file.name})
@@ -121,7 +122,7 @@ def convert_policy(
     return written
 
 
-def authors_actor(content: Any, file: Path) -> dict[str, Tensor]:
+def authors_actor(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     """The actor's tensors by the authors' names.
 
     Args:
@@ -131,27 +132,12 @@ def authors_actor(content: Any, file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: tensors are missing, unknown or of another shape; it names them.
     """
-    content = content.get("model", content) if isinstance(content, Mapping) else {}
-    if not isinstance(content, Mapping):
-        content = {}
-    below = {n.removeprefix(_ACTOR): v for n, v in content.items() if str(n).startswith(_ACTOR)}
-    found = {str(name): value for name, value in (below or content).items()}
-    shapes = _shapes(found)
-    wrong = {
-        "missing": [name for name in shapes if name not in found],
-        "unknown": [name for name in found if name not in shapes],
-        "of another shape": [
-            f"{name} {_shape(found[name])}, allowed is {shape}"
-            for name, shape in shapes.items()
-            if name in found and _shape(found[name]) != shape
-        ],
-    }
-    told = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
-    if told:
-        raise ValueError(
-            f"file: {file} holds no policy of AdaNAT or AdaGen ({'; '.join(told)}); allowed is a "
-            "checkpoint of AdaNAT's train.py, or AdaGen's policy for MaskGIT"
-        )
+    content = content.get("model", content)
+    content = content if isinstance(content, Mapping) else {}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    below = {n.removeprefix(_ACTOR): v for n, v in tensors.items() if n.startswith(_ACTOR)}
+    found = below or tensors
+    check_tensors(found, _shapes(found), file, "file", "AdaNAT's or AdaGen's policy")
     return found
 
 
@@ -189,13 +175,15 @@ def _check_residual(content: Any, residual: str | None) -> None:
         )
 
 
-def _policy(weights: Mapping[str, Tensor], config: TrainConfig) -> LearnedPolicy:
+def _policy(
+    weights: Mapping[str, Tensor], config: TrainConfig, num_tokens: int
+) -> LearnedPolicy:
     state = {_NAMES[name]: value.float() for name, value in weights.items()}
     for part in ("weight", "bias"):
         state[f"head.{part}"] = state[f"head.{part}"][_ROWS]
     actor = AdaNATNetwork(_feature_size(weights), GRID, 4, HIDDEN_SIZE)
     actor.load_state_dict(state)
-    schedule = residual_schedule(config.residual, config.num_steps)
+    schedule = residual_schedule(config.residual, config.num_steps, num_tokens)
     action_map = ActionMap(schedule, config.raw_scale, config.action_smoothing)
     return LearnedPolicy(actor, action_map, 0.0, config.num_steps, config.test_action)
 

@@ -15,7 +15,7 @@ from agents.reports.figure import (
     write,
 )
 from eval.commands.inpainting import PartlyKnown, partly_known_image
-from eval.evaluation.policies import chosen_num_steps, named_policy
+from agents.sharing.names import chosen_num_steps, named_policy
 from eval.studies.arguments import Inpainting
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle

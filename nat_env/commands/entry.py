@@ -51,6 +51,9 @@ COMMANDS: dict[str, Command | Choice] = {
         "Make what this library reads of what others wrote.",
         {
             "nat": Command("nat_env.convert.arguments:ConvertNAT", "nat_env.convert.nat:command"),
+            "amused": Command(
+                "nat_env.convert.arguments:ConvertAmused", "nat_env.convert.amused:command", ""
+            ),
             "policy": Command(
                 "agents.convert.arguments:ConvertPolicy", "agents.convert.policy:command", ""
             ),
