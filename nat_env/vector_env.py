@@ -16,15 +16,7 @@ from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.decoding import decode_step
-from nat_env.frozen.nat import Passes
-from nat_env.generation import draw_uniforms
-from nat_env.observations import ObservationForm
-from nat_env.prompting import PromptTable, chosen_prompts
-from nat_env.render import canvas
-from nat_env.rewards.names import RewardChoice, chosen_reward
-from nat_env.rewards.protocol import scores_of
-from nat_env.schedules import residual_schedule
-from nat_env.vector_inputs import (
+from nat_env.episodes.inputs import (
     check_construction,
     check_options,
     checked_actions,
@@ -36,6 +28,14 @@ from nat_env.vector_inputs import (
     restored_generators,
     seeded_generators,
 )
+from nat_env.episodes.observations import ObservationForm
+from nat_env.episodes.prompts import PromptTable, chosen_prompts
+from nat_env.frozen.nat import Passes
+from nat_env.generation import draw_uniforms
+from nat_env.render import canvas
+from nat_env.rewards.names import RewardChoice, chosen_reward
+from nat_env.rewards.protocol import scores_of
+from nat_env.schedules import residual_schedule
 
 _OF_ROWS = ("ids", "conditions", "timesteps", "unknown", "average")
 """Tensors of a row each, which say where it stands."""

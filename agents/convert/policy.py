@@ -175,9 +175,7 @@ def _check_residual(content: Any, residual: str | None) -> None:
         )
 
 
-def _policy(
-    weights: Mapping[str, Tensor], config: TrainConfig, num_tokens: int
-) -> LearnedPolicy:
+def _policy(weights: Mapping[str, Tensor], config: TrainConfig, num_tokens: int) -> LearnedPolicy:
     state = {_NAMES[name]: value.float() for name, value in weights.items()}
     for part in ("weight", "bias"):
         state[f"head.{part}"] = state[f"head.{part}"][_ROWS]

@@ -20,7 +20,7 @@ from agents.learners.warmup import WaitsForReward
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.commands.own_code import is_own, raised
-from nat_env.observations import ObservationForm
+from nat_env.episodes.observations import ObservationForm
 
 
 def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgorithm:

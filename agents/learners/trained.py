@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from agents.learners.policy import AdaNATPolicy, rounded
 from nat_env.actions import ActionMap
-from nat_env.observations import pooled
+from nat_env.episodes.observations import pooled
 
 
 class _Smoother:

@@ -14,8 +14,8 @@ from agents.reports.figure import (
     save,
     write,
 )
-from eval.commands.inpainting import PartlyKnown, partly_known_image
 from agents.sharing.names import chosen_num_steps, named_policy
+from eval.commands.inpainting import PartlyKnown, partly_known_image
 from eval.studies.arguments import Inpainting
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle

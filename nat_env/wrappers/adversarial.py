@@ -11,7 +11,7 @@ from torch import Tensor
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import check_every_condition
-from nat_env.prompting import chosen_prompts
+from nat_env.episodes.prompts import chosen_prompts
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.protocol import scores_of

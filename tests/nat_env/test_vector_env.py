@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import nat_env
 from agents.learners.vec_env import GymnasiumVecEnv
 from nat_env import ActionMap, NATDecodeVectorEnv, generate, heuristic_schedule, load_bundle
+from nat_env.episodes.inputs import checked_actions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.render import MASK_COLOUR
-from nat_env.vector_inputs import checked_actions
 from nat_env.wrappers.adversarial import AdversarialReward
 from nat_env.wrappers.shaping import PotentialShaping, StepCost, confidence
 

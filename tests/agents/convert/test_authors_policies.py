@@ -272,7 +272,9 @@ def test_another_network_is_refused_by_the_names_of_its_tensors(
     torch.save(change(published(512, embedder=True)), tmp_path / "policy.pth")
     folder = bundle_of(512)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(ValueError, match=rf"^file: .*policy\.pth' does not hold .* AdaGen's policy.*{message}"):
+    with pytest.raises(
+        ValueError, match=rf"^file: .*policy\.pth' does not hold .* AdaGen's policy.*{message}"
+    ):
         convert_policy(tmp_path / "policy.pth", folder, 4, tmp_path / "run")
     assert sorted(tmp_path.iterdir()) == before
 

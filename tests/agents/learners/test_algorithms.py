@@ -22,8 +22,8 @@ from agents.training.train import Training
 from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.loading import load_bundle
+from nat_env.episodes.observations import pooled
 from nat_env.generation import generate
-from nat_env.observations import pooled
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.state import load_state

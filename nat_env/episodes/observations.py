@@ -12,7 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.spaces import UniformBox
+from nat_env.episodes.spaces import UniformBox
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
-from nat_env.spaces import UniformBox
+from nat_env.episodes.spaces import UniformBox
 
 
 @pytest.mark.parametrize(
