@@ -160,7 +160,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     policy = untrained_policy(config, bundle, ActionMap(residual, config.raw_scale))
-    path = _policy_file(folder, which)
+    path = policy_file(folder, which)
     try:
         policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
@@ -180,10 +180,15 @@ def load_about(folder: Path, which: str = "best") -> dict[str, Any]:
     Raises:
         ValueError: the run has no such policy yet.
     """
-    return load_state(_policy_file(folder, which))["about"]
+    return load_state(policy_file(folder, which))["about"]
 
 
-def _policy_file(folder: Path, which: str) -> Path:
+def policy_file(folder: Path, which: str) -> Path:
+    """Of a run's `best` or `last` policy; without evaluations the last is the best.
+
+    Raises:
+        ValueError: there is no run.
+    """
     if which == "best" and not load_run_config(folder).eval_every:
         which = "last"
     return folder / f"{which}.safetensors"
