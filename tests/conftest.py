@@ -227,3 +227,39 @@ def amused_bundle_folder(amused_folder: Path, tmp_path_factory: Any) -> Path:
     (folder / "prompts.txt").write_text("a cat\na zebra\n")
     convert_amused(str(amused_folder), folder / "amused", folder / "prompts.txt")
     return folder / "amused"
+
+
+@pytest.fixture(scope="session")
+def digits() -> Any:
+    """The shipped bundle, in float32."""
+    from nat_env.bundles.loading import load_bundle
+
+    return load_bundle("digits", dtype="float32")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, digits: Any) -> Callable[..., Path]:
+    """Gives run folders with a policy that adapts: its head is random, not zero."""
+    from agents.learners.config import TrainConfig
+    from agents.learners.network import AdaNATNetwork
+    from agents.learners.trained import LearnedPolicy
+    from agents.runs.checkpoint import save_policy, save_run_config
+    from nat_env.actions import ActionMap
+
+    def make(
+        name: str = "run", num_steps: int = 2, bundle: str = "digits", weights: int = 0
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        config = TrainConfig(folder, bundle=bundle, num_steps=num_steps, hidden_size=16)
+        with torch.random.fork_rng():
+            torch.manual_seed(weights)
+            actor = AdaNATNetwork(
+                digits.nat.feature_size, digits.nat.feature_grid, 4, config.hidden_size
+            )
+            torch.nn.init.normal_(actor.head.weight, std=0.5)
+        save_run_config(folder, config, digits)
+        save_policy(folder, "best", LearnedPolicy(actor, ActionMap(), 0.3, num_steps), {})
+        return folder
+
+    return make

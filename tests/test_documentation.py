@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import nat_env.schedules
 from eval.judges.judge import bundle_judge
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import command_line
@@ -74,6 +76,24 @@ def test_the_examples_of_prompts_draw_and_pay_for_what_they_say(toy_text, text_f
     exec(rewarding, names)
     rewards = names["reward_of"](bundle)(images, np.array([1, 0]))
     np.testing.assert_allclose(rewards, [float(images[0].mean()) * 5, float(images[1].mean()) * 4])
+
+
+def test_the_examples_of_pipelines_draw_the_same_cat(
+    amused_folder, amused_bundle_folder, tmp_path, monkeypatch
+):
+    """On a tiny aMUSEd: the pipeline's schedule in a file is what the pipeline draws."""
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = examples("docs/pipelines.md")
+    names = {}
+    exec(ours.replace('"amused_256"', f'"{amused_bundle_folder}", torch_dtype="float32"'), names)
+    assert len(names["images"]) == 4 and names["images"][0].size == (8, 8)
+    assert (tmp_path / "my_pipeline" / "bundle" / "bundle.json").is_file()
+    nat_env.schedules.amused_schedule(12, 16).save(tmp_path / "schedule.json")
+    theirs = theirs.replace("amused/amused-256", str(amused_folder))
+    theirs = theirs.replace("schedule.num_steps)", "schedule.num_steps, generator=GENERATOR)")
+    exec(theirs, names | {"GENERATOR": torch.Generator().manual_seed(7)}, names)
+    first, cat = (np.asarray(image, int) for image in (names["images"][0], names["image"]))
+    assert first.std() > 1 and np.abs(first - cat).max() <= 1
 
 
 def decoded(env):

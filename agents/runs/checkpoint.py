@@ -173,7 +173,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     action_map = ActionMap(residual, config.raw_scale, config.action_smoothing)
     policy = untrained_policy(config, bundle, action_map)
-    path = _policy_file(folder, which)
+    path = policy_file(folder, which)
     try:
         policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
@@ -193,10 +193,15 @@ def load_about(folder: Path, which: str = "best") -> dict[str, Any]:
     Raises:
         ValueError: the run has no such policy yet.
     """
-    return load_state(_policy_file(folder, which))["about"]
+    return load_state(policy_file(folder, which))["about"]
 
 
-def _policy_file(folder: Path, which: str) -> Path:
+def policy_file(folder: Path, which: str) -> Path:
+    """Of a run's `best` or `last` policy; without evaluations the last is the best.
+
+    Raises:
+        ValueError: there is no run.
+    """
     if which == "best" and not load_run_config(folder).eval_every:
         which = "last"
     return folder / f"{which}.safetensors"

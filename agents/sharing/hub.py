@@ -1,8 +1,6 @@
 """Sharing policies, command nat-share: a folder, or a repository of the Hugging Face hub."""
 
-import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,11 @@ from agents.runs.checkpoint import (
     load_policy,
     load_run_config,
     run_fingerprint,
-    write_config,
 )
-from agents.runs.paths import with_paths
 from agents.sharing.arguments import Share
 from agents.sharing.card import model_card
+from agents.sharing.copying import copy_policy, without_paths
 from nat_env.bundles.bundle import Bundle
-from nat_env.schedules import NAMED_SCHEDULES
 from nat_env.storage.claims import is_empty
 from nat_env.storage.files import require_writable_folder, write_text
 
@@ -58,7 +54,7 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
     if not target.startswith(HUB) and Path(target).is_dir() and not is_empty(Path(target)):
         raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
-    config = _without_paths(config)
+    config = without_paths(config)
     card = model_card(config, run_fingerprint(run), about, target, license)
     if not target.startswith(HUB):
         _fill(Path(target), run, config, about, card)
@@ -101,27 +97,10 @@ def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
     return load_policy(shared_folder(spec), bundle)
 
 
-def _without_paths(config: TrainConfig) -> TrainConfig:
-    """Where things were on this machine is of no use on another, and nobody's business."""
-
-    def bare(path: str) -> str:
-        return Path(path).name if Path(path).is_absolute() else path
-
-    return replace(
-        with_paths(config, bare),
-        bundle=Path(config.bundle).name,
-        residual=config.residual if config.residual in (None, *NAMED_SCHEDULES) else RESIDUAL,
-        **TrainConfig(Path()).of_the_call(),
-    )
-
-
 def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:
     require_writable_folder(folder)
     try:
-        for name in (_WEIGHTS, RESIDUAL):
-            if (run / name).is_file():
-                shutil.copyfile(run / name, folder / name)
-        write_config(folder, config, run_fingerprint(run))
+        copy_policy(run, folder)
         save_policy_card(folder / PICTURE, about["actions"], config.bundle)
         write_text(folder / CARD, card)
     except BaseException:  # a full disk, say: half a policy is none, and the folder is to be empty

@@ -68,7 +68,7 @@ def convert_amused(
     transformer_config, side = _checked(folder, resolution)
 
     # First what may refuse a prompt.
-    encoder = CLIPTextEncoder.from_folder(
+    encoder: Any = CLIPTextEncoder.from_folder(
         folder / "text_encoder", "second-last", tokenizer_path=folder / "tokenizer"
     )
     context, pooled = encoder.encode_nothing()

@@ -110,20 +110,9 @@ class Amused(nn.Module):
         return (height // 2, width // 2) if self._halves else (height, width)
 
     @property
-    def _norm(self) -> Any:
-        """The norm whose output is the features: the last one on the transformer's own grid.
-
-        At 256 pixels that is the head's, of which the logits are a linear map; at 512 that after
-        the transformer's layers, as the head's stands behind an up-sampling by convolutions.
-        """
-        if self._halves:
-            return self.network.project_from_hidden_norm
-        return self.network.mlm_layer.layer_norm
-
-    @property
     def feature_size(self) -> int:
         """D: the width of the norm."""
-        return int(self._norm.dim[0])
+        return int(feature_norm(self.network).dim[0])
 
     @property
     def feature_bound(self) -> float:
@@ -131,7 +120,7 @@ class Amused(nn.Module):
 
         The bound is doubled: in bfloat16 an output may round past it.
         """
-        weight = self._norm.weight
+        weight = feature_norm(self.network).weight
         gamma = 1.0 if weight is None else float(weight.float().abs().max())
         return max(1.0, 2 * self.feature_size**0.5 * gamma)
 
@@ -162,7 +151,7 @@ class Amused(nn.Module):
         rows = condition.to(self._table[0].device)
         weights = next(self.network.parameters())
         context, pooled = (t[rows].to(weights.device, weights.dtype) for t in self._table)
-        with _output_of(self._norm) as seen:
+        with _output_of(feature_norm(self.network)) as seen:
             logits = self.network(
                 ids.view(-1, *self.config.grid),  # [R, h, w]
                 encoder_hidden_states=context,
@@ -177,6 +166,17 @@ class Amused(nn.Module):
         height, width = self.config.original_size
         told = (width, height, *self.config.crop, self.config.aesthetic_score)
         return torch.tensor([told], dtype=torch.float32)
+
+
+def feature_norm(network: Any) -> Any:
+    """The norm of a `UVit2DModel` whose output is the features: the last on its layers' own grid.
+
+    At 256 pixels that is the head's, of which the logits are a linear map; at 512 that after the
+    transformer's layers, as the head's stands behind an up-sampling by convolutions.
+    """
+    if network.config.downsample:
+        return network.project_from_hidden_norm
+    return network.mlm_layer.layer_norm
 
 
 @contextmanager

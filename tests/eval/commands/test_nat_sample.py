@@ -11,12 +11,13 @@ from PIL import Image
 from agents.runs.checkpoint import load_policy
 from eval.commands.arguments import Sample
 from eval.commands.nat_sample import run, sample_labels
+from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.frozen.conditions import Conditions
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import LEAST_SURE, MASK_COLOUR, MOST_SURE, to_rgb
-from nat_env.schedules import heuristic_schedule
+from nat_env.schedules import amused_schedule, heuristic_schedule
 
 
 @pytest.fixture
@@ -182,3 +183,17 @@ def test_numbers_are_checked(arguments, change):
 def test_other_picture_formats_are_refused(arguments, tmp_path):
     with pytest.raises(ValueError, match=r"a \.png file or a folder"):
         replace(arguments, out=tmp_path / "grid.jpg")
+
+
+def test_a_bundle_of_amused(amused_bundle_folder, tmp_path):
+    """By the schedule of diffusers' pipeline, for a prompt of its table."""
+    out = tmp_path / "images"
+    arguments = Sample(
+        out=out, policy="amused", bundle=str(amused_bundle_folder), num_steps=3,
+        classes=("a zebra",), num_samples=2, seed=4, threads=1, dtype="float32",
+    )  # fmt: skip
+    paths = run(arguments)
+    assert [path.name for path in paths] == ["0000_a-zebra.png", "0001_a-zebra.png"]
+    bundle = load_bundle(amused_bundle_folder, "float32")
+    images = generate(bundle, ScheduledPolicy(amused_schedule(3, 16)), [1, 1], 3, seed=4)
+    np.testing.assert_array_equal(np.stack([pixels_of(path) for path in paths]), to_rgb(images))
