@@ -359,8 +359,10 @@ def test_another_models_file_is_refused(tmp_path, vqgan):
         convert_nat(options(tmp_path, state, tokenizer=str(path.parent)))
     with pytest.raises(ValueError, match=r"^tokenizer: .*absent' cannot be read"):
         convert_nat(options(tmp_path, state, tokenizer="absent"))
-    with pytest.raises(ValueError, match=r"^file: has 65 words, .* 64 codes .*no classes"):
+    with pytest.raises(ValueError, match=r"^file: .* has 15 positions of tokens, .*'muse'"):
         convert_nat(options(tmp_path, state, layout="muse"))
+    with pytest.raises(ValueError, match=r"^file: has 46 words, .* 64 codes .*no classes"):
+        convert_nat(options(tmp_path, random_state("muse", side=4, codes=40, classes=4)))
     with pytest.raises(ValueError, match=r"^file: .* has 17 positions of tokens, .*'autonat'"):
         convert_nat(options(tmp_path, random_state("muse", **SMALL), layout="autonat"))
     # A tokenizer of other codes: its own words are named with their shapes.
