@@ -84,7 +84,8 @@ def test_the_example_of_a_model_is_saved_sampled_and_trained(tmp_path, monkeypat
     for command in (sample, train + small):
         name, *words = shlex.split(command)
         command_line.run_command(name, COMMANDS_BY_NAME[name], words)
-    assert Image.open("grid.png").size[0] > 8
+    with Image.open("grid.png") as grid:
+        assert grid.width > 8
     mine = load_bundle("my_bundle", "float32")
     canvas = torch.full((2, 16), 64)
     output = mine.nat.transformer(canvas, torch.tensor([0, 1]))

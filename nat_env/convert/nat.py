@@ -1,12 +1,13 @@
 """A bundle of the authors' files: a U-ViT and its tokenizer."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from nat_env.bundles.bundle import check_parts
 from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.convert.arguments import ConvertNAT
-from nat_env.convert.checkpoint_file import read_state_dict
+from nat_env.convert.checkpoint_file import listed, read_state_dict
 from nat_env.convert.nat_layouts import config_of, grid_of, layout_of, uvit_from
 from nat_env.convert.prompt_table import read_prompts
 from nat_env.convert.vqgan import read_tokenizer
@@ -106,6 +107,12 @@ def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...]:
         raise ValueError(
             f"class_names: got {sum(map(bool, names))} names in {len(names)} lines of "
             f"{str(path)!r}, allowed are {num_classes}, one a line"
+        )
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:  # ImageNet has two cranes
+        raise ValueError(
+            f"class_names: got {listed(twice)} twice in {str(path)!r}, allowed is a name of its own"
+            " for each class"
         )
     return names
 

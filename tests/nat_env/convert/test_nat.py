@@ -315,6 +315,7 @@ def test_the_command_names_classes_and_says_what_works(tmp_path, capsys):
     [
         (b"one\ntwo\n", r"^class_names: got 2 names in 2 lines .* allowed are 5"),
         (b"a\nb\n\nc\nd\n", r"^class_names: got 4 names in 5 lines"),
+        (b"crane\na\nb\nc\ncrane", r"^class_names: got crane twice in"),
         (b"caf\xe9", r"^class_names: .* cannot be read"),
     ],
 )
