@@ -1,8 +1,10 @@
 """A bundle: everything frozen that decoding, judging and rewards need."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from pathlib import Path
+from typing import Any, Literal, Self, overload
 
 import torch
 
@@ -12,6 +14,8 @@ from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.classifier import Classifier
+from nat_env.text.encoder import TextEncoder
+from nat_env.text.table import missing_prompts, prompted_table
 
 _REMEDIES = {
     "yardstick": "a judge and its statistics of real images: distances and the rewards `judge` and "
@@ -21,6 +25,9 @@ _REMEDIES = {
     "`efficientnet` or `transformer`, or make a bundle with save_bundle(..., trunk=classifier)",
     "reals": "real images. Name a folder of them (real_folder), or make a bundle with "
     "save_bundle(..., reals=TensorReals(images, conditions))",
+    "text_encoder": "what turns a prompt that is not in its table of conditions into an embedding. "
+    "Ask for the prompts that it has (bundle.conditions.names), or make a bundle with "
+    "save_bundle(..., text_encoder=CLIPTextEncoder.from_folder(FOLDER))",
 }
 
 
@@ -28,7 +35,7 @@ _REMEDIES = {
 class Bundle:
     """A frozen model with what belongs to it: conditions, transformer and tokenizer always.
 
-    Yardstick, trunk and reals may be missing: `require` them.
+    Yardstick, trunk, reals and text encoder may be missing: `require` them.
 
     Example:
         >>> from nat_env.bundles.loading import load_bundle
@@ -46,6 +53,8 @@ class Bundle:
     """Another classifier, for a discriminator to stand on: never the judge's network."""
     reals: TensorReals | None = None
     """Training images for a discriminator."""
+    text_encoder: TextEncoder | None = None
+    """For prompts that the table of conditions does not have."""
     fingerprint: str = ""
     """Two bundles with the same one hold the same models; empty: not known."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -69,6 +78,8 @@ class Bundle:
     def require(self, part: Literal["trunk"]) -> Classifier: ...
     @overload
     def require(self, part: Literal["reals"]) -> TensorReals: ...
+    @overload
+    def require(self, part: Literal["text_encoder"]) -> TextEncoder: ...
     def require(self, part: str) -> Any:
         """An optional part.
 
@@ -79,6 +90,53 @@ class Bundle:
         if found is None:
             raise ValueError(f"bundle: {self.name!r} has no {part}: {_REMEDIES[part]}")
         return found
+
+    def with_prompts(
+        self, prompts: Sequence[str], replace: bool = False, cache: Path | None = None
+    ) -> Self:
+        """A bundle whose table of conditions has these prompts, too; the models are the same.
+
+        Rows that there were keep their numbers. The fingerprint, which is of the models, stays: a
+        policy may be asked for prompts that its training did not have. Yardstick and trunk know as
+        many classes as there were conditions, and do not stay; real images stay where all their
+        conditions do.
+
+        Args:
+            prompts: those that the table has already are not added again.
+            replace: the new table has these prompts alone, in their order.
+            cache: a folder for the embeddings of many prompts, which are then computed once and
+                never all in memory, see `embedded_on_disk`; allowed with `replace`.
+
+        Raises:
+            ValueError: an empty prompt or one that is too long, one that is not in the table where
+                there is no text encoder, a table of classes, or a transformer that takes no other
+                table.
+        """
+        missing = missing_prompts(self.conditions, prompts)
+        if not missing and not replace:
+            return self
+        of_texts = self.conditions.are_prompts
+        encoder = self.require("text_encoder") if missing and of_texts else None
+        transformer: Any = self.nat.transformer
+        if of_texts and not hasattr(transformer, "with_conditions"):
+            raise ValueError(
+                f"transformer: {type(transformer).__name__} takes no other table, allowed is one "
+                "with a method with_conditions(conditions)"
+            )
+        conditions = prompted_table(self.conditions, prompts, encoder, replace, cache)
+        nat = dataclasses.replace(
+            self.nat,
+            transformer=transformer.with_conditions(conditions),
+            null_condition=conditions.null,
+        )
+        return dataclasses.replace(
+            self,
+            conditions=conditions,
+            nat=nat,
+            yardstick=None,
+            trunk=None,
+            reals=None if replace else self.reals,
+        )
 
     @property
     def judge_name(self) -> str | None:

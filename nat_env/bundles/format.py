@@ -6,6 +6,7 @@ transformer/ tokenizer/ weights, as the model's kind writes them
 conditions.safetensors  what conditions are beside their names, where they are more
 judge/ statistics.safetensors       the yardstick, where there is one
 trunk/                  where there is one
+text_encoder/           where there is one; read when it is first asked
 reals.safetensors       where there are any
 """
 
@@ -19,7 +20,8 @@ from nat_env.storage.files import sha256
 
 FORMAT = 2
 DESCRIPTION = "bundle.json"
-PARTS = ("transformer", "tokenizer", "judge", "trunk")
+TEXT_ENCODER = "text_encoder"
+PARTS = ("transformer", "tokenizer", "judge", "trunk", TEXT_ENCODER)
 """Models, each in a folder of its own; a bundle needs the first two."""
 CONDITIONS, STATISTICS, REALS = (
     f"{name}.safetensors" for name in ("conditions", "statistics", "reals")
@@ -32,6 +34,9 @@ _KEYS = (
 
 def read_description(folder: Path) -> dict[str, Any]:
     """What `bundle.json` says, after comparing every file with its hash.
+
+    Those of the text encoder, which may be larger than all else and is often not asked, only have
+    to be there: whoever reads them compares them (`check_part`).
 
     Raises:
         ValueError: it is damaged or of another format, or a file is missing or differs.
@@ -55,8 +60,20 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"bundle: {folder / DESCRIPTION} is damaged: the models that it describes are not "
             "those of the files that it lists"
         )
-    check_files(folder, hashes)
+    for name in hashes:
+        _there(folder / name)
+    read_now = {n: h for n, h in hashes.items() if n.partition("/")[0] != TEXT_ENCODER}
+    check_files(folder, read_now)
     return description
+
+
+def check_part(folder: Path, part: str, hashes: Mapping[str, str]) -> None:
+    """Compare the files of one part with their hashes.
+
+    Raises:
+        ValueError: one is missing or differs.
+    """
+    check_files(folder, {n: h for n, h in hashes.items() if n.partition("/")[0] == part})
 
 
 def check_files(folder: Path, hashes: Mapping[str, str]) -> None:
@@ -66,11 +83,16 @@ def check_files(folder: Path, hashes: Mapping[str, str]) -> None:
         ValueError: one is missing or differs.
     """
     for name, expected in hashes.items():
-        path = folder / name
-        if not path.is_file():
-            raise ValueError(f"bundle: {path} is missing")
-        if sha256(path) != expected:
-            raise ValueError(f"bundle: {path} is truncated or not this bundle's (hash differs)")
+        if sha256(_there(folder / name)) != expected:
+            raise ValueError(
+                f"bundle: {folder / name} is truncated or not this bundle's (hash differs)"
+            )
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"bundle: {path} is missing")
+    return path
 
 
 def fingerprint(hashes: Mapping[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Loading a bundle by its name or folder, once for all that ask."""
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from nat_env.bundles.format import (
     PARTS,
     REALS,
     STATISTICS,
+    TEXT_ENCODER,
+    check_part,
     read_description,
 )
 from nat_env.bundles.reals import TensorReals
@@ -25,6 +27,7 @@ from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.models.kinds import load_part
+from nat_env.text.encoder import StoredTextEncoder
 
 
 def shipped_bundles() -> tuple[str, ...]:
@@ -135,8 +138,15 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
         models: dict[str, Any] = {
             part: load_part(folder, part, description[part], conditions)
             for part in PARTS
-            if part in description
+            if part in description and part != TEXT_ENCODER
         }
+        text_encoder = None
+        if TEXT_ENCODER in description:
+            text_encoder = StoredTextEncoder(
+                description[TEXT_ENCODER]["fingerprint"],
+                partial(_read_text_encoder, folder, description, conditions),
+                torch.device(device),
+            )
         yardstick = None
         if "judge" in models:
             tables = load_file(folder / STATISTICS)
@@ -155,6 +165,7 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
             yardstick=yardstick,
             trunk=models["trunk"].to(device) if "trunk" in models else None,
             reals=_load_reals(folder / REALS) if REALS in description["files"] else None,
+            text_encoder=text_encoder,
             fingerprint=description["fingerprint"],
             training=description["training"],
             quality=description["quality"],
@@ -164,6 +175,11 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
 
 
 load_bundle.cache_clear = _load.cache_clear  # type: ignore[attr-defined]
+
+
+def _read_text_encoder(folder: Path, description: dict[str, Any], conditions: Conditions) -> Any:
+    check_part(folder, TEXT_ENCODER, description["files"])
+    return load_part(folder, TEXT_ENCODER, description[TEXT_ENCODER], conditions)
 
 
 def _load_reals(path: Path) -> TensorReals:

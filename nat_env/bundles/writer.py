@@ -19,6 +19,7 @@ from nat_env.bundles.format import (
     PARTS,
     REALS,
     STATISTICS,
+    TEXT_ENCODER,
     fingerprint,
 )
 from nat_env.bundles.reals import TensorReals
@@ -29,6 +30,7 @@ from nat_env.models.classifier import Classifier
 from nat_env.models.kinds import save_part
 from nat_env.storage.claims import locked
 from nat_env.storage.files import explained, sha256, sync, write_json, written_aside
+from nat_env.text.encoder import TextEncoder
 
 _ASIDE = ".bundle."
 """Begins the name of the folder in which a bundle is made, within that of the one it replaces."""
@@ -45,6 +47,7 @@ def save_bundle(
     yardstick: Yardstick | None = None,
     trunk: Classifier | None = None,
     reals: TensorReals | None = None,
+    text_encoder: TextEncoder | None = None,
     training: Mapping[str, Any] | None = None,
     quality: Mapping[str, Any] | None = None,
     known_as: str | None = None,
@@ -62,6 +65,7 @@ def save_bundle(
         yardstick: see `Bundle`.
         trunk: see `Bundle`.
         reals: see `Bundle`.
+        text_encoder: see `Bundle`.
         training: JSON values.
         quality: JSON values.
         known_as: the fingerprint of a bundle that holds the same models; by default a hash of the
@@ -75,7 +79,8 @@ def save_bundle(
     check_parts(conditions, transformer, tokenizer, yardstick, trunk, reals)
     with _replaced(folder) as aside:
         judge = yardstick and yardstick.judge
-        models = dict(zip(PARTS, (transformer, tokenizer, judge, trunk), strict=True))
+        given = (transformer, tokenizer, judge, trunk, text_encoder)
+        models = dict(zip(PARTS, given, strict=True))
         described = {
             part: save_part(aside, part, model)
             for part, model in models.items()
@@ -85,6 +90,8 @@ def save_bundle(
         for path in paths:
             path.chmod(0o644)  # some libraries write for their user alone
         names = [path.relative_to(aside).as_posix() for path in paths]
+        if text_encoder is not None:
+            described[TEXT_ENCODER]["fingerprint"] = text_encoder.fingerprint
         tensors: dict[str, dict[str, Tensor]] = {}
         if yardstick is not None:
             described["judge"]["name"] = yardstick.name

@@ -1,7 +1,8 @@
 """What images are asked for: an integer everywhere, and a table of what it stands for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,13 @@ from torch import Tensor
 from nat_env.storage.files import written_aside
 
 _TENSORS = ("context", "pooled")
+
+CHECKED_BYTES = 2**28
+"""A tensor of more is on a disk, most likely: whoever computed its rows has looked at them, and
+reading all of them again for each table would take minutes."""
+
+_SHOWN = 10
+"""Names that a message shows; of more it says how many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +45,16 @@ class Conditions:
         """Check the table.
 
         Raises:
-            ValueError: no names, or tensors of another number of rows or not finite.
+            ValueError: no names, one that is there twice, or tensors of another number of rows or
+                not finite (up to `CHECKED_BYTES`).
         """
         if not self.names:
             raise ValueError("conditions: got no names, allowed is at least one")
+        if len(self.by_name) < len(self):
+            twice = next(n for i, n in enumerate(self.names) if self.by_name[n] != i)
+            raise ValueError(
+                f"conditions: got the name {twice!r} twice, allowed is a name of its own for each"
+            )
         for name, rank in (("context", 3), ("pooled", 2)):
             table: Tensor | None = getattr(self, name)
             if table is None:
@@ -50,7 +64,7 @@ class Conditions:
                     f"conditions: got {name} {tuple(table.shape)}, allowed are {rank} dimensions, "
                     f"the first of {len(self) + 1}: a row for each name and one for none"
                 )
-            if not bool(table.isfinite().all()):
+            if table.nbytes <= CHECKED_BYTES and not bool(table.isfinite().all()):
                 raise ValueError(f"conditions: got {name} that is not finite")
 
     def __len__(self) -> int:
@@ -62,8 +76,32 @@ class Conditions:
         """The condition that stands for none, of guidance: C."""
         return len(self)
 
+    @property
+    def are_prompts(self) -> bool:
+        """Whether a condition is a text that a transformer attends to, and not a class."""
+        return self.context is not None or self.pooled is not None
+
+    @cached_property
+    def by_name(self) -> Mapping[str, int]:
+        """Conditions by their names as they are written."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    @cached_property
+    def _by_any_name(self) -> Mapping[str, int]:
+        """Conditions by number and by name in lower case."""
+        known = {str(number): number for number in range(len(self))}
+        return known | {name.casefold(): number for number, name in enumerate(self.names)}
+
+    def rows(self, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Copies of the rows of `context` and `pooled`, whichever there are; `null` is one."""
+        index = torch.tensor(numbers)
+        tables = {name: getattr(self, name) for name in _TENSORS}
+        return {name: table[index] for name, table in tables.items() if table is not None}
+
     def numbers(self, names: Sequence[str], argument: str = "conditions") -> list[int]:
         """Conditions by name or number, in upper or lower case; where names are numbers, they win.
+
+        Names as they are written come first: two may differ in their case alone.
 
         Args:
             names: names and numbers.
@@ -72,15 +110,17 @@ class Conditions:
         Raises:
             ValueError: names that there are not.
         """
-        known = {str(number): number for number in range(len(self))}
-        known |= {name.casefold(): number for number, name in enumerate(self.names)}
-        unknown = [name for name in names if name.casefold() not in known]
+        found = {n: self.by_name.get(n, self._by_any_name.get(n.casefold())) for n in names}
+        unknown = [name for name in names if found[name] is None]
         if unknown:
-            allowed = ", ".join(f"{number} ({name})" for number, name in enumerate(self.names))
+            shown = [f"{number} ({name})" for number, name in enumerate(self.names[:_SHOWN])]
+            left = len(self) - len(shown)
+            more = f" and {left} more" if left else ""
             raise ValueError(
-                f"{argument}: got {', '.join(map(repr, unknown))}, allowed are {allowed}"
+                f"{argument}: got {', '.join(map(repr, unknown))}, allowed are {', '.join(shown)}"
+                f"{more}"
             )
-        return [known[name.casefold()] for name in names]
+        return [number for name in names if (number := found[name]) is not None]
 
     def checked(self, conditions: Tensor | np.ndarray | Sequence[int]) -> Tensor:
         """Conditions [B] as a tensor.

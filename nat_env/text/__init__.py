@@ -1,0 +1,1 @@
+"""Prompts: files of captions, text encoders, and tables of conditions made of them."""
