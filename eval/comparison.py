@@ -9,15 +9,11 @@ from typing import Any
 
 from PIL import Image
 
+from agents.sharing.names import chosen_num_steps, named_policy
 from eval.evaluation.cells import Cell
 from eval.evaluation.floors import floors
 from eval.evaluation.measure import check_numbers
-from eval.evaluation.policies import (
-    Contestant,
-    chosen_num_steps,
-    for_seed,
-    named_policy,
-)
+from eval.evaluation.policies import Contestant, for_seed
 from eval.evaluation.rows import Results, Row, stamp
 from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
 from eval.judges.embedding import shared_cache

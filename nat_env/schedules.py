@@ -180,14 +180,50 @@ def authors_schedule(num_steps: int) -> Schedule:
     return Schedule(torch.tensor(rows, dtype=torch.float32), "authors")
 
 
-NAMED_SCHEDULES: dict[str, Callable[[int], Schedule]] = {
-    "heuristic": heuristic_schedule,
-    "authors": authors_schedule,
+def amused_schedule(num_steps: int, num_tokens: int) -> Schedule:
+    """What diffusers' `AmusedPipeline` and its `AmusedScheduler` do by default.
+
+    m = cos(pi (t + 1) / 2T), tau_1 = 1, tau_2 from 2 linearly to 0, and a `guidance_scale` of 10,
+    which is w = 9. The scheduler reveals a token at least in every step, and before the last one
+    keeps one masked: where floor(N m) would do otherwise, as with many steps on few tokens, m
+    stands for the number that it takes.
+
+    Args:
+        num_steps: T >= 1; the pipeline's default is 12.
+        num_tokens: N.
+
+    Example:
+        >>> amused_schedule(4, 256).table
+        tensor([[0.9239, 1.0000, 2.0000, 9.0000],
+                [0.7071, 1.0000, 1.3333, 9.0000],
+                [0.3827, 1.0000, 0.6667, 9.0000],
+                [0.0000, 1.0000, 0.0000, 9.0000]])
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    # In float32 and this order, as there: on the last bit of N m one token may hang.
+    share = torch.arange(1, num_steps + 1) / num_steps
+    ratios = torch.cos(share * math.pi / 2)
+    ratios[-1] = 0.0
+    masked = num_tokens
+    for step, wanted in enumerate((num_tokens * ratios[:-1]).floor().long().tolist()):
+        masked = max(1, min(masked - 1, wanted))
+        if masked != wanted:
+            ratios[step] = (masked + 0.5) / num_tokens
+    ones = torch.ones(num_steps)
+    columns = [ratios, ones, torch.linspace(2, 0, num_steps), 9 * ones]
+    return Schedule(torch.stack(columns, dim=1), "amused")
+
+
+NAMED_SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
+    "heuristic": lambda num_steps, num_tokens: heuristic_schedule(num_steps),
+    "authors": lambda num_steps, num_tokens: authors_schedule(num_steps),
+    "amused": amused_schedule,
 }
-"""Schedules of any T, by name."""
+"""Schedules of any T by name, functions of T and N."""
 
 
-def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
+def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> Schedule | None:
     """The schedule that `residual` names: None, one of `NAMED_SCHEDULES`, or a file.
 
     Raises:
@@ -196,7 +232,7 @@ def residual_schedule(residual: str | None, num_steps: int) -> Schedule | None:
     if residual is None:
         return None
     if residual in NAMED_SCHEDULES:
-        return NAMED_SCHEDULES[residual](num_steps)
+        return NAMED_SCHEDULES[residual](num_steps, num_tokens)
     path = Path(residual)
     if not path.is_file():
         names = ", ".join(map(repr, NAMED_SCHEDULES))

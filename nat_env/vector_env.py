@@ -78,8 +78,8 @@ class NATDecodeVectorEnv(VectorEnv):
             dtype: of the transformer, see `load_bundle`; ignored for a loaded bundle.
             device: likewise.
             residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
-                stands for it; or `authors`, the table in their code. A file written by
-                `Schedule.save` is taken as well.
+                stands for it; `authors`, the table in their code; `amused`, that of diffusers'
+                pipeline; or a file written by `Schedule.save`.
             autoreset_mode: Gymnasium's three: `NextStep`, `SameStep`, `Disabled`.
             render_mode: None or `rgb_array`.
             reward_fn: scores final images: a name of `named_reward`, a dict of `name` and its
@@ -101,7 +101,8 @@ class NATDecodeVectorEnv(VectorEnv):
         self.num_steps = num_steps
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        self.action_map = ActionMap(residual_schedule(residual, num_steps), raw_scale)
+        schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
+        self.action_map = ActionMap(schedule, raw_scale)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
         self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")

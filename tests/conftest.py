@@ -1,6 +1,7 @@
 """One torch thread: two of them beside another busy process wait for each other."""
 
 import gc
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -124,3 +125,75 @@ def text_folder(toy_text: Any, tmp_path: Path) -> Path:
         text_encoder=encoder,
     )
     return tmp_path / "text bundle"
+
+
+@pytest.fixture(scope="session")
+def make_amused() -> Callable[..., Path]:
+    """Write a tiny aMUSEd with random weights as diffusers does: 4 x 4 tokens, 8 x 8 pixels."""
+
+    def make(folder: Path, downsample: bool = False) -> Path:
+        from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
+        from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+        letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+        words = [
+            *letters,
+            *(f"{a}</w>" for a in letters),
+            "ca",
+            "cat</w>",
+            "<|startoftext|>",
+            "<|endoftext|>",
+        ]
+        spelling = folder.parent / f"{folder.name}_words"
+        spelling.mkdir(parents=True)
+        (spelling / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+        (spelling / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
+        tokenizer = CLIPTokenizer.from_pretrained(spelling, model_max_length=12)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            text_encoder = CLIPTextModelWithProjection(
+                CLIPTextConfig(
+                    vocab_size=len(words), hidden_size=12, intermediate_size=16, projection_dim=6,
+                    num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=12,
+                    bos_token_id=len(words) - 2, eos_token_id=len(words) - 1,
+                    pad_token_id=len(words) - 1,
+                )
+            )  # fmt: skip
+            transformer = UVit2DModel(
+                hidden_size=16, cond_embed_dim=6, micro_cond_encode_dim=4, micro_cond_embed_dim=20,
+                encoder_hidden_size=12, vocab_size=20, codebook_size=16, in_channels=8,
+                block_out_channels=8, num_res_blocks=1, downsample=downsample, upsample=downsample,
+                block_num_heads=2, num_hidden_layers=1, num_attention_heads=2,
+                intermediate_size=16, sample_size=4,
+            )  # fmt: skip
+            transformer.mlm_layer.conv2.weight.data *= 4  # logits that differ by more than rounding
+            vqvae = VQModel(
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                block_out_channels=(4, 8), latent_channels=4, num_vq_embeddings=16,
+                norm_num_groups=4, mid_block_add_attention=downsample, lookup_from_codebook=True,
+            )  # fmt: skip
+            vqvae.quantize.embedding.weight.data.normal_()
+        AmusedPipeline(
+            vqvae, tokenizer, text_encoder, transformer, AmusedScheduler(mask_token_id=19)
+        ).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def amused_folder(make_amused: Callable[..., Path], tmp_path_factory: Any) -> Path:
+    """A tiny aMUSEd as diffusers saves it."""
+    return make_amused(tmp_path_factory.mktemp("diffusers") / "amused")
+
+
+@pytest.fixture(scope="session")
+def amused_bundle_folder(amused_folder: Path, tmp_path_factory: Any) -> Path:
+    """The bundle of it, with the prompts `a cat` and `a zebra`."""
+    from nat_env.convert.amused import convert_amused
+
+    folder = tmp_path_factory.mktemp("bundles")
+    (folder / "prompts.txt").write_text("a cat\na zebra\n")
+    convert_amused(str(amused_folder), folder / "amused", folder / "prompts.txt")
+    return folder / "amused"

@@ -12,11 +12,11 @@ from PIL import Image
 
 import nat_env  # registers the environment
 from agents.learners.config import TrainConfig
+from agents.sharing.names import named_policy
 from agents.training.train import Training
 from eval.commands.arguments import Eval, Sample
 from eval.commands.nat_eval import run as evaluate
 from eval.commands.nat_sample import run as sample
-from eval.evaluation.policies import named_policy
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.writer import save_bundle

@@ -70,8 +70,8 @@ class LearnerOptions:
     algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
-    """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M) or a
-    schedule's file; None: from scratch."""
+    """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M),
+    `amused` (diffusers' pipeline) or a schedule's file; None: from scratch."""
     adaptive: bool = True
     """False: the policy sees the timestep alone, a learned schedule for all samples (Table 5)."""
     hidden_size: Annotated[int, Gt(0), MultipleOf(4)] = 128

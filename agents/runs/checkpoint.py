@@ -38,7 +38,7 @@ def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
 
     These are the residual schedule's and the prompts'.
     """
-    schedule = residual_schedule(config.residual, config.num_steps)
+    schedule = residual_schedule(config.residual, config.num_steps, bundle.num_tokens)
     if schedule is not None and config.residual not in NAMED_SCHEDULES:
         schedule.save(folder / RESIDUAL)
     if config.prompts is not None:
@@ -164,7 +164,7 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     config = load_run_config(folder)
     if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    residual = residual_schedule(run_residual(folder, config), config.num_steps)
+    residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     policy = untrained_policy(config, bundle, ActionMap(residual, config.raw_scale))
     path = _policy_file(folder, which)
     try:

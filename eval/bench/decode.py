@@ -12,11 +12,11 @@ from torch.utils.benchmark import Measurement
 
 from agents.learners.network import AdaNATNetwork
 from agents.learners.policy import LearnedPolicy
+from agents.sharing.names import named_policy
 from eval.bench import peer
 from eval.bench.measure import Phases, by_turns, most_per_second, multiply_adds
 from eval.bench.options import DecodeOptions
 from eval.bench.report import Row, Section, target
-from eval.evaluation.policies import named_policy
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import load_bundle, resolve_dtype
 from nat_env.frozen.conditions import balanced_conditions

@@ -3,17 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from agents.sharing.names import chosen_bundle, chosen_num_steps, is_gone
 from eval.commands.arguments import Eval
 from eval.comparison import RESULTS, Evaluation, compare
 from eval.evaluation.cells import Cell
-from eval.evaluation.policies import (
-    chosen_bundle,
-    chosen_num_steps,
-    for_seed,
-    is_gone,
-    named_contestants,
-    split_name,
-)
+from eval.evaluation.policies import for_seed, named_contestants, split_name
 from eval.evaluation.rows import Results, Row
 from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.inception import inception_v3

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from agents.sharing.names import chosen_bundle, chosen_num_steps, named_policy
 from eval.commands.arguments import Sample
-from eval.evaluation.policies import chosen_bundle, chosen_num_steps, named_policy
 from eval.pictures.animation import columns_of, decoding_sheets, named_sheet
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.reports.quantities import save_quantities
-from eval.evaluation.policies import for_seed, run_of
+from agents.sharing.names import run_of
+from eval.evaluation.policies import for_seed
 from eval.evaluation.rows import Row
 from eval.judges.judge import bundle_judge
 from eval.pictures import curves, samples

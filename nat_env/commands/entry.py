@@ -48,6 +48,9 @@ COMMANDS: dict[str, Command | Choice] = {
         "Make what this library reads of what others wrote.",
         {
             "nat": Command("nat_env.convert.arguments:ConvertNAT", "nat_env.convert.nat:command"),
+            "amused": Command(
+                "nat_env.convert.arguments:ConvertAmused", "nat_env.convert.amused:command", ""
+            ),
             "schedule": Command(
                 "nat_env.convert.arguments:ConvertSchedule", "nat_env.convert.schedule:command", ""
             ),

@@ -61,3 +61,23 @@ class ConvertSchedule:
     """The authors' .yaml."""
     out: Path
     """The .json to write."""
+
+
+@dataclass(frozen=True)
+class ConvertAmused:
+    """Make a bundle of aMUSEd as diffusers saves it (needs the extra clip).
+
+    It holds the transformer, the tokenizer, the text encoder for any other prompt, and a table of
+    the prompts that it is trained and evaluated with. `--policy amused` is the schedule of
+    diffusers' own pipeline.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Of an AmusedPipeline, as its save_pretrained writes it, or an id of the Hugging Face hub
+    (amused/amused-256)."""
+    out: Path
+    """Of the bundle."""
+    prompts: Path | None = None
+    """Captions, one a line, or a .tsv or COCO's .json; by default ten examples."""
+    resolution: int | None = None
+    """Pixels of a side; by default what the model was made for."""

@@ -12,7 +12,10 @@ from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default
 
 KINDS: dict[str, dict[str, str]] = {
-    "transformer": {"uvit": "nat_env.models.uvit:UViT"},
+    "transformer": {
+        "uvit": "nat_env.models.uvit:UViT",
+        "amused": "nat_env.models.amused:Amused",
+    },
     "tokenizer": {
         "vq": "nat_env.models.vq:VQTokenizer",
         "maskgit-vqgan": "nat_env.models.maskgit_vqgan:MaskGITVQGAN",

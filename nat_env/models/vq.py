@@ -1,6 +1,5 @@
 """Images to visual tokens and back: diffusers' `VQModel`."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default, without_autocast
+from nat_env.models.diffusers_folder import load_model, read_config, save_model
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass: it bounds the memory, however many images there are."""
@@ -22,7 +22,7 @@ PIXELS_AT_ONCE = 2**20
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Sizes of a `VQTokenizer`."""
+    """Sizes of a `VQTokenizer`; whatever else a `VQModel` has is in its own config.json."""
 
     image_size: tuple[int, int]
     """Height and width in pixels."""
@@ -79,6 +79,39 @@ class VQTokenizer:
         self._folder = folder
         self._device: Any = "cpu"
 
+    @classmethod
+    def of_folder(
+        cls, folder: Path, image_size: tuple[int, int], input_range: tuple[float, float]
+    ) -> "VQTokenizer":
+        """Any `VQModel` that diffusers saved.
+
+        Args:
+            folder: with its config.json and weights.
+            image_size: height and width in pixels.
+            input_range: what black and white are for it, which diffusers does not write down:
+                (0, 1) of aMUSEd's.
+
+        Raises:
+            ValueError: files that are missing or damaged, another class of model, or an image size
+                that it does not divide into tokens.
+        """
+        told = read_config(folder, "VQModel")
+        if told["in_channels"] != told["out_channels"]:
+            raise ValueError(
+                f"folder: {folder} turns {told['in_channels']} channels into "
+                f"{told['out_channels']}, allowed are as many"
+            )
+        sizes = ("layers_per_block", "latent_channels", "norm_num_groups")
+        config = TokenizerConfig(
+            image_size=image_size,
+            channels=told["in_channels"],
+            codebook_size=told["num_vq_embeddings"],
+            block_out_channels=tuple(told["block_out_channels"]),
+            input_range=input_range,
+            **{name: told[name] for name in sizes},
+        )
+        return cls(config, folder)
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -105,12 +138,7 @@ class VQTokenizer:
         from diffusers.models.autoencoders.vq_model import VQModel
 
         if self._folder is not None:
-            # As if it had been there before.
-            with torch.random.fork_rng(devices=[]), float32_default():
-                vq = VQModel.from_pretrained(
-                    self._folder, use_safetensors=True, low_cpu_mem_usage=False
-                )
-            return vq.eval().requires_grad_(False).to(self._device)
+            return load_model(VQModel, self._folder).to(self._device)
         config = self.config
         channels = config.channels * config.patch_size**2
         levels = len(config.block_out_channels)
@@ -139,7 +167,7 @@ class VQTokenizer:
 
     @property
     def codebook(self) -> Tensor:
-        """The code vectors [K, latent_channels]."""
+        """The code vectors [K, L]."""
         return self.vq.quantize.embedding.weight
 
     def latents(self, images: Tensor) -> Tensor:
@@ -150,9 +178,12 @@ class VQTokenizer:
 
     def images(self, latents: Tensor) -> Tensor:
         """Quantised latents [B, L, h, w] -> images [B, C, H, W], not clipped."""
-        patches: Any = self.vq.decode(latents, force_not_quantize=True)
+        vq = self.vq
+        # What `VQModel.decode` does after its lookup, which some models have and others have not.
+        spatial = latents if vq.config.norm_type == "spatial" else None
+        patches = vq.decoder(vq.post_quant_conv(latents), spatial)
         low, high = self.config.input_range
-        return (F.pixel_shuffle(patches.sample, self.config.patch_size) - low) / (high - low)
+        return (F.pixel_shuffle(patches, self.config.patch_size) - low) / (high - low)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -175,11 +206,7 @@ class VQTokenizer:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`: diffusers' layout."""
-        self.vq.save_pretrained(folder)
-        path = folder / "config.json"
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values.pop("_name_or_path", None)  # where it was loaded from makes it no other model
-        path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_model(self.vq, folder)
         return asdict(self.config)
 
     @classmethod

@@ -61,7 +61,11 @@ class CLIPTextEncoder:
 
     @classmethod
     def from_folder(
-        cls, path: str | Path, hidden_state: HiddenState = "last", pad_id: int | None = None
+        cls,
+        path: str | Path,
+        hidden_state: HiddenState = "last",
+        pad_id: int | None = None,
+        tokenizer_path: str | Path | None = None,
     ) -> Self:
         """Read model and tokenizer.
 
@@ -69,6 +73,7 @@ class CLIPTextEncoder:
             path: a folder, or a Hugging Face id.
             hidden_state: see `CLIPTextEncoder`.
             pad_id: likewise.
+            tokenizer_path: of the tokenizer, where it has a folder of its own.
 
         Raises:
             ValueError: nothing there, damaged, or another kind of model.
@@ -82,7 +87,7 @@ class CLIPTextEncoder:
             loaded: Any = CLIPTextModelWithProjection.from_pretrained(
                 path, output_loading_info=True
             )
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(tokenizer_path or path)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"text_encoder: {str(path)!r} is not what transformers loads as "
@@ -113,7 +118,6 @@ class CLIPTextEncoder:
         """See `TextEncoder`."""
         return [len(tokens) for tokens in self._tokens(prompts)]
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Prompts -> context [P, L, E] and pooled [P, P'], float32, where the model is.
 
@@ -121,6 +125,15 @@ class CLIPTextEncoder:
             ValueError: no prompts, an empty one, or one of more than L tokens.
         """
         check_prompts(prompts)
+        return self._encoded(prompts)
+
+    def encode_nothing(self) -> tuple[Tensor, Tensor]:
+        """What the empty text gives, which some models take for no prompt: [L, E] and [P']."""
+        context, pooled = self._encoded([""])
+        return context[0], pooled[0]
+
+    @torch.no_grad()
+    def _encoded(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         tokens, length = self._tokens(prompts), self.max_length
         for prompt, words in zip(prompts, tokens, strict=True):
             if len(words) > length:

@@ -169,7 +169,7 @@ def test_zero_is_the_authors_table(num_steps):
         row = [np.cos(np.pi / 2 * rho), 1.0, 1 - rho, (t + 0.001) / num_steps]
         np.testing.assert_allclose(found[t], row, atol=1e-6)
     assert torch.equal(
-        residual_schedule("authors", num_steps).table, authors_schedule(num_steps).table
+        residual_schedule("authors", num_steps, 16).table, authors_schedule(num_steps).table
     )
 
 

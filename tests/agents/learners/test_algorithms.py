@@ -16,10 +16,10 @@ from agents.learners.predicted import PredictedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.runs.checkpoint import load_policy
 from agents.runs.learner_state import learner_state
+from agents.sharing.names import named_policy
 from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
 from eval.evaluation.fingerprint import policy_fingerprint
-from eval.evaluation.policies import named_policy
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.loading import load_bundle
 from nat_env.generation import generate

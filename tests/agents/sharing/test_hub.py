@@ -27,10 +27,10 @@ from agents.runs.checkpoint import (
     save_run_config,
 )
 from agents.sharing.hub import load_shared_policy, push_policy
+from agents.sharing.names import chosen_bundle, named_policy, own_num_steps
 from eval.commands import nat_sample
 from eval.commands.arguments import Sample
 from eval.evaluation.fingerprint import policy_fingerprint
-from eval.evaluation.policies import chosen_bundle, named_policy, own_num_steps
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry

@@ -8,14 +8,9 @@ import pytest
 import torch
 
 from agents.runs.checkpoint import load_policy
+from agents.sharing.names import chosen_bundle, named_policy, own_num_steps
 from eval.evaluation.fingerprint import policy_fingerprint
-from eval.evaluation.policies import (
-    ShuffledPolicy,
-    chosen_bundle,
-    is_trained_by,
-    named_policy,
-    own_num_steps,
-)
+from eval.evaluation.policies import ShuffledPolicy, is_trained_by
 from nat_env.bundles.loading import bundle_folder
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agents.sharing.names import named_policy
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
-from eval.evaluation.policies import named_policy
 from eval.pictures.album import Album, draw_policies
 from nat_env.frozen.conditions import Conditions
 
