@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -285,6 +286,42 @@ def test_a_text_model_asks_for_prompts(tmp_path):
     with pytest.raises(ValueError, match=r"^conditions: got .*'autonat', whose conditions are cl"):
         convert_nat(options(tmp_path, classes, conditions=table))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_text_model_with_its_text_encoder(tmp_path, amused_folder):
+    """A tiny CLIP of 12 positions and 12 numbers, and what transformers says of the prompts."""
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    folder = tmp_path / "clip"
+    shutil.copytree(amused_folder / "text_encoder", folder)
+    shutil.copytree(amused_folder / "tokenizer", folder, dirs_exist_ok=True)
+    state = random_state("cc3m", text=12, **SMALL)
+    (tmp_path / "captions.txt").write_text("a cat\nzoo\n")
+    given = {"text_encoder": folder, "prompts": tmp_path / "captions.txt"}
+    convert_nat(options(tmp_path, state, **given))
+    bundle = load_bundle(tmp_path / "out", "float32")
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    clip = CLIPTextModelWithProjection.from_pretrained(folder)
+    context = []
+    for prompt in ("a cat", "zoo", ""):
+        tokens = tokenizer(prompt).input_ids
+        padded = torch.tensor([tokens + [0] * (12 - len(tokens))])
+        with torch.no_grad():
+            context.append(clip(padded).last_hidden_state[0])
+    assert bundle.conditions.names == ("a cat", "zoo")
+    torch.testing.assert_close(bundle.conditions.context, torch.stack(context))
+    assert_same_pass(bundle, state, "cc3m", torch.stack(context))
+    other = bundle.with_prompts(["ca"], replace=True)
+    assert other.conditions.context.shape == (2, 12, 12)
+    assert torch.equal(other.conditions.context[1], bundle.conditions.context[2])
+    with pytest.raises(
+        ValueError, match=r"^prompts: got none for a transformer that takes prompts"
+    ):
+        convert_nat(options(tmp_path, state, **(given | {"prompts": None})))
+    with pytest.raises(ValueError, match=r"^text_encoder: got none .* `captions`"):
+        convert_nat(options(tmp_path, state, **(given | {"text_encoder": None})))
+    with pytest.raises(ValueError, match=r"^prompts: got a file beside conditions"):
+        convert_nat(options(tmp_path, state, **given, conditions=tmp_path / "other.npz"))
 
 
 def test_half_precision_files_become_float32(tmp_path):
