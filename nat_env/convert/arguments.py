@@ -45,10 +45,16 @@ class ConvertNAT:
     class_names: Path | None = None
     """A text file of the classes' names, one a line, in the order of their numbers; by default they
     are called by their numbers."""
+    text_encoder: Path | None = None
+    """For text: a folder of transformers with OpenCLIP's ViT-bigG/14 text encoder and its tokenizer
+    (needs the extra clip). The bundle holds it, for any other prompt."""
+    prompts: Path | None = None
+    """With --text-encoder: captions of the bundle's table, one a line, or a .tsv or COCO's
+    .json."""
     conditions: Path | None = None
-    """For text: a .npz or .safetensors of prompts with `context` [C + 1, L, E], whose last row is
-    the empty prompt's, and `captions`: C of them (in safetensors a JSON list in the metadata);
-    `pooled` [C + 1, P] may be there too."""
+    """For text, in place of --prompts: a .npz or .safetensors of embeddings with `context`
+    [C + 1, L, E], whose last row is the empty prompt's, and `captions`: C of them (in safetensors a
+    JSON list in the metadata); `pooled` [C + 1, P] may be there too."""
     name: str | None = None
     """Of the bundle; by default that of its folder."""
 

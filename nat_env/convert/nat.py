@@ -1,19 +1,21 @@
 """A bundle of the authors' files: a U-ViT and its tokenizer."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from nat_env.bundles.bundle import check_parts
 from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.convert.arguments import ConvertNAT
-from nat_env.convert.checkpoint_file import read_state_dict
+from nat_env.convert.checkpoint_file import listed, read_state_dict
 from nat_env.convert.nat_layouts import config_of, grid_of, layout_of, uvit_from
-from nat_env.convert.prompt_table import read_prompts
+from nat_env.convert.prompt_table import prompt_conditions, text_encoder_of
 from nat_env.convert.vqgan import read_tokenizer
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.uvit import UViT
 from nat_env.storage.files import check_apart, check_writable_folder, sha256
+from nat_env.text.encoder import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class ConvertedNAT:
     transformer: UViT
     tokenizer: Tokenizer
     conditions: Conditions
+    text_encoder: TextEncoder | None
 
 
 def convert_nat(options: ConvertNAT) -> ConvertedNAT:
@@ -51,6 +54,7 @@ def convert_nat(options: ConvertNAT) -> ConvertedNAT:
         conditions=found.conditions,
         transformer=found.transformer,
         tokenizer=found.tokenizer,
+        text_encoder=found.text_encoder,
         training={
             "converted_from": options.file.name,
             "sha256": sha256(options.file),
@@ -69,7 +73,8 @@ def read_nat(options: ConvertNAT) -> ConvertedNAT:
     """
     tensors = read_state_dict(options.file, "file")
     layout = layout_of(tensors) if options.layout == "auto" else options.layout
-    for name, of_text in (("conditions", True), ("class_names", False)):
+    of_texts = {"conditions": True, "prompts": True, "text_encoder": True, "class_names": False}
+    for name, of_text in of_texts.items():
         if getattr(options, name) is not None and of_text != (layout == "cc3m"):
             raise ValueError(
                 f"{name}: got {str(getattr(options, name))!r}, allowed is none for the layout "
@@ -77,16 +82,16 @@ def read_nat(options: ConvertNAT) -> ConvertedNAT:
             )
     grid = grid_of(tensors, layout, options.file)
     tokenizer = read_tokenizer(options.tokenizer, grid)
-    conditions, length = None, 0
+    conditions, encoder, length = None, text_encoder_of(options.text_encoder), 0
     if layout == "cc3m":
-        conditions = read_prompts(options.conditions)
+        conditions = prompt_conditions(options.conditions, options.prompts, encoder)
         length = 0 if conditions.context is None else conditions.context.shape[1]
     config = config_of(tensors, layout, grid, tokenizer.codebook_size, length, options.num_heads)
     if conditions is None:
         conditions = Conditions(_class_names(options.class_names, config.num_classes))
     uvit = uvit_from(tensors, layout, config, options.file).with_conditions(conditions)
     check_parts(conditions, uvit, tokenizer, None, None, None)
-    return ConvertedNAT(layout, uvit, tokenizer, conditions)
+    return ConvertedNAT(layout, uvit, tokenizer, conditions, encoder)
 
 
 def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...]:
@@ -106,6 +111,12 @@ def _class_names(path: Path | None, num_classes: int) -> tuple[str, ...]:
         raise ValueError(
             f"class_names: got {sum(map(bool, names))} names in {len(names)} lines of "
             f"{str(path)!r}, allowed are {num_classes}, one a line"
+        )
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:  # ImageNet has two cranes
+        raise ValueError(
+            f"class_names: got {listed(twice)} twice in {str(path)!r}, allowed is a name of its own"
+            " for each class"
         )
     return names
 

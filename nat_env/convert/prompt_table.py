@@ -1,4 +1,4 @@
-"""A table of prompts from a file of what their text encoder gave."""
+"""A table of prompts: by their text encoder, or from a file of what it gave."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nat_env.frozen.conditions import Conditions
+from nat_env.text.clip import CLIPTextEncoder
+from nat_env.text.embeddings import embedded
+from nat_env.text.prompts import read_prompts
 
 _HOW = (
     "a .npz with `captions` [C], `context` [C + 1, L, E] (the last row is the empty prompt's) and, "
@@ -17,20 +20,48 @@ _HOW = (
 )
 
 
-def read_prompts(path: Path | None) -> Conditions:
-    """The table of conditions of a text transformer.
+def text_encoder_of(folder: Path | None) -> CLIPTextEncoder | None:
+    """The text encoder of MUSE-Pytorch's text-to-image model, from a folder of transformers.
 
-    Args:
-        path: of a .npz or a .safetensors file, see `ConvertNAT.conditions`.
+    Its last hidden state after the final norm, of all tokens, padded with token 0.
 
     Raises:
-        ValueError: no file, one that is damaged, or without captions and context.
+        ValueError: see `CLIPTextEncoder.from_folder`.
+        ImportError: transformers is not installed.
     """
-    if path is None:
+    return None if folder is None else CLIPTextEncoder.from_folder(folder, "last", pad_id=0)
+
+
+def prompt_conditions(
+    table: Path | None, prompts: Path | None, encoder: CLIPTextEncoder | None
+) -> Conditions:
+    """The table of conditions of a text transformer: of a file, or of an encoder.
+
+    Args:
+        table: a .npz or a .safetensors file, see `ConvertNAT.conditions`.
+        prompts: a file of captions that `encoder` shall encode.
+        encoder: of `text_encoder_of`.
+
+    Raises:
+        ValueError: neither or both, a file that is damaged, or without captions and context.
+    """
+    if table is not None and prompts is not None:
+        raise ValueError("prompts: got a file beside conditions, allowed is one of them")
+    if table is not None:
+        return _conditions_of_file(table)
+    if encoder is None or prompts is None:
+        missing = "text_encoder" if encoder is None else "prompts"
+        if encoder is None and prompts is None:
+            missing = "conditions"
         raise ValueError(
-            "conditions: got none for a transformer that takes prompts, allowed is a file of them: "
-            f"{_HOW}"
+            f"{missing}: got none for a transformer that takes prompts, allowed are text_encoder "
+            f"with prompts (a file of captions), or conditions, a file of their embeddings: {_HOW}"
         )
+    names, (context, pooled) = tuple(read_prompts(prompts)), encoder.encode_nothing()
+    return Conditions(names, **embedded(encoder, names, {"context": context, "pooled": pooled}))
+
+
+def _conditions_of_file(path: Path) -> Conditions:
     try:
         captions, tensors = (_safetensors if path.suffix == ".safetensors" else _npz)(path)
         context = tensors["context"].float()

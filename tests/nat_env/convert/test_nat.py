@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -287,6 +288,42 @@ def test_a_text_model_asks_for_prompts(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_text_model_with_its_text_encoder(tmp_path, amused_folder):
+    """A tiny CLIP of 12 positions and 12 numbers, and what transformers says of the prompts."""
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
+
+    folder = tmp_path / "clip"
+    shutil.copytree(amused_folder / "text_encoder", folder)
+    shutil.copytree(amused_folder / "tokenizer", folder, dirs_exist_ok=True)
+    state = random_state("cc3m", text=12, **SMALL)
+    (tmp_path / "captions.txt").write_text("a cat\nzoo\n")
+    given = {"text_encoder": folder, "prompts": tmp_path / "captions.txt"}
+    convert_nat(options(tmp_path, state, **given))
+    bundle = load_bundle(tmp_path / "out", "float32")
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    clip = CLIPTextModelWithProjection.from_pretrained(folder)
+    context = []
+    for prompt in ("a cat", "zoo", ""):
+        tokens = tokenizer(prompt).input_ids
+        padded = torch.tensor([tokens + [0] * (12 - len(tokens))])
+        with torch.no_grad():
+            context.append(clip(padded).last_hidden_state[0])
+    assert bundle.conditions.names == ("a cat", "zoo")
+    torch.testing.assert_close(bundle.conditions.context, torch.stack(context))
+    assert_same_pass(bundle, state, "cc3m", torch.stack(context))
+    other = bundle.with_prompts(["ca"], replace=True)
+    assert other.conditions.context.shape == (2, 12, 12)
+    assert torch.equal(other.conditions.context[1], bundle.conditions.context[2])
+    with pytest.raises(
+        ValueError, match=r"^prompts: got none for a transformer that takes prompts"
+    ):
+        convert_nat(options(tmp_path, state, **(given | {"prompts": None})))
+    with pytest.raises(ValueError, match=r"^text_encoder: got none .* `captions`"):
+        convert_nat(options(tmp_path, state, **(given | {"text_encoder": None})))
+    with pytest.raises(ValueError, match=r"^prompts: got a file beside conditions"):
+        convert_nat(options(tmp_path, state, **given, conditions=tmp_path / "other.npz"))
+
+
 def test_half_precision_files_become_float32(tmp_path):
     state = {name: t.half() for name, t in random_state("autonat", **SMALL).items()}
     convert_nat(options(tmp_path, state))
@@ -315,6 +352,7 @@ def test_the_command_names_classes_and_says_what_works(tmp_path, capsys):
     [
         (b"one\ntwo\n", r"^class_names: got 2 names in 2 lines .* allowed are 5"),
         (b"a\nb\n\nc\nd\n", r"^class_names: got 4 names in 5 lines"),
+        (b"crane\na\nb\nc\ncrane", r"^class_names: got crane twice in"),
         (b"caf\xe9", r"^class_names: .* cannot be read"),
     ],
 )
@@ -359,8 +397,10 @@ def test_another_models_file_is_refused(tmp_path, vqgan):
         convert_nat(options(tmp_path, state, tokenizer=str(path.parent)))
     with pytest.raises(ValueError, match=r"^tokenizer: .*absent' cannot be read"):
         convert_nat(options(tmp_path, state, tokenizer="absent"))
-    with pytest.raises(ValueError, match=r"^file: has 65 words, .* 64 codes .*no classes"):
+    with pytest.raises(ValueError, match=r"^file: .* has 15 positions of tokens, .*'muse'"):
         convert_nat(options(tmp_path, state, layout="muse"))
+    with pytest.raises(ValueError, match=r"^file: has 46 words, .* 64 codes .*no classes"):
+        convert_nat(options(tmp_path, random_state("muse", side=4, codes=40, classes=4)))
     with pytest.raises(ValueError, match=r"^file: .* has 17 positions of tokens, .*'autonat'"):
         convert_nat(options(tmp_path, random_state("muse", **SMALL), layout="autonat"))
     # A tokenizer of other codes: its own words are named with their shapes.
