@@ -127,6 +127,16 @@ def test_the_example_of_a_model_is_saved_sampled_and_trained(tmp_path, monkeypat
     assert results["judge"] is None
 
 
+def test_the_example_of_images_partly_known_keeps_what_is_known():
+    names = {}
+    (example,) = examples("docs/known.md")
+    exec(example, names)
+    assert names["drawn"].shape == (4, 1, 8, 8)
+    seen, known, ids = names["env"].ids, names["known"], names["ids"]
+    assert seen[known].tolist() == ids[known].tolist()
+    assert (seen[~known] == names["bundle"].nat.mask_id).all()
+
+
 def decoded(env):
     """Final images, labels and rewards of an episode of each sub-environment."""
     env.reset(seed=0)
