@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command | Choice] = {
                 "eval.autonat.arguments:Alternation", "eval.autonat.alternation:command"
             ),
             "quality": Command("eval.studies.arguments:Quality", "eval.studies.quality:command"),
+            "paper": Command("eval.papers.arguments:Paper", "eval.papers.study:command"),
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
