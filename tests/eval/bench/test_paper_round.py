@@ -2,9 +2,10 @@
 
 import pytest
 
-from eval.bench.measure import measured_apart
+from eval.bench import paper_round
+from eval.bench.measure import Memory, measured_apart
 from eval.bench.options import QUICK, PaperRoundOptions
-from eval.bench.paper_round import configuration, prepared, run
+from eval.bench.paper_round import configuration
 
 TINY = QUICK["paper_round"]
 PHASES = [
@@ -26,20 +27,11 @@ def test_a_round_is_the_papers_but_for_its_size(tmp_path):
         configuration(PaperRoundOptions(trajectories_per_round=6, num_envs=6), tmp_path)
 
 
-def test_phases_add_up_to_the_round():
-    (section,) = run(TINY, repeats=1)
-    seconds = {row["phase"]: row["seconds"] for row in section.rows}
-    whole = seconds.pop("the round")
-    assert sorted(seconds) == sorted(PHASES)
-    assert sum(seconds.values()) == pytest.approx(whole)
-    assert all(spent > 0 for spent in seconds.values())
-    assert "8 environments; 5 gradient steps" in section.note
+def test_phases_add_up_to_the_round_and_are_told_apart_by_what_they_are_for(monkeypatch):
+    """The tokenizer is asked once a batch of episodes: 16 in 8 environments, 5 times 4 fresh ones.
 
-
-def test_the_models_are_asked_as_often_as_rollout_and_fresh_samples_take(monkeypatch):
-    """The tokenizer once a batch of episodes: 16 in 8 environments, and 5 times 4 fresh ones."""
-    from eval.bench import paper_round
-
+    In this process, where calls can be counted.
+    """
     calls = []
     whole = paper_round.Phases
 
@@ -54,7 +46,16 @@ def test_the_models_are_asked_as_often_as_rollout_and_fresh_samples_take(monkeyp
             return counted
 
     monkeypatch.setattr(paper_round, "Phases", Counting)
-    prepared(TINY)()
+    monkeypatch.setattr(
+        paper_round, "measured_apart", lambda work, *given: (Memory(1.0, 2.0), work(*given)())
+    )
+    (section,) = paper_round.run(TINY, repeats=1)
+    seconds = {row["phase"]: row["seconds"] for row in section.rows}
+    round_seconds = seconds.pop("the round")
+    assert sorted(seconds) == sorted(PHASES)
+    assert sum(seconds.values()) == pytest.approx(round_seconds)
+    assert all(spent > 0 for spent in seconds.values())
+    assert "8 environments; 5 gradient steps" in section.note
     assert calls.count("rollout, tokenizer") == 2
     assert calls.count("fresh samples, tokenizer") == 5
     assert calls.count("policy update") == 1
