@@ -113,17 +113,24 @@ def peak_memory(prepare: Callable[..., Callable[[], Any]], *args: Any) -> Memory
     `prepare` is a module's function, which loads and gives the work. NaN outside of Linux, which
     alone tells the peak of a process that another one started.
     """
+    return measured_apart(prepare, *args)[0]
+
+
+def measured_apart(prepare: Callable[..., Callable[[], Any]], *args: Any) -> tuple[Memory, Any]:
+    """What `peak_memory` gives, and what `prepare(*args)()` gave, which has to be picklable."""
     # Not forked: this process's own peak would be inherited, and torch's threads would hang.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_peak, torch.get_num_threads(), prepare, args).result()
+        return pool.submit(_measured, torch.get_num_threads(), prepare, args).result()
 
 
-def _peak(threads: int, prepare: Callable[..., Callable[[], Any]], args: Any) -> Memory:
+def _measured(
+    threads: int, prepare: Callable[..., Callable[[], Any]], args: Any
+) -> tuple[Memory, Any]:
     torch.set_num_threads(threads)
     work = prepare(*args)
     start = _resident("VmRSS")
-    work()
-    return Memory(start, _resident("VmHWM"))
+    found = work()
+    return Memory(start, _resident("VmHWM")), found
 
 
 def _resident(field: str) -> float:

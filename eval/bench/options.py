@@ -11,7 +11,7 @@ from annotated_types import Ge, Len
 from nat_env.commands.bounds import check_bounds
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
-Part = Literal["decode", "env", "train", "scale", "start"]
+Part = Literal["decode", "env", "train", "scale", "start", "paper-round"]
 RandomNAT = Literal["papers", "small", "tiny"]
 """A U-ViT with random weights, of `decode.UVITS`."""
 
@@ -122,6 +122,21 @@ class StartOptions(_Checked):
     """T."""
 
 
+@dataclass(frozen=True)
+class PaperRoundOptions(_Checked):
+    """Options of the part `paper-round`."""
+
+    num_steps: Count = 4
+    """T."""
+    trajectories_per_round: Annotated[int, Ge(4)] = 64
+    """The paper has 4096; all else of a round shrinks with them."""
+    num_envs: Count = 16
+    """Sub-environments, which divide the trajectories."""
+    dtype: Dtype = "auto"
+    """Of the transformer."""
+    nat: Annotated[RandomNAT, tyro.conf.Suppress] = "papers"
+
+
 QUICK: dict[str, Any] = {
     "decode": DecodeOptions(
         ("digits",), (2,), (2,), large="tiny", large_num_steps=2, large_batch_size=2
@@ -132,6 +147,9 @@ QUICK: dict[str, Any] = {
         "digits", (2, 4), (2, 4), (2, 4), (4, 8), round_num_envs=2, batch_size=2, nat="tiny"
     ),
     "start": StartOptions("digits", num_steps=2),
+    "paper_round": PaperRoundOptions(
+        num_steps=2, trajectories_per_round=16, num_envs=8, nat="tiny"
+    ),
 }
 """The parts' options for `--quick`."""
 
@@ -147,7 +165,9 @@ class Bench(_Checked):
     """Folder for bench.json and bench.md."""
     parts: Annotated[tuple[Part, ...], Len(1)] = ("decode", "env", "train", "scale", "start")
     """decode: generation against the authors' loop. env: steps of the environment. train: a round
-    of PPO. scale: how time and memory grow. start: until the first episode has finished."""
+    of PPO. scale: how time and memory grow. start: until the first episode has finished. Not among
+    them by default, paper-round: one round of nat-train's preset paper on the papers' size S with
+    random weights; many minutes and several GB."""
     repeats: Count = 5
     """Turns of all that is timed; memory is measured once."""
     threads: Count = 2
@@ -159,4 +179,5 @@ class Bench(_Checked):
     train: TrainOptions = field(default_factory=TrainOptions)
     scale: ScaleOptions = field(default_factory=ScaleOptions)
     start: StartOptions = field(default_factory=StartOptions)
+    paper_round: PaperRoundOptions = field(default_factory=PaperRoundOptions)
     progress: Annotated[bool, tyro.conf.Suppress] = True

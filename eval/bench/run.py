@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eval.bench import decode, environment, growth, start, training
+from eval.bench import decode, environment, growth, paper_round, start, training
 from eval.bench.measure import most_per_second
 from eval.bench.options import QUICK, Bench, Part
 from eval.bench.report import Row, Section
@@ -23,6 +23,7 @@ RUN: dict[Part, Callable[[Any, int], list[Section]]] = {
     "train": training.run,
     "scale": growth.run,
     "start": start.run,
+    "paper-round": paper_round.run,
 }
 
 
@@ -43,20 +44,22 @@ def run(arguments: Bench) -> str:
         decode.check(options.decode)
     if "train" in chosen:
         training.configuration(options.train)
+    if "paper-round" in chosen:
+        paper_round.configuration(options.paper_round, arguments.out)
     about = stamp() | {
         "repeats": arguments.repeats,
         "quick": arguments.quick,
         "dtype_auto": str(auto := resolve_dtype("auto")).removeprefix("torch."),
         "gflops_float32": 2e-9 * most_per_second(torch.float32),
         "gflops_auto": 2e-9 * most_per_second(auto),
-        "options": {part: asdict(getattr(options, part)) for part in chosen},
+        "options": {part: asdict(_options_of(options, part)) for part in chosen},
     }
     measured: dict[str, list[Section]] = {}
     text = ""
     for part in chosen:
         if arguments.progress:
             print(f"nat-bench: {part}", flush=True)
-        measured[part] = RUN[part](getattr(options, part), arguments.repeats)
+        measured[part] = RUN[part](_options_of(options, part), arguments.repeats)
         sections = list(chain(*measured.values()))
         if not arguments.quick:  # sizes that small say nothing about them
             held = [row for section in sections for row in section.targets]
@@ -66,6 +69,10 @@ def run(arguments: Bench) -> str:
         write_json(arguments.out / RESULTS, results)
         write_text(arguments.out / TABLE, text + "\n")
     return text
+
+
+def _options_of(options: Bench, part: Part) -> Any:
+    return getattr(options, part.replace("-", "_"))
 
 
 def _heading(about: Row) -> str:

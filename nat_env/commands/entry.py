@@ -44,6 +44,7 @@ COMMANDS: dict[str, Command | Choice] = {
             "inpainting": Command(
                 "eval.studies.arguments:Inpainting", "eval.studies.inpainting:command", ""
             ),
+            "paper": Command("eval.papers.arguments:Paper", "eval.papers.study:command"),
             "demo": Command("eval.studies.arguments:Demo", "eval.studies.demo:demo"),
         },
     ),
