@@ -77,7 +77,7 @@ def _constructed(config: TrainConfig, algorithm: Algorithm, **more: Any) -> Any:
     options = algorithm.options(config) | config.algo_options
     try:
         return learner(policy=algorithm.policy, **options, **more)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_own(config.algo):
             name = config.algo
             raise ValueError(f"algo: got {name!r}, which fails {raised(error)}") from error

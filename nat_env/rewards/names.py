@@ -88,7 +88,7 @@ def _imported(name: str, options: Mapping[str, Any]) -> Reward:
         _check_options(found, (), options, name)
         try:
             found = found(**options)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whatever the user's own lines raise
             raise ValueError(f"reward name: got {name!r}, which fails {raised(error)}") from error
     elif options:
         raise ValueError(

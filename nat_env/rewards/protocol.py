@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nat_env.frozen.precision import without_autocast
+
+_SHOWN = 60
+"""Characters of a value that a message shows."""
 
 
 class Reward(Protocol):
@@ -47,7 +51,7 @@ def checked_scores(scores: Any, count: int, name: str) -> Tensor:
     every parameter of the policy, so both are refused here.
 
     Raises:
-        ValueError: not one number for each image, or one that float32 has not or that is not
+        ValueError: not one real number for each image, or one that float32 has not or that is not
             finite.
 
     Example:
@@ -56,7 +60,7 @@ def checked_scores(scores: Any, count: int, name: str) -> Tensor:
         ...
         ValueError: mine: gave inf for 1 of 2 images, allowed are finite numbers
     """
-    scores = torch.as_tensor(scores).detach().float()
+    scores = real_numbers(scores, f"{count} images", name).float()
     if scores.shape != (count,):
         raise ValueError(
             f"{name}: gave shape {tuple(scores.shape)}, allowed is one number for each "
@@ -71,9 +75,50 @@ def checked_scores(scores: Any, count: int, name: str) -> Tensor:
     return scores
 
 
+def real_numbers(given: Any, of: str, name: str) -> Tensor:
+    """What anybody's function gave as a tensor without gradient; its shape is not looked at.
+
+    Complex numbers and numpy's masked ones would lose a half, or come with what fills a gap.
+
+    Args:
+        given: a tensor, an array, numbers, a sequence of them, or anything else.
+        of: what there should be one number for each of, in messages.
+        name: of the function in messages.
+
+    Raises:
+        ValueError: no real numbers.
+    """
+    try:
+        found = None if np.ma.is_masked(given) else torch.as_tensor(given).detach()
+    except (TypeError, ValueError, RuntimeError):  # what torch raises of what it cannot take
+        found = None
+    if found is None or found.is_complex() or found.layout != torch.strided:
+        shown = " ".join(repr(given).split())
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+        raise ValueError(f"{name}: gave {shown}, allowed is one real number for each of the {of}")
+    return found
+
+
 def state_of(reward: Any) -> dict[str, Any]:
-    """What `reward` has learned or remembers, its `state_dict()`; empty where it has none."""
-    return reward.state_dict() if hasattr(reward, "state_dict") else {}
+    """What `reward` has learned or remembers, its `state_dict()`; empty where it has none.
+
+    Raises:
+        ValueError: it is no dict, or could not be restored.
+    """
+    if not hasattr(reward, "state_dict"):
+        return {}
+    if not hasattr(reward, "load_state_dict"):
+        raise ValueError(
+            f"reward: {type(reward).__name__} has a state_dict and no load_state_dict, allowed are "
+            "both or neither"
+        )
+    state = reward.state_dict()
+    if not isinstance(state, dict):
+        raise ValueError(
+            f"reward: state_dict of {type(reward).__name__} gave {type(state).__name__}, allowed "
+            "is a dict"
+        )
+    return state
 
 
 def restore_state(reward: Any, state: dict[str, Any]) -> None:

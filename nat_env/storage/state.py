@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,6 +19,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Save a nested state (dicts, lists, tensors, JSON values) as one safetensors file.
 
     `state_dict()`s of modules and optimizers and bit-generator states of numpy are of this kind.
+    A number of numpy's is kept as one of Python's.
+
+    Raises:
+        ValueError: a value of another kind, which would not come back; the message says where.
 
     Example:
         >>> import tempfile
@@ -28,20 +33,30 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
 
-    def skeleton(value: Any) -> Any:
+    def skeleton(value: Any, place: str) -> Any:
         if isinstance(value, torch.Tensor):
             tensors[str(len(tensors))] = value.detach().cpu().clone().contiguous()
             return {_TENSOR: str(len(tensors) - 1)}
         if isinstance(value, dict):
-            kind = {_INTEGER_KEYS: True} if any(isinstance(k, int) for k in value) else {}
-            if kind and not all(isinstance(k, int) for k in value):
-                raise ValueError("state: a dict has both integer and other keys")
-            return kind | {str(k): skeleton(v) for k, v in value.items()}
+            kinds = {type(key) for key in value}
+            if not (kinds <= {int} or kinds <= {str}):
+                raise ValueError(
+                    f"state: got keys {list(value)} in {place}, allowed are texts or integers"
+                )
+            kind = {_INTEGER_KEYS: True} if kinds == {int} else {}
+            return kind | {str(k): skeleton(v, f"{place}[{k!r}]") for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return [skeleton(v) for v in value]
+            return [skeleton(v, f"{place}[{i}]") for i, v in enumerate(value)]
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is not None and not isinstance(value, bool | int | float | str):
+            raise ValueError(
+                f"state: got {type(value).__name__} in {place}, allowed are tensors, numbers, "
+                "texts, and lists and dicts of them"
+            )
         return value
 
-    text = json.dumps(skeleton(state))
+    text = json.dumps(skeleton(state, "state"))
     with written_aside(path) as aside:
         save_file(tensors, aside, metadata={"skeleton": text})
 

@@ -11,6 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
+from nat_env.rewards.protocol import real_numbers
 from nat_env.vector_env import NATDecodeVectorEnv
 
 Potential = Callable[[NATDecodeVectorEnv], Tensor]
@@ -115,7 +116,7 @@ class PotentialShaping(_AddedReward):
 
     def _value(self) -> np.ndarray:
         before = self._shown()
-        given = torch.as_tensor(self.potential(self.decoder)).detach()
+        given = real_numbers(self.potential(self.decoder), f"{self.num_envs} rows", "potential")
         for name, (tensor, version) in self._shown().items():
             if tensor is not before[name][0] or version != before[name][1]:
                 raise ValueError(

@@ -12,7 +12,7 @@ from nat_env.rewards.clip import ClipScore
 from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.pretrained import JudgeLogLikelihood
-from nat_env.rewards.protocol import scores_of
+from nat_env.rewards.protocol import checked_scores, scores_of
 from nat_env.rewards.trunks import load_trunk
 from nat_env.wrappers.shaping import PotentialShaping
 
@@ -196,3 +196,35 @@ def test_potentials_may_be_lists(bundle):
     env = PotentialShaping(NATDecodeVectorEnv(2, bundle, 1), lambda env: [0.25, 0.5])
     env.reset(seed=0)
     assert env.step(np.zeros((2, 4)))[-1]["shaping"].tolist() == [-0.25, -0.5]
+
+
+NO_NUMBERS = {
+    "nothing": None,
+    "a text": "high",
+    "texts": ["1", "2", "3", "4"],
+    "gaps": [1.0, None, 2.0, 3.0],
+    "a gap of numpy": np.ma.array(np.arange(4.0), mask=[0, 1, 0, 0]),
+    "objects": np.array([1, 2, 3, None], dtype=object),
+    "a pair": (torch.zeros(4), {"seen": 4}),
+    "a dict": {"reward": torch.zeros(4)},
+    "a generator": (number for number in range(4)),
+    "complex": torch.full((4,), 1 + 1j),
+    "complex of numpy": np.full(4, 1 + 1j),
+    "sparse": torch.eye(4)[0].to_sparse(),
+}
+
+
+@pytest.mark.parametrize("kind", NO_NUMBERS)
+def test_what_is_no_real_number_is_refused_with_the_rewards_name(kind):
+    with pytest.raises(ValueError, match=r"^mine: gave .*, allowed is one real number for each of"):
+        checked_scores(NO_NUMBERS[kind], 4, "mine")
+
+
+@pytest.mark.parametrize("given", [[1, 0, 2, 3], (1.0, 0, 2, 3), np.array([1, 0, 2, 3], np.uint8)])
+def test_numbers_of_any_kind_are_taken(given):
+    parameter = torch.nn.Parameter(torch.tensor([1.0, 0, 2, 3]))
+    for scores in (given, parameter, [torch.tensor(number) for number in (1, 0, 2, 3)]):
+        found = checked_scores(scores, 4, "mine")
+        assert found.dtype == torch.float32 and not found.requires_grad
+        assert found.tolist() == [1, 0, 2, 3]
+    assert checked_scores(np.ma.array([1, 0]), 2, "mine").tolist() == [1, 0]

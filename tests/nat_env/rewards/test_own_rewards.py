@@ -37,6 +37,10 @@ class Needy:
     def __init__(self, path):
         self.path = path
 
+class Leaving:
+    def __init__(self):
+        raise SystemExit(3)
+
 class Silent:
     pass
 
@@ -105,6 +109,7 @@ def test_each_use_of_a_class_has_an_object_of_its_own_and_a_state_if_it_has_one(
         ("needs_more:light", {}, r"fails in .*needs_more.py, line 1 with ModuleNotFoundError"),
         ("leaves:light", {}, r"fails in .*leaves.py, line 1 with SystemExit: 0"),
         ("own_reward:Failing", {}, r"fails in .*own_reward.py, line \d+ with KeyError: 'absent'"),
+        ("own_reward:Leaving", {}, r"fails in .*own_reward.py, line \d+ with SystemExit: 3"),
         ("own_reward:Needy", {}, r"for 'own_reward:Needy' \(.*'path'.*\); allowed are: path$"),
         ("own_reward:Novelty", {"size": 3}, r"'size'.*allowed are: weight$"),
         ("own_reward:made", {"weight": 3}, r"allowed are none: it is no class"),
@@ -123,3 +128,22 @@ def test_a_class_in_place_of_its_object_is_refused():
     novelty = type(named_reward("own_reward:Novelty", BUNDLE))
     with pytest.raises(ValueError, match=r"^reward_fn: got <class .*Novelty.*\(a class\)"):
         NATDecodeVectorEnv(2, BUNDLE, reward_fn=novelty)
+
+
+@pytest.mark.parametrize("methods", [("state_dict",), ("load_state_dict",), ()])
+def test_a_state_that_could_not_be_restored_is_refused(methods):
+    """At the first checkpoint, which comes before the first round."""
+    novelty = type(named_reward("own_reward:Novelty", BUNDLE))
+    kind = type("Halved", (novelty,), {name: lambda self: {"calls": 1} for name in methods})
+    if methods == ("state_dict",):
+        with pytest.raises(ValueError, match=r"^reward: Halved has a state_dict and no load_state"):
+            state_of(kind())
+    else:
+        assert state_of(kind()) == {}
+
+
+def test_a_state_that_is_no_dict_is_refused():
+    remembering = type(named_reward("own_reward:Remembering", BUNDLE))
+    kind = type("Listed", (remembering,), {"state_dict": lambda self: [1]})
+    with pytest.raises(ValueError, match=r"^reward: state_dict of Listed gave list, allowed is a"):
+        state_of(kind())

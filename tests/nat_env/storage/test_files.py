@@ -235,3 +235,31 @@ def test_a_state_is_read_as_it_was_written(tmp_path):
     state = load_state(tmp_path / "x")
     assert torch.equal(state["a"][1]["b"], torch.arange(3))
     assert state["c"] == {4: None}
+
+
+def test_a_state_takes_numbers_of_numpy(tmp_path):
+    numbers = {"mean": np.float32(1.5), "count": np.int64(3), "seen": np.bool_(True)}
+    save_state(tmp_path / "x", {"reward": [numbers]})
+    (back,) = load_state(tmp_path / "x")["reward"]
+    assert back == {"mean": 1.5, "count": 3, "seen": True}
+    assert [type(value) for value in back.values()] == [float, int, bool]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"mean": np.arange(3)}, r"got ndarray in state\['reward'\]\['mean'\], allowed are tens"),
+        ([0, {1, 2}], r"got set in state\['reward'\]\[1\]"),
+        ({"x": 1j}, r"got complex in "),
+        ({"x": np.complex64(1)}, r"got complex in "),
+        ({"x": Path("x")}, r"got PosixPath in "),
+        ({1.5: 2}, r"got keys \[1.5\] in state\['reward'\], allowed are texts or integers"),
+        ({None: 2}, r"got keys \[None\] in "),
+        ({True: 2}, r"got keys \[True\] in "),
+        ({1: 2, "1": 3}, r"got keys \[1, '1'\] in "),
+    ],
+)
+def test_a_state_that_would_not_come_back_is_refused(tmp_path, value, told):
+    with pytest.raises(ValueError, match=r"^state: " + told):
+        save_state(tmp_path / "x", {"reward": value})
+    assert list(tmp_path.iterdir()) == []

@@ -214,6 +214,7 @@ def test_what_does_not_fit_is_refused(bundle):
             StepCost(make(bundle), cost)
     bad = {
         "gave shape": lambda env: torch.zeros(NUM_ENVS, 1),
+        "gave None, allowed is one real number for each of the 4 rows": lambda env: None,
         "gave \\[nan": lambda env: torch.full((NUM_ENVS,), torch.nan),
     }
     for message, potential in bad.items():
