@@ -9,7 +9,7 @@ from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.convert.arguments import ConvertNAT
 from nat_env.convert.checkpoint_file import listed, read_state_dict
 from nat_env.convert.nat_layouts import config_of, grid_of, layout_of, uvit_from
-from nat_env.convert.prompt_table import prompt_conditions, text_encoder_of
+from nat_env.convert.prompt_table import prompt_table, text_encoder_of
 from nat_env.convert.vqgan import read_tokenizer
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import Tokenizer
@@ -82,14 +82,17 @@ def read_nat(options: ConvertNAT) -> ConvertedNAT:
             )
     grid = grid_of(tensors, layout, options.file)
     tokenizer = read_tokenizer(options.tokenizer, grid)
-    conditions, encoder, length = None, text_encoder_of(options.text_encoder), 0
+    encoder, prompts, length = text_encoder_of(options.text_encoder), None, 0
     if layout == "cc3m":
-        conditions = prompt_conditions(options.conditions, options.prompts, encoder)
-        length = 0 if conditions.context is None else conditions.context.shape[1]
+        prompts = prompt_table(options.conditions, options.prompts, encoder)
+        length = prompts.context_length
     config = config_of(tensors, layout, grid, tokenizer.codebook_size, length, options.num_heads)
-    if conditions is None:
+    uvit = uvit_from(tensors, layout, config, options.file)
+    if prompts is None:
         conditions = Conditions(_class_names(options.class_names, config.num_classes))
-    uvit = uvit_from(tensors, layout, config, options.file).with_conditions(conditions)
+    else:
+        conditions = prompts.conditions()
+    uvit = uvit.with_conditions(conditions)
     check_parts(conditions, uvit, tokenizer, None, None, None)
     return ConvertedNAT(layout, uvit, tokenizer, conditions, encoder)
 

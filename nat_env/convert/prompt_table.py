@@ -1,6 +1,7 @@
 """A table of prompts: by their text encoder, or from a file of what it gave."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,38 @@ def text_encoder_of(folder: Path | None) -> CLIPTextEncoder | None:
     return None if folder is None else CLIPTextEncoder.from_folder(folder, "last", pad_id=0)
 
 
-def prompt_conditions(
+@dataclass(frozen=True)
+class PromptTable:
+    """A text transformer's table of conditions, whose embeddings may be still to compute."""
+
+    names: tuple[str, ...]
+    encoder: CLIPTextEncoder | None
+    read: Conditions | None
+    """Of a file of embeddings."""
+
+    @property
+    def context_length(self) -> int:
+        """L: tokens of a prompt; 0 where that cannot be told."""
+        if self.read is not None and self.read.context is not None:
+            return self.read.context.shape[1]
+        return 0 if self.encoder is None else self.encoder.max_length
+
+    def conditions(self) -> Conditions:
+        """The table; what is not in a file is computed here.
+
+        Raises:
+            ValueError: a prompt that is too long.
+        """
+        if self.read is not None or self.encoder is None:
+            return self.read or Conditions(self.names)
+        context, pooled = self.encoder.encode_nothing()
+        null = {"context": context, "pooled": pooled}
+        return Conditions(self.names, **embedded(self.encoder, self.names, null))
+
+
+def prompt_table(
     table: Path | None, prompts: Path | None, encoder: CLIPTextEncoder | None
-) -> Conditions:
+) -> PromptTable:
     """The table of conditions of a text transformer: of a file, or of an encoder.
 
     Args:
@@ -48,17 +78,17 @@ def prompt_conditions(
     if table is not None and prompts is not None:
         raise ValueError("prompts: got a file beside conditions, allowed is one of them")
     if table is not None:
-        return _conditions_of_file(table)
+        read = _conditions_of_file(table)
+        return PromptTable(read.names, encoder, read)
     if encoder is None or prompts is None:
-        missing = "text_encoder" if encoder is None else "prompts"
-        if encoder is None and prompts is None:
-            missing = "conditions"
+        given = {"prompts": prompts, "text_encoder": encoder}
+        missing = [name for name, value in given.items() if value is None]
         raise ValueError(
-            f"{missing}: got none for a transformer that takes prompts, allowed are text_encoder "
-            f"with prompts (a file of captions), or conditions, a file of their embeddings: {_HOW}"
+            f"{missing[0] if len(missing) == 1 else 'conditions'}: got none for a transformer that "
+            "takes prompts, allowed are text_encoder with prompts (a file of captions), or "
+            f"conditions, a file of their embeddings: {_HOW}"
         )
-    names, (context, pooled) = tuple(read_prompts(prompts)), encoder.encode_nothing()
-    return Conditions(names, **embedded(encoder, names, {"context": context, "pooled": pooled}))
+    return PromptTable(tuple(read_prompts(prompts)), encoder, None)
 
 
 def _conditions_of_file(path: Path) -> Conditions:
