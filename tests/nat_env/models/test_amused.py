@@ -1,10 +1,11 @@
 """aMUSEd's transformer beside diffusers' own pipeline, on the same ids and prompts."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import AmusedPipeline, AmusedScheduler
+from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel
 
 from nat_env.bundles.loading import load_bundle
 from nat_env.convert.amused import convert_amused
@@ -128,3 +129,27 @@ def test_a_grid_that_cannot_be_halved_is_refused(both):
     if network.config.downsample:
         with pytest.raises(ValueError, match=r"^grid: got \(3, 4\), allowed are even"):
             Amused(network, AmusedConfig((3, 4), (6, 8)), bundle.conditions)
+
+
+@pytest.mark.parametrize(
+    ("side", "downsample", "features"), [(16, False, (16, 16, 768)), (32, True, (16, 16, 1024))]
+)
+def test_the_published_sizes(side, downsample, features):
+    """Diffusers' defaults are those of amused-256; amused-512 differs in what is given here."""
+    with torch.device("meta"):
+        network = UVit2DModel(sample_size=side, downsample=downsample, upsample=downsample)
+    table = Conditions(("a",), context=torch.zeros(2, 77, 768), pooled=torch.zeros(2, 768))
+    amused = Amused(network, AmusedConfig((side, side), (16 * side, 16 * side)), table)
+    assert (amused.num_tokens, amused.codebook_size, amused.mask_id) == (side**2, 8192, 8255)
+    assert (*amused.feature_grid, amused.feature_size) == features
+
+
+def test_other_precisions_draw_too(both):
+    """In half the bits the logits are near those of float32, and of the type asked for."""
+    _, bundle = both
+    ids = torch.full((2, 16), bundle.nat.mask_id)
+    expected = bundle.nat.passes(ids, torch.tensor([0, 1])).logits
+    half = copy.deepcopy(bundle.nat.transformer).to(torch.bfloat16)
+    found = half(ids, torch.tensor([0, 1]))
+    assert found.logits.dtype == found.features.dtype == torch.bfloat16
+    torch.testing.assert_close(found.logits.float(), expected, atol=0.1, rtol=0.1)
