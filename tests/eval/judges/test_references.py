@@ -164,7 +164,7 @@ def test_what_a_judge_gives_is_checked(digits, pixels, tmp_path):
 
     for value in (torch.nan, -torch.inf):
         for metrics in (False, True):
-            with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* for 1 of 4 real"):
+            with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* for 1 of 4 images"):
                 reference(digits, Judge("bad", network(value)), metrics=metrics)
     # One that the few images of the trial do not show is not written to the cache.
     with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* of 1437 real images"):
