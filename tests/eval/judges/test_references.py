@@ -164,10 +164,12 @@ def test_what_a_judge_gives_is_checked(digits, pixels, tmp_path):
 
     for value in (torch.nan, -torch.inf):
         for metrics in (False, True):
-            with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* for 1 of 4 real"):
+            with pytest.raises(
+                ValueError, match=r"judge: bad gives embeddings .* for 1 of 4 images"
+            ):
                 reference(digits, Judge("bad", network(value)), metrics=metrics)
     # One that the few images of the trial do not show is not written to the cache.
-    with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* of 1437 real images"):
+    with pytest.raises(ValueError, match=r"judge: bad gives embeddings .* of 1437 images"):
         reference(digits, Judge("bad", network(torch.nan, 5)), tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"judge: flat gives \(4, 1, 2, 2\) for 4 images"):
