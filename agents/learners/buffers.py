@@ -61,8 +61,15 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         """Fill `returns` and `advantages` [steps, envs].
 
         Raises:
-            ValueError: the rollout ends inside an episode; choose n_steps as a multiple of T.
+            ValueError: the rollout ends inside an episode; choose n_steps as a multiple of T. Or a
+                reward that is not finite, of a wrapper: it would end in every parameter.
         """
+        finite = np.isfinite(self.rewards)
+        if not finite.all():
+            raise ValueError(
+                f"rewards: got {self.rewards[~finite][0]} in {int((~finite).sum())} of "
+                f"{finite.size} steps, allowed are finite numbers"
+            )
         if not np.all(dones):
             raise ValueError("n_steps: the rollout ends inside an episode, allowed are whole ones")
         episode_return = np.zeros(self.n_envs, np.float32)

@@ -62,6 +62,7 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     try:
         try:
             check_packages()
+            refuse_empty(words)
             chosen, options = _parsed(name, command, words)
             _set_threads(options)
             load(chosen.run)(options)
@@ -93,6 +94,27 @@ def home_expanded(words: Sequence[str]) -> list[str]:
     """
     beginning = re.compile(r'(?<![^=:,"])~[\w.-]*(?=[/":,]|$)')
     return [beginning.sub(lambda found: os.path.expanduser(found[0]), word) for word in words]
+
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """Refuse a word, or an option's value, that is empty: a path of no letters is where one is.
+
+    It is what a shell makes of `--out "$FOLDER"` where no such variable is set.
+
+    Raises:
+        ValueError: it says which option.
+
+    Example:
+        >>> refuse_empty(["digits", "--out", ""])
+        Traceback (most recent call last):
+        ValueError: --out: got an empty word, allowed is a value; is a variable not set?
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        option, _, value = word.partition("=")
+        if not word or (option.startswith("--") and word != option and not value):
+            named = before if before.startswith("--") and not word else option
+            told = f"{named}: got" if named else "got"
+            raise ValueError(f"{told} an empty word, allowed is a value; is a variable not set?")
 
 
 def load(place: str) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers.vector import TransformReward
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 
@@ -59,6 +60,18 @@ def test_advantage_is_the_normalised_return_minus_the_value():
     normalised = (returns - returns.mean()) / returns.std()
     assert buffer.returns == pytest.approx(normalised, abs=1e-5)
     assert buffer.advantages == pytest.approx(normalised - values, abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_wrappers_reward_that_is_not_finite_leaves_the_policy_as_it_was(wrong):
+    env = NATDecodeVectorEnv(4, "digits", num_steps=2)
+    spoilt = TransformReward(env, lambda rewards: np.where([0, 0, 1, 0], wrong, rewards))
+    model = PPO(spoilt, n_steps=2, batch_size=8, policy_kwargs={"hidden_size": 16}, seed=0)
+    before = [part.clone() for part in model.policy.parameters()]
+    told = rf"^rewards: got {wrong} in 2 of 8 steps, allowed are finite numbers$"
+    with pytest.raises(ValueError, match=told):
+        model.learn(16)
+    assert all(map(torch.equal, before, model.policy.parameters()))
 
 
 def test_a_rollout_that_ends_inside_an_episode_is_refused():

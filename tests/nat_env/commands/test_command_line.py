@@ -12,7 +12,14 @@ import torch
 from safetensors import SafetensorError
 
 from nat_env.commands import command_line
-from nat_env.commands.command_line import Choice, Command, home_expanded, load, run_command
+from nat_env.commands.command_line import (
+    Choice,
+    Command,
+    home_expanded,
+    load,
+    refuse_empty,
+    run_command,
+)
 from nat_env.commands.entry import COMMANDS
 
 ROOT = Path(__file__).parents[3]
@@ -208,6 +215,31 @@ def test_a_command_gets_its_folders_expanded(monkeypatch):
     )
     run_command("nat-convert", command, ["~/old", "--out=~/new"])
     assert (given[0].old, given[0].out) == (Path("/home/me/old"), Path("/home/me/new"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", ""], "--out: got an empty word"),
+        (["digits", "--out="], "--out: got an empty word"),
+        (["--policies", "heuristic", "", "--out", "x"], "got an empty word"),
+        ([""], "got an empty word"),
+    ],
+)
+def test_an_empty_word_is_refused(words, told):
+    """As a path it would be the working directory, and a run's files would lie about there."""
+    with pytest.raises(ValueError, match=f"^{told}, allowed is a value; is a variable not set"):
+        refuse_empty(words)
+
+
+def test_other_words_are_left_alone():
+    refuse_empty(["digits", "--out", "a b", "--reward={}", "best=", "--", "-1", "a==b"])
+
+
+def test_a_command_without_a_folder_does_nothing():
+    command = Command("nat_env.convert.arguments:Convert", "builtins:print")
+    with pytest.raises(SystemExit, match=r"^nat-convert: --out: got an empty word"):
+        run_command("nat-convert", command, ["old", "--out", ""])
 
 
 def test_a_name_that_is_no_utf_8_can_be_said():
