@@ -31,8 +31,9 @@ def chosen_prompts(options: dict[str, Any], num_envs: int) -> list[str] | None:
     prompts = [given] * num_envs if isinstance(given, str) else given
     if not isinstance(prompts, Sequence | np.ndarray) or len(prompts) != num_envs:
         raise ValueError(f"prompt: got {given!r}, allowed are a text or {num_envs} of them")
+    prompts = list(prompts)
     check_prompts(prompts, "prompt")
-    return list(map(str, prompts))
+    return prompts
 
 
 class PromptTable:

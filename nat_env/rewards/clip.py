@@ -67,7 +67,7 @@ class ClipScore:
             raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
         self.model, processor = _loaded(path_or_id)
         self.model.to(device)
-        self.prompts: Sequence[str] = prompts
+        self.prompts: tuple[str, ...] = tuple(prompts)
         self.scale = scale
         self.batch_size = batch_size
         self.text = text
@@ -95,7 +95,7 @@ class ClipScore:
 
     def tell_names(self, names: Sequence[str]) -> None:
         """See `nat_env.rewards.protocol.tell_names`."""
-        self.prompts = names
+        self.prompts = tuple(names)
 
     @torch.no_grad()
     def embeddings_of(self, prompts: Sequence[str]) -> Tensor:

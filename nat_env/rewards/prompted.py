@@ -39,7 +39,7 @@ class PromptReward:
         check_text(text, "text")
         self.score = score
         self.text = text
-        self.prompts: Sequence[str] = prompts
+        self.prompts: tuple[str, ...] = tuple(prompts)
 
     def __call__(self, images: Tensor, conditions: Tensor) -> Any:
         """What `score` gives [B]."""
@@ -48,7 +48,7 @@ class PromptReward:
 
     def tell_names(self, names: Sequence[str]) -> None:
         """See `nat_env.rewards.protocol.tell_names`."""
-        self.prompts = names
+        self.prompts = tuple(names)
 
 
 def check_text(text: str, argument: str) -> None:
