@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
+from nat_env.prompting import chosen_prompts
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.vector_inputs import check_options, chosen_conditions
@@ -52,14 +53,15 @@ class NATDecodeEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode; `options={"condition": label}` chooses the class."""
+        """Start an episode; `options={"condition": label}` or `{"prompt": text}` choose of what."""
         # Checked before the seed changes anything.
-        check_options(options or {}, ("condition",))
+        check_options(options or {}, ("condition", "prompt"))
         chosen_conditions(options or {}, 1, self.vector.bundle)
+        if prompts := chosen_prompts(options or {}, 1):
+            self.vector.table.take(self.vector.conditions[:0], prompts)
         super().reset(seed=seed)
         self.vector.generators = [self.np_random]
-        condition = (options or {}).get("condition")
-        observation, _ = self.vector.reset(options={"condition": condition})
+        observation, _ = self.vector.reset(options=options)
         return _first(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:

@@ -105,6 +105,9 @@ def _autonat_table(path: Path) -> Tensor:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         lists = [torch.tensor(values[key], dtype=torch.float32) for key in _AUTONAT_KEYS]
         ratio, sampling, remask, guidance = lists
+        lengths, steps = [column.numel() for column in lists], sampling.numel()
+        if lengths != [steps - 1, steps, steps - 1, steps]:
+            raise ValueError(f"lists of {lengths} numbers, allowed are T - 1, T, T - 1, T")
         ended = torch.nn.functional.pad  # the last step reveals all
         columns = [ended(ratio, (0, 1)), sampling, ended(remask, (0, 1)), guidance]
         return torch.stack(columns, dim=1)

@@ -19,6 +19,7 @@ from nat_env.decoding import decode_step
 from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
 from nat_env.observations import ObservationForm
+from nat_env.prompting import PromptTable, chosen_prompts
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
@@ -104,6 +105,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.action_map = ActionMap(schedule, raw_scale)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(observation, self.bundle, num_steps)
+        self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.single_action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -138,19 +140,28 @@ class NATDecodeVectorEnv(VectorEnv):
 
         Args:
             seed: sub-environment i gets seed + i, or seed[i].
-            options: `reset_mask` [B] bool; `condition`, a label or one per row, for the episodes
-                that start here: automatic resets draw labels at random.
+            options: `reset_mask` [B] bool; `condition`, a label or one per row, or `prompt`, a text
+                or one per row, for the episodes that start here: automatic resets draw at random
+                from the bundle's table. A prompt that it does not have is encoded.
 
         Raises:
-            ValueError: a mask or labels of the wrong kind, or another option.
+            ValueError: a mask, labels or prompts of the wrong kind, another option, or see
+                `Bundle.with_prompts`.
         """
         options = options or {}
-        check_options(options, ("reset_mask", "condition"))
+        check_options(options, ("reset_mask", "condition", "prompt"))
         mask = reset_mask(options, self.num_envs, started=self._passes is not None)
         chosen = chosen_conditions(options, self.num_envs, self.bundle)
-        self.generators = seeded_generators(self.generators, seed, mask)
+        prompts = chosen_prompts(options, self.num_envs)
+        generators = seeded_generators(self.generators, seed, mask)
         rows = torch.from_numpy(np.flatnonzero(mask))
-        self._start(rows, None if chosen is None else chosen[rows])
+        labels = None if chosen is None else chosen[rows]
+        if prompts is not None:
+            labels = self._prompted(mask, [prompts[row] for row in rows.tolist()])
+        elif mask.all():
+            self.table.restore([])
+        self.generators = generators
+        self._start(rows, labels)
         return self._observation(), {}
 
     def step(
@@ -205,6 +216,7 @@ class NATDecodeVectorEnv(VectorEnv):
             "ids": self.ids,
             "conditions": self.conditions,
             "timesteps": self.timesteps,
+            "prompts": self.table.others,
             "generators": [g.bit_generator.state for g in self.generators],
         }
 
@@ -215,6 +227,7 @@ class NATDecodeVectorEnv(VectorEnv):
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
         check_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
+        self.table.restore(state.get("prompts", []))
         device = self.bundle.device
         self.ids = state["ids"].to(device)
         self.conditions = state["conditions"].to(device)
@@ -223,10 +236,10 @@ class NATDecodeVectorEnv(VectorEnv):
         for generator, stored in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = stored
         fresh = self.timesteps == 0
-        self._passes = self.bundle.nat.first_passes(self.conditions)
+        self._passes = self.table.nat.first_passes(self.conditions)
         begun = (~fresh & (self.timesteps < self.num_steps)).nonzero()[:, 0]
         if len(begun):
-            passes = self.bundle.nat.passes(self.ids[begun], self.conditions[begun])
+            passes = self.table.nat.passes(self.ids[begun], self.conditions[begun])
             self._passes = self._passes.put(begun, passes)
         return self._observation()
 
@@ -236,6 +249,13 @@ class NATDecodeVectorEnv(VectorEnv):
             return None
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
+
+    def _prompted(self, mask: np.ndarray, prompts: Sequence[str]) -> Tensor:
+        """Conditions of the rows that start, with these prompts; those of others may change."""
+        others = torch.from_numpy(np.flatnonzero(~mask)).to(self.bundle.device)
+        going_on, starting = self.table.take(self.conditions[others], prompts)
+        self.conditions = self.conditions.index_copy(0, others, going_on.to(self.bundle.device))
+        return starting
 
     def _start(self, rows: Tensor, labels: Tensor | None) -> None:
         """Put the rows [R] on the all-masked canvas, with labels [R] or labels of their own."""
@@ -248,7 +268,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.conditions = self.conditions.index_copy(0, rows, labels)
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
         self.ids = self.ids.index_fill(0, rows, self.bundle.nat.mask_id)
-        first = self.bundle.nat.first_passes(labels)
+        first = self.table.nat.first_passes(labels)
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, rows: Tensor, physical: Tensor) -> None:
@@ -256,7 +276,7 @@ class NATDecodeVectorEnv(VectorEnv):
         if not len(rows):
             return
         assert self._passes is not None and self.generators is not None
-        nat = self.bundle.nat
+        nat = self.table.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
         now = self._passes.rows(rows)
         ids, _ = decode_step(

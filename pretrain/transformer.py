@@ -50,7 +50,7 @@ def masked_token_loss(
     dropped = (torch.rand(batch) < training.label_dropout).to(ids.device)
     condition = labels.masked_fill(dropped, model.config.num_classes)
     features = model.features(ids.masked_fill(masked, model.mask_id), condition)
-    logits = model.logits(features[masked])  # [masked tokens, K]
+    logits = model.logits(model.unfolded(features)[masked])  # [masked tokens, K]
     return F.cross_entropy(logits, ids[masked], label_smoothing=training.label_smoothing)
 
 

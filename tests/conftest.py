@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -86,6 +87,44 @@ def assert_same() -> Callable[[Any, Any], None]:
             assert left == right
 
     return check
+
+
+@pytest.fixture
+def toy_text(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module `toy_text`, whose models have kinds."""
+    from nat_env.models.kinds import KINDS
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.delitem(sys.modules, "toy_text", raising=False)
+    monkeypatch.setitem(KINDS["transformer"], "toy-text", "toy_text:ToyTextTransformer")
+    monkeypatch.setitem(KINDS["tokenizer"], "squares", "toy_text:Squares")
+    monkeypatch.setitem(KINDS["text_encoder"], "toy", "toy_text:ToyTextEncoder")
+    import toy_text
+
+    return toy_text
+
+
+@pytest.fixture
+def text_folder(toy_text: Any, tmp_path: Path) -> Path:
+    """A bundle of the prompts `a bb` and `ccc d`, with a text encoder."""
+    from nat_env.bundles.writer import save_bundle
+    from nat_env.frozen.conditions import Conditions
+
+    encoder = toy_text.ToyTextEncoder()
+    context, pooled = encoder.encode(["a bb", "ccc d"])
+    none = torch.zeros(1, 4, 2)
+    conditions = Conditions(
+        ("a bb", "ccc d"), torch.cat([context, none]), torch.cat([pooled, none[:, 0] - 1])
+    )
+    save_bundle(
+        tmp_path / "text bundle",
+        name="toy",
+        conditions=conditions,
+        transformer=toy_text.ToyTextTransformer(conditions),
+        tokenizer=toy_text.Squares(),
+        text_encoder=encoder,
+    )
+    return tmp_path / "text bundle"
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,16 @@
 """Examples, commands and links of README and docs, as a reader would follow them."""
 
+import json
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nat_env.schedules
 from eval.judges.judge import bundle_judge
@@ -81,6 +84,34 @@ def test_the_examples_of_pipelines_draw_the_same_cat(
     exec(theirs, names | {"GENERATOR": torch.Generator().manual_seed(7)}, names)
     first, cat = (np.asarray(image, int) for image in (names["images"][0], names["image"]))
     assert first.std() > 1 and np.abs(first - cat).max() <= 1
+
+
+def test_the_example_of_a_model_is_saved_sampled_and_trained(tmp_path, monkeypatch):
+    """In a folder with the example's file, by the commands that stand below it."""
+    model, bundle = examples("docs/models.md")
+    assert len((model + bundle).splitlines()) < 60
+    (tmp_path / "my_model.py").write_text(model)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_model", raising=False)
+    torch.manual_seed(0)
+    exec(bundle, {})
+    below = (ROOT / "docs/models.md").read_text("utf-8").rpartition("```\n")[2]
+    sample, train = re.findall(r"^    (nat-.*)$", below, re.MULTILINE)
+    small = " --num-steps 2 --budget 64 --trajectories-per-round 16 --batch-size 32"
+    small += " --hidden-size 8 --threads 1"
+    for command in (sample, train + small):
+        name, *words = shlex.split(command)
+        command_line.run_command(name, COMMANDS_BY_NAME[name], words)
+    with Image.open("grid.png") as grid:
+        assert grid.width > 8
+    mine = load_bundle("my_bundle", "float32")
+    canvas = torch.full((2, 16), 64)
+    output = mine.nat.transformer(canvas, torch.tensor([0, 1]))
+    assert type(mine.nat.transformer).__module__ == "my_model"
+    assert (output.logits[0] - output.logits[1]).abs().max() > 1e-3
+    results = json.loads(Path("runs/mine/results.json").read_text("utf-8"))
+    assert results["judge"] is None
 
 
 def decoded(env):

@@ -1,5 +1,6 @@
 """Models that are not ours, from a folder through environment, training, sampling and judging."""
 
+import json
 import sys
 from functools import partial
 
@@ -21,7 +22,6 @@ from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.writer import save_bundle
 from nat_env.frozen.conditions import Conditions, balanced_conditions
 from nat_env.frozen.nat import FrozenNAT
-from nat_env.models.kinds import KINDS
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.trunks import load_trunk
 
@@ -34,7 +34,7 @@ from nat_env.frozen.protocol import NATOutput
 class Stripes(nn.Module):
     """Is sure that place n of condition c is code (n + c) mod 8, and of nothing without one."""
 
-    kind = "stripes"
+    kind = "foreign_models:Stripes"
     num_tokens, codebook_size, mask_id, feature_size = 16, 8, 99, 3
 
     def __init__(self, side):
@@ -60,7 +60,7 @@ class Stripes(nn.Module):
 class Greys:
     """A grey level for each code, two pixels wide and one high."""
 
-    kind = "greys"
+    kind = "foreign_models:Greys"
     image_size, channels, grid, codebook_size = (4, 8), 1, (4, 4), 8
 
     def encode(self, images):
@@ -95,8 +95,6 @@ def side(request):
 def folder(tmp_path, monkeypatch, side):
     (tmp_path / "foreign_models.py").write_text(MODELS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(KINDS["transformer"], "stripes", "foreign_models:Stripes")
-    monkeypatch.setitem(KINDS["tokenizer"], "greys", "foreign_models:Greys")
     monkeypatch.delitem(sys.modules, "foreign_models", raising=False)
     import foreign_models
 
@@ -220,9 +218,41 @@ def test_what_needs_a_judge_says_so_before_any_work(folder, tmp_path):
 
 
 def test_a_kind_that_is_not_known_is_named(folder, monkeypatch):
-    monkeypatch.delitem(KINDS["transformer"], "stripes")
-    with pytest.raises(ValueError, match=r"transformer: got the kind 'stripes'.*KINDS"):
+    import foreign_models
+
+    given = {"name": "mine", "conditions": Conditions(("a", "b", "c", "d"))}
+    given |= {"transformer": foreign_models.Stripes(4), "tokenizer": foreign_models.Greys()}
+    for kind, message in (
+        (
+            "stripes",
+            r"got Stripes of kind 'stripes', allowed are 'uvit'.* or a class's own 'module:",
+        ),
+        ("foreign_models:light", r"got the kind 'foreign_models:light', allowed is a class whose"),
+        ("foreign_models:Greys", r"got Stripes of kind 'foreign_models:Greys', allowed are"),
+        ("foreign_models:Blue", r"got 'foreign_models:Blue', but .* has no 'Blue', allowed are"),
+    ):
+        given["transformer"].kind = kind
+        with pytest.raises(ValueError, match=rf"^transformer: {message}"):
+            save_bundle(folder.parent / "other", **given)
+    monkeypatch.delitem(sys.modules, "foreign_models")
+    (folder.parent / "foreign_models.py").unlink()
+    with pytest.raises(ValueError, match=r"transformer: .*there is no module 'foreign_models'"):
         load_bundle(folder)
+
+
+def test_a_bundle_calls_no_function_that_is_no_model(folder, monkeypatch):
+    """What its description names may be anything that is installed."""
+    described = json.loads((folder / "bundle.json").read_text())
+    for kind, message in (
+        ("foreign_models:light", "allowed is a class whose `kind` is so"),
+        ("pickle:Unpickler", "allowed is a class whose `kind` is so"),
+        ("nat_env.models.uvit:UViT", "allowed is a class whose `kind` is so"),
+        ("stripes", "allowed are 'uvit'"),
+    ):
+        described["transformer"]["kind"] = kind
+        (folder / "bundle.json").write_text(json.dumps(described))
+        with pytest.raises(ValueError, match=rf"transformer: got the kind '{kind}', {message}"):
+            load_bundle(folder)
 
 
 @pytest.mark.parametrize(

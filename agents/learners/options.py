@@ -43,6 +43,10 @@ class DecodingOptions:
 
     bundle: str = "fashion"
     """A shipped bundle's name or a folder."""
+    prompts: str | None = None
+    """Captions for the table of conditions, in place of the bundle's prompts: a text file of one a
+    line, COCO's captions_*.json or CC3M's .tsv. Their embeddings are kept in ~/.cache/nat-env, and
+    the run keeps the captions. Needs `--eval-every 0`: a judge knows the bundle's own."""
     num_steps: Annotated[int, Ge(1)] = 4
     """T, decoding steps of an episode."""
     num_envs: Annotated[int, Ge(1)] | None = None
@@ -133,7 +137,9 @@ class RewardOptions:
     reals: Literal["reconstructed", "raw"] = "reconstructed"
     """Real images as the discriminator sees them: raw, or reconstructed by the tokenizer."""
     real_folder: str | None = None
-    """Take real images from here, one sub-folder per class, instead of from the bundle."""
+    """Take real images from here, one sub-folder per class, instead of from the bundle. For
+    prompts: COCO's folder or captions_*.json, CC3M's .tsv with images in base64, or webdataset's
+    .tar files."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: Annotated[int, Ge(0)] = 5

@@ -12,6 +12,7 @@ import torch
 from agents.learners.config import TrainConfig
 from agents.learners.factory import TrainedPolicy, untrained_policy
 from agents.runs.paths import with_paths
+from agents.runs.prompts import save_run_prompts
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
@@ -33,10 +34,15 @@ _ADDED = {"accumulate": 1, "raw_scale": 5.0, "test_action": "expectation"}
 
 
 def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
-    """Write the configuration, the bundle's fingerprint, and the residual schedule if a file."""
+    """Write the configuration, the bundle's fingerprint, and copies of files that it names.
+
+    These are the residual schedule's and the prompts'.
+    """
     schedule = residual_schedule(config.residual, config.num_steps, bundle.num_tokens)
     if schedule is not None and config.residual not in NAMED_SCHEDULES:
         schedule.save(folder / RESIDUAL)
+    if config.prompts is not None:
+        save_run_prompts(folder, bundle)
     settled = _settled(config, bundle)
     write_config(folder, settled, bundle.fingerprint, {"call": settled.of_the_call()})
 

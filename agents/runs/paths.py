@@ -22,6 +22,7 @@ def with_paths(config: TrainConfig, change: Callable[[str], str]) -> TrainConfig
     discriminator = config.discriminator
     return replace(
         config,
+        prompts=changed(config.prompts),
         real_folder=changed(config.real_folder),
         reward=_reward_with_paths(config.reward, change),
         reward_path=changed(config.reward_path),

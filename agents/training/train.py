@@ -23,6 +23,7 @@ from agents.runs.checkpoint import (
     update_run_config,
 )
 from agents.runs.learner_state import load_learner_state
+from agents.runs.prompts import with_run_prompts
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
 from agents.training.tracking import start_tracking, wandb_module
@@ -99,6 +100,7 @@ class Training:
         else:
             state = None
             _check_new(config.out)
+        bundle = with_run_prompts(bundle, config)
         self.config = config
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
@@ -244,6 +246,7 @@ def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> Adv
             config.discriminator.trunk_resolution,
         ),
         bundle.device,
+        bundle.conditions.pooled,
     )
     return AdversarialReward(
         decoder,

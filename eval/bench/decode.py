@@ -22,13 +22,13 @@ from nat_env.bundles.loading import load_bundle, resolve_dtype
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.weights import seeded_weights
-from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.models.uvit import UVIT_SIZES, UViT, UViTConfig
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import heuristic_schedule
 
 # Codes, grid, classes, width, depth, heads.
 UVITS = {
-    "papers": UViTConfig(1024, (16, 16), 1000, 512, 13, 8),
+    "papers": UVIT_SIZES["S"],
     "small": UViTConfig(256, (7, 7), 10, 128, 7, 4),
     "tiny": UViTConfig(16, (4, 4), 10, 32, 3, 2),
 }

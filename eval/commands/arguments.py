@@ -103,6 +103,9 @@ class Sample(Computation):
     """T, decoding steps. By default that of the run or schedule, and 4 for a heuristic."""
     classes: tuple[str, ...] = ()
     """Names or numbers of the classes; all of them by default."""
+    prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A text, for a bundle of prompts; may be given several times. One that is not in its table is
+    encoded by its text encoder. In place of classes."""
     num_samples: Annotated[int, Ge(1)] = 16
     """Images altogether, as even among the classes as can be, class by class."""
     gif: Path | None = None
@@ -121,6 +124,11 @@ class Sample(Computation):
             ValueError: a field out of its bounds, or a picture format other than PNG.
         """
         super().__post_init__()
+        if self.prompt and self.classes:
+            raise ValueError(
+                f"prompt: got {self.prompt!r} and the classes {self.classes!r}, allowed is one of "
+                "the two"
+            )
         if self.out.suffix.lower() in _OTHER_FORMATS:
             raise ValueError(f"out: got {str(self.out)!r}, allowed are a .png file or a folder")
         if self.gif is not None and self.gif.suffix.lower() != ".gif":

@@ -23,6 +23,9 @@ FRAME_MILLISECONDS = 500
 WIDTH = 112
 """Pixels that an image is drawn wide, about, where no scale is asked for."""
 
+NAME_BYTES = 48
+"""Of a class or prompt in a file's name."""
+
 MOST_COLUMNS = 20
 """Of a grid with a row for each class."""
 
@@ -34,15 +37,18 @@ def run(arguments: Sample) -> list[Path]:
         The files written.
 
     Raises:
-        ValueError: an unknown bundle, policy or class, a policy of another T or bundle, or a
-            folder that cannot be written.
+        ValueError: an unknown bundle, policy or class, a prompt that the bundle cannot take, a
+            policy of another T or bundle, or a folder that cannot be written.
     """
     num_steps = chosen_num_steps([arguments.policy], arguments.num_steps)
     bundle = load_bundle(
         chosen_bundle([arguments.policy], arguments.bundle), arguments.dtype, arguments.device
     )
     _, policy = named_policy(arguments.policy, bundle, num_steps)
-    labels = sample_labels(bundle, arguments.classes, arguments.num_samples)
+    if arguments.prompt:
+        bundle = bundle.with_prompts(arguments.prompt)
+    wanted = arguments.prompt or arguments.classes
+    labels = sample_labels(bundle, wanted, arguments.num_samples)
     grid = arguments.out.suffix.lower() == ".png"
     require_writable_folder(arguments.out.parent if grid else arguments.out)
     names = [bundle.conditions.names[label] for label in labels.tolist()]
@@ -68,8 +74,7 @@ def run(arguments: Sample) -> list[Path]:
         return [arguments.out, *paths]
     digits = max(4, len(str(len(labels) - 1)))
     for index, (frame, name) in enumerate(zip(to_rgb(images), names, strict=True)):
-        name = "".join(c if c.isalnum() else "-" for c in name)
-        paths.append(arguments.out / f"{index:0{digits}}_{name}.png")
+        paths.append(arguments.out / f"{index:0{digits}}_{file_name(name)}.png")
         _save(Image.fromarray(frame), paths[-1])
     return paths
 
@@ -82,6 +87,18 @@ def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:
     """
     labels = bundle.conditions.numbers(classes, "classes") or list(range(len(bundle.conditions)))
     return torch.tensor(labels)[balanced_conditions(count, len(labels)).sort().values]
+
+
+def file_name(name: str) -> str:
+    """Of a class or prompt, as much as a file's name may hold.
+
+    Example:
+        >>> file_name("T-shirt/top"), file_name("a " * 40)
+        ('T-shirt-top', 'a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a')
+    """
+    letters = "".join(c if c.isalnum() else "-" for c in name)
+    shown = letters.encode()[:NAME_BYTES].decode(errors="ignore")
+    return shown.rstrip("-") if len(shown) < len(letters) else shown
 
 
 def _save_animation(sheets: Sequence[Image.Image], path: Path) -> None:

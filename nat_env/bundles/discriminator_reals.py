@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.caption_reals import caption_reals
 from nat_env.bundles.image_folder import find_images, read_images
 from nat_env.bundles.reals import (
     FolderReals,
@@ -36,7 +37,8 @@ def discriminator_reals(
         reals: `raw`, or `reconstructed`: through the tokenizer, as every generated image went.
             The tokenizer's own traces then tell nothing, and the discriminator has to look at
             what the policy can change.
-        folder: take the images from here, see `folder_reals`, instead of from the bundle.
+        folder: take the images from here instead of from the bundle: see `folder_reals`, or, where
+            conditions are prompts, `caption_reals`.
 
     Raises:
         ValueError: another name, a folder that does not fit the bundle, or no images of some
@@ -44,7 +46,9 @@ def discriminator_reals(
     """
     if reals not in REALS:
         raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
-    if folder is not None:
+    if folder is not None and bundle.conditions.are_prompts:
+        raw: Reals = caption_reals(folder, bundle)
+    elif folder is not None:
         raw = folder_reals(folder, bundle)
     else:
         raw = bundle.require("reals")

@@ -57,8 +57,8 @@ class Picture:
         return pixels.reshape(*size, channels).transpose(2, 0, 1)
 
 
-def read_picture(path: Path) -> Picture:
-    """The first picture of a file.
+def read_picture(file: Path | bytes) -> Picture:
+    """The first picture of a file, or of what one holds.
 
     A camera's note on how it was held is followed. Where only what stands beside the pixels is
     damaged (EXIF, a colour profile, a text), the image is read without it.
@@ -68,9 +68,9 @@ def read_picture(path: Path) -> Picture:
             meaning is not known (floats, 32 bits, signed numbers, some orders of a TIFF).
     """
     try:
-        return _picture(path)
+        return _picture(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception as error:  # whatever a parser raises on bytes that it did not expect
-        data = path.read_bytes()
+        data = file if isinstance(file, bytes) else file.read_bytes()
         pixels_alone = _without_metadata(data)
         if pixels_alone == data:
             raise

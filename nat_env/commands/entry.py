@@ -45,13 +45,17 @@ COMMANDS: dict[str, Command | Choice] = {
         },
     ),
     "nat-convert": Choice(
-        "Make a bundle of files of other formats.",
+        "Make what this library reads of what others wrote.",
         {
-            "bundle": Command(
-                "nat_env.convert.arguments:Convert", "nat_env.convert.format_1:command", ""
-            ),
+            "nat": Command("nat_env.convert.arguments:ConvertNAT", "nat_env.convert.nat:command"),
             "amused": Command(
                 "nat_env.convert.arguments:ConvertAmused", "nat_env.convert.amused:command", ""
+            ),
+            "schedule": Command(
+                "nat_env.convert.arguments:ConvertSchedule", "nat_env.convert.schedule:command", ""
+            ),
+            "bundle": Command(
+                "nat_env.convert.arguments:ConvertBundle", "nat_env.convert.format_1:command", ""
             ),
         },
     ),

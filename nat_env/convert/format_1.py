@@ -14,7 +14,7 @@ from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
-from nat_env.convert.arguments import Convert
+from nat_env.convert.arguments import ConvertBundle
 from nat_env.frozen.conditions import Conditions
 from nat_env.models.classifier import Classifier, ClassifierConfig
 from nat_env.models.uvit import UViT, UViTConfig
@@ -78,7 +78,7 @@ def convert_format_1(old: Path, out: Path) -> Bundle:
     return load_bundle(out)
 
 
-def command(arguments: Convert) -> None:
+def command(arguments: ConvertBundle) -> None:
     """Convert, and say what came out."""
     bundle = convert_format_1(arguments.old, arguments.out)
     print(

@@ -1,10 +1,11 @@
 """The papers' NAT: a U-ViT over visual tokens (Bao et al. 2023, as used by AutoNAT and AdaNAT)."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import NATOutput
 from nat_env.frozen.weights import load_weights, save_weights
+from nat_env.models.context import ContextTable
+from nat_env.models.uvit_block import Block
 
 
 @dataclass(frozen=True)
@@ -24,73 +27,76 @@ class UViTConfig:
     grid: tuple[int, int]
     """Tokens along height and width, row by row."""
     num_classes: int
-    """Labels are 0 .. num_classes-1; num_classes is the null label of guidance."""
+    """Labels are 0 .. num_classes-1; num_classes is the null label of guidance. 0 where conditions
+    are prompts."""
     hidden_size: int = 128
     depth: int = 7
     """Number of blocks, odd: the middle one has no long skip."""
     num_heads: int = 4
     dropout: float = 0.1
     """After the token embedding, as in the papers' code; in training only."""
+    patch_size: int = 1
+    """Tokens along each side that are one place inside; 2 for ImageNet at 512 pixels."""
+    context_length: int = 0
+    """L: tokens of a prompt, as its text encoder gives them; 0 where conditions are classes."""
+    context_size: int = 0
+    """E: numbers of each of them."""
 
     @property
     def num_tokens(self) -> int:
         """N: tokens of one image."""
         return math.prod(self.grid)
 
+    @property
+    def feature_grid(self) -> tuple[int, int]:
+        """Places inside along height and width."""
+        return self.grid[0] // self.patch_size, self.grid[1] // self.patch_size
+
     def __post_init__(self) -> None:
         """Check the sizes.
 
         Raises:
-            ValueError: an even depth, or a hidden size that the heads do not divide.
+            ValueError: an even depth, a hidden size that the heads do not divide, a grid that
+                patches do not, or classes as well as prompts.
         """
         if self.depth < 1 or self.depth % 2 == 0:
             raise ValueError(f"depth: got {self.depth}, allowed are odd numbers from 1")
-        if self.hidden_size % self.num_heads:
+        if self.num_heads < 1 or self.hidden_size % self.num_heads:
             raise ValueError(
                 f"num_heads: got {self.num_heads}, must divide hidden_size {self.hidden_size}"
             )
+        if self.patch_size < 1 or any(side % self.patch_size for side in self.grid):
+            raise ValueError(f"patch_size: got {self.patch_size}, must divide the grid {self.grid}")
+        text = (self.context_length, self.context_size)
+        if (min(text) < 1 or self.num_classes) and (max(text) > 0 or self.num_classes < 1):
+            raise ValueError(
+                f"num_classes: got {self.num_classes} with (context_length, context_size) = {text},"
+                " allowed are classes alone, or prompts of a length and a size alone"
+            )
 
 
-class _Block(nn.Module):
-    """Pre-norm transformer block; with `skip`, first merges the mirrored block's output."""
-
-    def __init__(self, size: int, num_heads: int, *, skip: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.skip_linear = nn.Linear(2 * size, size) if skip else None
-        self.norm1 = nn.LayerNorm(size)
-        self.qkv = nn.Linear(size, 3 * size, bias=False)
-        self.proj = nn.Linear(size, size)
-        self.norm2 = nn.LayerNorm(size)
-        self.fc1 = nn.Linear(size, 4 * size)
-        self.fc2 = nn.Linear(4 * size, size)
-
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:  # [B, L, D] -> [B, L, D]
-        if self.skip_linear is not None and skip is not None:
-            x = self.skip_linear(torch.cat([x, skip], dim=-1))
-        x = x + self.proj(self._attention(self.norm1(x)))
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
-
-    def _attention(self, x: Tensor) -> Tensor:
-        batch, length, size = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, size // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, L, D / heads]
-        if torch.is_grad_enabled() and x.device.type == "cpu":
-            # The fused kernel's backward is slow on CPU at these lengths: this is twice as fast.
-            weights = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-            mixed = weights.softmax(dim=-1) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value)
-        return mixed.transpose(1, 2).reshape(batch, length, size)
+UVIT_SIZES = {
+    "S": UViTConfig(1024, (16, 16), 1000, hidden_size=512, depth=13, num_heads=8),
+    "B": UViTConfig(1024, (16, 16), 1000, hidden_size=768, depth=13, num_heads=12),
+    "L": UViTConfig(1024, (16, 16), 1000, hidden_size=768, depth=25, num_heads=8),
+    "Muse-CC3M": UViTConfig(
+        1024, (16, 16), 0, hidden_size=1152, depth=29, num_heads=16,
+        context_length=77, context_size=1280,
+    ),
+}  # fmt: skip
+"""The published ones, for images of 256 x 256 pixels: S and L of AutoNAT and AdaNAT, B of
+MUSE-Pytorch's ImageNet model, and its text-to-image model, which AdaNAT uses. The authors' files
+call depth 12, 24 and 28 what has 13, 25 and 29 blocks."""
 
 
 class UViT(nn.Module):
-    """Predicts the tokens at all positions from those that are known and a class label.
+    """Predicts the tokens at all positions from those that are known and a class or a prompt.
 
-    A class token is prepended, positions are learned, there is no timestep token: the share of
-    masked tokens tells the step. Long skips join block i and block depth - 1 - i. The output head
-    is tied to the token embedding without gradient through the output side, as in the papers'
-    released code.
+    A token for the class, or those of the prompt, are prepended; positions are learned. There is no
+    timestep token: the share of masked tokens tells the step. Long skips join block i and block
+    depth - 1 - i. The output head is tied to the token embedding without gradient through the
+    output side, as in the papers' released code. With patches, a strided convolution merges the
+    embeddings of patch_size x patch_size tokens, and a linear layer before the head unfolds them.
     """
 
     kind: ClassVar[str] = "uvit"
@@ -99,20 +105,27 @@ class UViT(nn.Module):
         """Make the network with random weights from torch's global generator."""
         super().__init__()
         self.config = config
-        size = config.hidden_size
+        size, patch = config.hidden_size, config.patch_size
         self.token_embedding = nn.Embedding(config.codebook_size + 1, size)
         self.position_embedding = nn.Parameter(torch.zeros(config.num_tokens, size))
         self.token_norm = nn.LayerNorm(size, eps=1e-6)
         self.dropout = nn.Dropout(config.dropout)
-        self.class_embedding = nn.Embedding(config.num_classes + 1, size)
-        self.class_norm = nn.LayerNorm(size, eps=1e-6)
+        self._prompts: ContextTable | None = None
+        if config.context_size:
+            self.context_embed = nn.Linear(config.context_size, size)
+        else:
+            self.class_embedding = nn.Embedding(config.num_classes + 1, size)
+            self.class_norm = nn.LayerNorm(size, eps=1e-6)
+        if patch > 1:
+            self.patch_embed = nn.Conv2d(size, size, patch, stride=patch)
+            self.decoder_pred = nn.Linear(size, patch**2 * size)
         half = config.depth // 2
         self.in_blocks = nn.ModuleList(
-            _Block(size, config.num_heads, skip=False) for _ in range(half)
+            Block(size, config.num_heads, skip=False) for _ in range(half)
         )
-        self.mid_block = _Block(size, config.num_heads, skip=False)
+        self.mid_block = Block(size, config.num_heads, skip=False)
         self.out_blocks = nn.ModuleList(
-            _Block(size, config.num_heads, skip=True) for _ in range(half)
+            Block(size, config.num_heads, skip=True) for _ in range(half)
         )
         self.norm = nn.LayerNorm(size)
         self.head = nn.Sequential(nn.Linear(size, size), nn.GELU(), nn.LayerNorm(size))
@@ -137,8 +150,8 @@ class UViT(nn.Module):
 
     @property
     def feature_grid(self) -> tuple[int, int]:
-        """That of the tokens."""
-        return self.config.grid
+        """That of the tokens, or of patches of them."""
+        return self.config.feature_grid
 
     @property
     def feature_size(self) -> int:
@@ -154,8 +167,31 @@ class UViT(nn.Module):
         gamma, beta = (p.float().abs().max() for p in (self.norm.weight, self.norm.bias))
         return max(1.0, float(2 * (self.feature_size**0.5 * gamma + beta)))
 
+    def with_conditions(self, conditions: Conditions) -> Self:
+        """The same network, of the same weights, for another table of conditions.
+
+        Args:
+            conditions: as many classes as it knows; or prompts with their `context`.
+
+        Raises:
+            ValueError: another number of classes, or no context of the shape that it takes.
+        """
+        other, config = copy.copy(self), self.config
+        if not config.context_size:
+            conditions.check_classes("transformer", config.num_classes)
+            return other
+        allowed = (len(conditions) + 1, config.context_length, config.context_size)
+        found = None if conditions.context is None else tuple(conditions.context.shape)
+        if conditions.context is None or found != allowed:
+            raise ValueError(
+                f"conditions: got a context of {found}, allowed is {allowed}: a row for each prompt"
+                " and one for none, as the transformer's text encoder gives them"
+            )
+        other._prompts = ContextTable(conditions.context)
+        return other
+
     def save(self, folder: Path) -> dict[str, Any]:
-        """See `Stored`."""
+        """See `Stored`. The table of conditions is the bundle's."""
         save_weights(self, folder)
         return asdict(self.config)
 
@@ -163,9 +199,7 @@ class UViT(nn.Module):
     def load(cls, folder: Path, config: Mapping[str, Any], conditions: Conditions) -> "UViT":
         """See `Stored`."""
         values: dict[str, Any] = dict(config) | {"grid": tuple(config["grid"])}
-        sizes = UViTConfig(**values)
-        conditions.check_classes("transformer", sizes.num_classes)
-        uvit = cls(sizes)
+        uvit = cls(UViTConfig(**values)).with_conditions(conditions)
         load_weights(uvit, folder)
         return uvit
 
@@ -174,19 +208,25 @@ class UViT(nn.Module):
 
         Args:
             ids: tokens [B, N], int64, `mask_id` where masked.
-            condition: labels [B], int64, `num_classes` for none.
+            condition: [B], int64: labels, `num_classes` for none; or rows of the prompts' table.
 
         Returns:
-            `logits` [B, N, K] of every position, and the final LayerNorm's `features` [B, N, D].
+            `logits` [B, N, K] of every position, and the final LayerNorm's `features` [B, M, D].
+
+        Raises:
+            ValueError: a network for prompts that has no table of them.
         """
         features = self.features(ids, condition)
-        return NATOutput(self.logits(features), features)
+        return NATOutput(self.logits(self.unfolded(features)), features)
 
     def features(self, ids: Tensor, condition: Tensor) -> Tensor:
-        """The final LayerNorm's output at the N visual tokens, [B, N, D]."""
+        """The final LayerNorm's output at the M places of visual tokens, [B, M, D]."""
         x = self.dropout(self.token_norm(self.token_embedding(ids) + self.position_embedding))
-        context = self.class_norm(self.class_embedding(condition))
-        x = torch.cat([context[:, None], x], dim=1)  # [B, 1 + N, D]
+        if self.config.patch_size > 1:
+            tokens = x.unflatten(1, self.config.grid).permute(0, 3, 1, 2)  # [B, D, height, width]
+            x = self.patch_embed(tokens).flatten(2).transpose(1, 2)  # [B, M, D]
+        context = self._context(condition)  # [B, L, D]
+        x = torch.cat([context, x], dim=1)  # [B, L + M, D]
         skips = []
         for block in self.in_blocks:
             x = block(x)
@@ -195,12 +235,33 @@ class UViT(nn.Module):
         for block in self.out_blocks:
             x = block(x, skips.pop())
         # Cut before the norm, whose output is contiguous: of a slice the head would be slow.
-        return self.norm(x[:, 1:])
+        return self.norm(x[:, context.shape[1] :])
 
-    def logits(self, features: Tensor) -> Tensor:
-        """The tied head: features [..., D] -> logits [..., K] over visual tokens."""
+    def unfolded(self, features: Tensor) -> Tensor:
+        """Features [B, M, D] of places -> [B, N, D] of tokens, row by row."""
+        if self.config.patch_size == 1:
+            return features
+        (height, width), patch = self.feature_grid, self.config.patch_size
+        x = self.decoder_pred(features)  # [B, M, patch * patch * D]
+        x = x.view(len(x), height, width, patch, patch, -1).transpose(2, 3)
+        return x.flatten(3, 4).flatten(1, 2).flatten(1, 2)  # [B, height * patch * width * patch, D]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The tied head: `unfolded` features [..., D] -> logits [..., K] over visual tokens."""
         codes = self.token_embedding.weight[: self.config.codebook_size].detach()
-        return F.linear(self.head(features), codes, self.head_bias)
+        return F.linear(self.head(hidden), codes, self.head_bias)
+
+    def _context(self, condition: Tensor) -> Tensor:
+        """What conditions [B] are to the blocks, [B, L, D]; of a class L is 1."""
+        if not self.config.context_size:
+            return self.class_norm(self.class_embedding(condition))[:, None]
+        if self._prompts is None:
+            raise ValueError(
+                "conditions: got none, this transformer takes prompts: give it their table by "
+                "with_conditions(conditions)"
+            )
+        weight = self.context_embed.weight
+        return self.context_embed(self._prompts.rows(condition, weight.dtype))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -38,6 +38,7 @@ class AdversarialRewardModel:
         seed: int = 0,
         trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
+        pooled: Tensor | None = None,
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -48,6 +49,7 @@ class AdversarialRewardModel:
             seed: of weights and of the order of real images.
             trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
+            pooled: of conditions that are prompts, [num_conditions + 1, P], see `ProjectionHead`.
 
         Raises:
             ValueError: fewer real images than one batch holds, widths that halve them to nothing,
@@ -71,14 +73,16 @@ class AdversarialRewardModel:
             )
         self.config = config
         self.reals = reals
+        self.knows_prompts = pooled is not None
+        """Whether a condition is told by its pooled embedding: one without real images is, too."""
         # Conditions alike, as generated images have them: else it learned how frequent they are.
         self._real_weights = 1 / reals.conditions.bincount().float()[reals.conditions]
         self.generator = torch.Generator().manual_seed(seed)
         with seeded_weights(seed), float32_default():
             self.discriminator = (
-                ScratchDiscriminator(channels, num_conditions, config.widths)
+                ScratchDiscriminator(channels, num_conditions, config.widths, pooled)
                 if trunk is None
-                else TrunkDiscriminator(trunk, num_conditions, config.widths[-1])
+                else TrunkDiscriminator(trunk, num_conditions, config.widths[-1], pooled)
             )
         self.discriminator.to(device, torch.float32)
         self.optimizer = torch.optim.Adam(

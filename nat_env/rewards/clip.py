@@ -1,5 +1,6 @@
-"""CLIP score: how well an image fits a sentence about its class (AdaNAT 4.3, option B)."""
+"""CLIP score: how well an image fits its prompt, or a sentence about its class (AdaNAT 4.3, B)."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from torch import Tensor
 
 from nat_env.commands.extras import missing_extra
 from nat_env.frozen.batches import in_batches
+from nat_env.frozen.precision import without_autocast
+from nat_env.rewards.prompted import check_text
 from nat_env.rewards.protocol import checked_scores
 
 INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
 """Torch's names of the resampling filters that image processors name by PIL's numbers."""
+
+PROMPTS_KEPT = 4096
+"""Prompts whose embedding is kept; the one that was not asked for longest makes room."""
 
 
 class ClipScore:
@@ -22,8 +28,10 @@ class ClipScore:
 
     Any model that transformers loads as `CLIPModel` will do; PickScore v1 is one, trained on
     people's preferences. ImageReward, which the paper uses, is not: it is one pickled file, and
-    transformers has no class for a BLIP with its reward head. Its own package's `score`, wrapped in
-    a function of images and labels, is a reward.
+    transformers has no class for a BLIP with its reward head. Its own package's `score` is one of
+    images and prompts, see `PromptReward`.
+
+    A prompt is embedded when an image of it is first scored: a table may have many.
 
     Needs transformers (the extra `clip`), no torchvision: images are resized and normalised here,
     as the model's image processor says.
@@ -36,39 +44,36 @@ class ClipScore:
         device: str | torch.device = "cpu",
         scale: float = 100.0,
         batch_size: int = 64,
+        text: str = "{}",
     ) -> None:
-        """Load the model and embed the prompts, once.
+        """Load the model.
 
         Args:
             path_or_id: a folder or a Hugging Face id with model, tokenizer and image processor.
-            prompts: one per class label, such as "a photo of a sandal".
+            prompts: of each condition, such as "a photo of a sandal".
             device: a torch device.
             scale: of the reward; Hessel et al. take 2.5, usual tables 100.
             batch_size: images of one pass.
+            text: with {} for the prompt, "a photo of a {}" say: what the model is given.
 
         Raises:
-            ValueError: no prompts or not a sequence of them, or nothing that loads as CLIP.
+            ValueError: no prompts or not a sequence of them, a text without {}, or nothing that
+                loads as CLIP.
         """
         if isinstance(prompts, str) or not prompts:
-            raise ValueError(f"prompts: got {prompts!r}, allowed is one per class label")
+            raise ValueError(f"prompts: got {prompts!r}, allowed is one for each condition")
+        check_text(text, "text")
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
         self.model, processor = _loaded(path_or_id)
         self.model.to(device)
+        self.prompts = prompts
         self.scale = scale
         self.batch_size = batch_size
+        self.text = text
         self.preparation = processor.image_processor.to_dict()
-        tokens = processor.tokenizer(
-            list(prompts),
-            padding=True,
-            truncation=True,
-            max_length=self.model.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            texts = self.model.get_text_features(**tokens.to(device)).pooler_output
-        self.prompt_embeddings = F.normalize(texts, dim=1)
-        """[number of classes, width], of length 1."""
+        self._tokenizer = processor.tokenizer
+        self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
@@ -77,16 +82,44 @@ class ClipScore:
         Raises:
             ValueError: one that is not finite: the images are not, or the model is damaged.
         """
-        device = self.prompt_embeddings.device
+        device = self.model.device
         embeddings = in_batches(
             lambda i: self.model.get_image_features(pixel_values=self.prepared(i)).pooler_output,
             images.to(device),
             batch_size=self.batch_size,
         )
-        texts = self.prompt_embeddings[conditions.to(device)]
+        texts = self.embeddings_of([self.prompts[number] for number in conditions.tolist()])
         cosines = (F.normalize(embeddings, dim=1) * texts).sum(dim=1)
         scores = self.scale * cosines.clamp(min=0).to(images.device)
         return checked_scores(scores, len(images), "clip")
+
+    def tell_names(self, names: Sequence[str]) -> None:
+        """See `nat_env.rewards.protocol.tell_names`."""
+        self.prompts = names
+
+    @torch.no_grad()
+    def embeddings_of(self, prompts: Sequence[str]) -> Tensor:
+        """Of prompts [B, width], of length 1; one that is too long is cut off."""
+        wanted = dict.fromkeys(prompts)
+        missing = [prompt for prompt in wanted if prompt not in self._embeddings]
+        for start in range(0, len(missing), self.batch_size):
+            batch = missing[start : start + self.batch_size]
+            tokens = self._tokenizer(
+                [self.text.replace("{}", prompt) for prompt in batch],
+                padding="max_length",
+                truncation=True,
+                max_length=self.model.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(self.model.device)
+            with without_autocast(self.model.device):
+                texts = self.model.get_text_features(**tokens).pooler_output
+            self._embeddings |= zip(batch, F.normalize(texts, dim=1), strict=True)
+        found = torch.stack([self._embeddings[prompt] for prompt in prompts])
+        for prompt in wanted:
+            self._embeddings.move_to_end(prompt)
+        while len(self._embeddings) > PROMPTS_KEPT:
+            self._embeddings.popitem(last=False)
+        return found
 
     def prepared(self, images: Tensor) -> Tensor:
         """Images [B, 1 or 3, H, W] in [0, 1] as the model takes them: [B, 3, S, S], normalised."""

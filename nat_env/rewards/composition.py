@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nat_env.rewards.protocol import Reward, restore_state, scores_of, state_of
+from nat_env.rewards.protocol import Reward, restore_state, scores_of, state_of, tell_names
 
 
 class WeightedSum:
@@ -38,6 +38,11 @@ class WeightedSum:
         """Rewards [B]."""
         scores = [weight * scores_of(reward, images, conditions) for weight, reward in self.terms]
         return torch.stack(scores).sum(dim=0)
+
+    def tell_names(self, names: Sequence[str]) -> None:
+        """Tell the terms."""
+        for _, reward in self.terms:
+            tell_names(reward, names)
 
     def state_dict(self) -> dict[str, Any]:
         """The terms' states."""
@@ -73,6 +78,10 @@ class Clipped:
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """Rewards [B]."""
         return scores_of(self.reward, images, conditions).clamp(self.low, self.high)
+
+    def tell_names(self, names: Sequence[str]) -> None:
+        """Tell what is clipped."""
+        tell_names(self.reward, names)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of what is clipped."""
@@ -147,6 +156,10 @@ class RunningNormalized:
         self._scatter += within + shift**2 * self.count * len(scores) / total
         self.mean += shift * len(scores) / total
         self.count = total
+
+    def tell_names(self, names: Sequence[str]) -> None:
+        """Tell what is normalised."""
+        tell_names(self.reward, names)
 
     def state_dict(self) -> dict[str, Any]:
         """Count, mean, sum of squared deviations, and the state of what is normalised."""

@@ -9,23 +9,52 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nat_env.rewards.discriminator_config import GROUPS
 from nat_env.rewards.trunks import Trunk
 
 
-class ProjectionHead(nn.Module):
-    """Logits of a feature map: a linear output plus a projection on the class (Miyato 2018)."""
+class PromptEmbedding(nn.Linear):
+    """In place of an embedding of classes: a linear map of a prompt's pooled embedding.
 
-    def __init__(self, size: int, num_conditions: int) -> None:
-        """Of maps with `size` channels."""
+    It is brought to length 1 before, as in the authors' code for text. The discriminator then knows
+    of a prompt what the text encoder does, and may be asked of one that it has seen once or never.
+    """
+
+    def __init__(self, pooled: Tensor, size: int) -> None:
+        """Of prompts with pooled embeddings [C + 1, P] to `size` numbers each."""
+        super().__init__(pooled.shape[1], size, bias=False)  # the unconditional output has one
+        self._pooled = (pooled,)  # in a tuple: neither trained, nor saved, nor moved
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        """Conditions [B] -> [B, size]."""
+        (pooled,) = self._pooled
+        rows = pooled[conditions.to(pooled.device)].to(conditions.device, torch.float32)
+        return super().forward(F.normalize(rows, dim=1))
+
+
+class ProjectionHead(nn.Module):
+    """Logits of a feature map: a linear output plus a projection on the condition (Miyato 2018)."""
+
+    def __init__(self, size: int, num_conditions: int, pooled: Tensor | None = None) -> None:
+        """Make one with random weights.
+
+        Args:
+            size: channels of the maps.
+            num_conditions: C.
+            pooled: embeddings of the conditions [C + 1, P], where they are prompts; None: of each
+                condition one is learned.
+        """
         super().__init__()
         self.output = nn.Conv2d(size, 1, 1)
-        self.class_embedding = nn.Embedding(num_conditions, size)
+        self.class_embedding = (
+            nn.Embedding(num_conditions, size) if pooled is None else PromptEmbedding(pooled, size)
+        )
         nn.init.normal_(self.class_embedding.weight, std=size**-0.5)
 
     def forward(self, hidden: Tensor, conditions: Tensor) -> Tensor:
-        """Maps [B, W, h, w] and labels [B] -> logits [B, h * w]."""
+        """Maps [B, W, h, w] and conditions [B] -> logits [B, h * w]."""
         projection = torch.einsum("bwyx,bw->byx", hidden, self.class_embedding(conditions))
         return (self.output(hidden)[:, 0] + projection).flatten(1)
 
@@ -33,8 +62,21 @@ class ProjectionHead(nn.Module):
 class ScratchDiscriminator(nn.Module):
     """A small convolutional network, all of it trained."""
 
-    def __init__(self, channels: int, num_conditions: int, widths: tuple[int, ...]) -> None:
-        """Make one with random weights; each of `widths` halves the resolution."""
+    def __init__(
+        self,
+        channels: int,
+        num_conditions: int,
+        widths: tuple[int, ...],
+        pooled: Tensor | None = None,
+    ) -> None:
+        """Make one with random weights; each of `widths` halves the resolution.
+
+        Args:
+            channels: of an image.
+            num_conditions: see `ProjectionHead`.
+            widths: of the layers.
+            pooled: see `ProjectionHead`.
+        """
         super().__init__()
         layers: list[nn.Module] = []
         before = channels
@@ -45,7 +87,7 @@ class ScratchDiscriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2))
             before = width
         self.layers = nn.Sequential(*layers)
-        self.head = ProjectionHead(before, num_conditions)
+        self.head = ProjectionHead(before, num_conditions, pooled)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """What of the images [B, C, H, W] no training changes: the images."""
@@ -75,8 +117,16 @@ class TrunkDiscriminator(nn.Module):
     logit instead of every position's. Its heads' weights cannot be loaded.
     """
 
-    def __init__(self, trunk: Trunk, num_conditions: int, width: int) -> None:
+    def __init__(
+        self, trunk: Trunk, num_conditions: int, width: int, pooled: Tensor | None = None
+    ) -> None:
         """Put a head of `width` channels on every stage of `trunk`.
+
+        Args:
+            trunk: the frozen network.
+            num_conditions: see `ProjectionHead`.
+            width: of a head.
+            pooled: see `ProjectionHead`.
 
         Raises:
             ValueError: it has none: a bundle's classifier of a single stage, say.
@@ -90,7 +140,7 @@ class TrunkDiscriminator(nn.Module):
                 "a classifier the first stage is none: it needs two, or take the trunk `scratch`"
             )
         self.branches = nn.ModuleList(_branch(size, width) for size in sizes)
-        self.heads = nn.ModuleList(ProjectionHead(width, num_conditions) for _ in sizes)
+        self.heads = nn.ModuleList(ProjectionHead(width, num_conditions, pooled) for _ in sizes)
 
     def embed(self, images: Tensor) -> list[Tensor]:
         """What of the images [B, C, H, W] no training changes: the trunk's feature maps."""

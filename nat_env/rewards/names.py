@@ -12,6 +12,7 @@ from nat_env.rewards.clip import ClipScore
 from nat_env.rewards.composition import Clipped, RunningNormalized, WeightedSum
 from nat_env.rewards.frechet import FrechetReward
 from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.prompted import PromptReward, check_text
 from nat_env.rewards.protocol import Reward
 
 RewardChoice = str | Mapping[str, Any] | Reward
@@ -25,8 +26,10 @@ def named_reward(name: str, bundle: Bundle, /, **options: Any) -> Reward:
 
     Args:
         name: `judge`, the judge's log-likelihood of the label; `frechet`, see `FrechetReward`, with
-            the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template,
-            "a photo of a {}") and `scale`. Made of other rewards: `sum`, with `terms`, a list of
+            the option `capacity`; `clip`, see `ClipScore`, with `path_or_id`, `prompt` (a template;
+            by default "a photo of a {}" for classes and "{}" for prompts) and `scale`; `prompt`,
+            see `PromptReward`, with `score`, a function of images and prompts as `module:name`, and
+            `text`, a template. Made of other rewards: `sum`, with `terms`, a list of
             [weight, reward]; `clipped`, with `reward`, `low` and `high`; `normalized`, with
             `reward`, its running normalisation. One's own: `module:name`, a function or an object
             that can be called, or a class or a function that makes one of the options (a class
@@ -130,12 +133,20 @@ def _judge(bundle: Bundle) -> Reward:
 
 
 def _clip(
-    bundle: Bundle, path_or_id: str, prompt: str = "a photo of a {}", scale: float = 100.0
+    bundle: Bundle, path_or_id: str, prompt: str | None = None, scale: float = 100.0
 ) -> Reward:
-    if "{}" not in prompt:
-        raise ValueError(f"prompt: got {prompt!r}, allowed is a text with {{}} for the class")
-    prompts = [prompt.replace("{}", name) for name in bundle.conditions.names]
-    return ClipScore(path_or_id, prompts, bundle.device, scale)
+    conditions = bundle.conditions
+    text = ("{}" if conditions.are_prompts else "a photo of a {}") if prompt is None else prompt
+    check_text(text, "prompt")
+    return ClipScore(path_or_id, conditions.names, bundle.device, scale, text=text)
+
+
+def _prompt(bundle: Bundle, score: str, text: str = "{}") -> Reward:
+    if not isinstance(score, str) or not is_own(score):
+        raise ValueError(
+            f"score: got {score!r}, allowed is module:name, a function of images and prompts"
+        )
+    return PromptReward(imported(score, "score"), bundle.conditions.names, text)
 
 
 def _sum(bundle: Bundle, terms: Sequence[tuple[float, RewardChoice]]) -> Reward:
@@ -164,6 +175,7 @@ _MAKERS: dict[str, Callable[..., Reward]] = {
     "judge": _judge,
     "frechet": FrechetReward.of_bundle,
     "clip": _clip,
+    "prompt": _prompt,
     "sum": _sum,
     "clipped": _clipped,
     "normalized": _normalized,

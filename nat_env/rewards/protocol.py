@@ -1,5 +1,6 @@
 """What a reward is, what it is handed, the check of what one gives, and what one remembers."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -79,3 +80,12 @@ def restore_state(reward: Any, state: dict[str, Any]) -> None:
     """Restore `state_of(reward)`."""
     if state:
         reward.load_state_dict(state)
+
+
+def tell_names(reward: Any, names: Sequence[str]) -> None:
+    """Tell a reward that goes by names those of a table to which rows have been added.
+
+    Rows that there were keep their numbers. A reward that asks for it has a method `tell_names`.
+    """
+    if hasattr(reward, "tell_names"):
+        reward.tell_names(names)

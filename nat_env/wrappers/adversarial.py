@@ -11,6 +11,7 @@ from torch import Tensor
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import check_every_condition
+from nat_env.prompting import chosen_prompts
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.protocol import scores_of
@@ -67,7 +68,7 @@ class AdversarialReward(VectorWrapper):
         self.decoder = env.unwrapped
         bundle = self.decoder.bundle
         self.model = model or default_model(bundle, reals, seed)
-        if isinstance(self.model, AdversarialRewardModel):
+        if isinstance(self.model, AdversarialRewardModel) and not self.model.knows_prompts:
             seen = self.model.reals.conditions
             check_every_condition(seen, bundle.conditions.names, "model: its reals")
         self.bypass = bypass
@@ -75,6 +76,22 @@ class AdversarialReward(VectorWrapper):
         self.capacity = capacity
         self._images: list[Tensor] = []
         self._conditions: list[Tensor] = []
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """As the environment's.
+
+        Raises:
+            ValueError: as the environment's, or a prompt that the bundle's table does not have: a
+                discriminator knows that table.
+        """
+        prompts = chosen_prompts(options or {}, self.num_envs) or []
+        known = self.decoder.bundle.conditions.by_name
+        if others := [prompt for prompt in prompts if prompt not in known]:
+            raise ValueError(
+                f"prompt: got {others[0]!r}, allowed with a discriminator are the prompts of the "
+                "bundle's table; see Bundle.with_prompts"
+            )
+        return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """As the environment's, with the discriminator's reward where an episode ends.
@@ -159,4 +176,5 @@ def default_model(bundle: Bundle, reals: str, seed: int) -> AdversarialRewardMod
         seed,
         trunk,
         bundle.device,
+        bundle.conditions.pooled,
     )

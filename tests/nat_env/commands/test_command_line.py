@@ -201,7 +201,7 @@ def test_another_tilde_is_left_alone(word):
 
 def test_a_command_gets_its_folders_expanded(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    command = Command("nat_env.convert.arguments:Convert", "work")
+    command = Command("nat_env.convert.arguments:ConvertBundle", "work")
     found, given = command_line.load, []
     monkeypatch.setattr(
         command_line, "load", lambda place: given.append if place == "work" else found(place)
@@ -219,7 +219,7 @@ def test_a_name_that_is_no_utf_8_can_be_said():
         "    raise ValueError('folder: k\\udce4tzchen')\n"
         "found = c.load\n"
         "c.load = lambda place: work if place == 'work' else found(place)\n"
-        "command = c.Command('nat_env.convert.arguments:Convert', 'work')\n"
+        "command = c.Command('nat_env.convert.arguments:ConvertBundle', 'work')\n"
         "c.run_command('nat-x', command, ['old', '--out', 'new'])\n"
     )
     environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
