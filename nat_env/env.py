@@ -9,10 +9,9 @@ from gymnasium.vector import AutoresetMode
 
 from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
-from nat_env.prompting import chosen_prompts
 from nat_env.rewards.names import RewardChoice
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.vector_inputs import check_options, chosen_conditions
+from nat_env.vector_inputs import check_options, chosen_conditions, chosen_prompts
 
 
 class NATDecodeEnv(gym.Env):

@@ -19,17 +19,18 @@ from nat_env.decoding import decode_step
 from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
 from nat_env.observations import ObservationForm
-from nat_env.prompting import PromptTable, chosen_prompts
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 from nat_env.vector_inputs import (
+    PromptTable,
     check_options,
     check_state,
     checked_actions,
     chosen_autoreset_mode,
     chosen_conditions,
+    chosen_prompts,
     reset_mask,
     seeded_generators,
 )

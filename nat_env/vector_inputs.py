@@ -1,4 +1,7 @@
-"""What callers hand to the vector environment: modes, actions, seeds, options, states, checked."""
+"""What callers hand to the vector environment, checked: modes, actions, seeds, options, states.
+
+And the table of the prompts that they ask for.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +13,9 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.frozen.nat import FrozenNAT
+from nat_env.rewards.protocol import Reward, tell_names
+from nat_env.text.encoder import check_prompts
 
 ROUNDING = 1e-6
 """What a wrapper that rescales actions in float32 may be off by: a few steps of it near 1."""
@@ -100,6 +106,28 @@ def chosen_conditions(options: dict[str, Any], num_envs: int, bundle: Bundle) ->
     return labels
 
 
+def chosen_prompts(options: dict[str, Any], num_envs: int) -> list[str] | None:
+    """The prompts [B] that `options["prompt"]` asks for, None where it asks for none.
+
+    Raises:
+        ValueError: neither a text nor one per row, an empty one, or conditions beside them.
+
+    Example:
+        >>> chosen_prompts({"prompt": "a cat"}, 2)
+        ['a cat', 'a cat']
+    """
+    given = options.get("prompt")
+    if given is None:
+        return None
+    if options.get("condition") is not None:
+        raise ValueError("prompt: allowed without condition, got both")
+    prompts = [given] * num_envs if isinstance(given, str) else given
+    if not isinstance(prompts, Sequence | np.ndarray) or len(prompts) != num_envs:
+        raise ValueError(f"prompt: got {given!r}, allowed are a text or {num_envs} of them")
+    check_prompts(prompts, "prompt")
+    return list(map(str, prompts))
+
+
 def check_state(state: dict[str, Any], num_envs: int, num_tokens: int, num_steps: int) -> None:
     """Check that a stored state is of an environment of these sizes.
 
@@ -146,3 +174,71 @@ def seeded_generators(
             if seed[row] is not None:
                 result[row] = seeding.np_random(seed[row])[0]
     return result
+
+
+class PromptTable:
+    """The table that an environment's conditions are numbers of.
+
+    It has the rows of the environment's own bundle, and behind them the prompts of running episodes
+    that the bundle does not have: those of episodes that have ended make room.
+    """
+
+    def __init__(self, own: Bundle, reward: Reward, shown: bool) -> None:
+        """Begin with the bundle's own.
+
+        Args:
+            own: the environment's bundle.
+            reward: is told the names of a table that grows, see `tell_names`.
+            shown: whether observations have conditions, of the own table alone.
+        """
+        self.own = self.bundle = own
+        self._reward = reward
+        self._shown = shown
+
+    @property
+    def nat(self) -> FrozenNAT:
+        """Knows all rows."""
+        return self.bundle.nat
+
+    @property
+    def others(self) -> list[str]:
+        """The prompts behind the bundle's own."""
+        return list(self.bundle.conditions.names[len(self.own.conditions) :])
+
+    def take(self, running: Tensor, starting: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Have these prompts in the table.
+
+        Args:
+            running: conditions of the rows that go on [R].
+            starting: prompts of the rows that start, S of them.
+
+        Returns:
+            In the table that there is now, the conditions [R] and [S].
+
+        Raises:
+            ValueError: see `Bundle.with_prompts`, or a prompt of another table where observations
+                have conditions; nothing has changed then.
+        """
+        names = self.bundle.conditions.names
+        going_on = [names[number] for number in running.tolist()]
+        if all(prompt in self.bundle.conditions.by_name for prompt in starting):
+            table = self.bundle  # as it is: what it knows of first passes stays
+        else:
+            table = self.own.with_prompts([*going_on, *starting])
+        if self._shown and table is not self.own:
+            raise ValueError(
+                "prompt: allowed are those of the bundle's own table with the observation "
+                f"'tokens', which shows their numbers; got others: {list(starting)}"
+            )
+        self._use(table)
+        numbers = torch.tensor([table.conditions.by_name[p] for p in (*going_on, *starting)])
+        return numbers[: len(going_on)], numbers[len(going_on) :]
+
+    def restore(self, others: Sequence[str]) -> None:
+        """Have these `others`; none: the bundle's own table alone."""
+        self._use(self.own.with_prompts(others) if others else self.own)
+
+    def _use(self, table: Bundle) -> None:
+        if table is not self.bundle:
+            self.bundle = table
+            tell_names(self._reward, table.conditions.names)

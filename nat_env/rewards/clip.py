@@ -67,7 +67,7 @@ class ClipScore:
             raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
         self.model, processor = _loaded(path_or_id)
         self.model.to(device)
-        self.prompts = prompts
+        self.prompts: Sequence[str] = prompts
         self.scale = scale
         self.batch_size = batch_size
         self.text = text

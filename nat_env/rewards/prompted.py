@@ -39,7 +39,7 @@ class PromptReward:
         check_text(text, "text")
         self.score = score
         self.text = text
-        self.prompts = prompts
+        self.prompts: Sequence[str] = prompts
 
     def __call__(self, images: Tensor, conditions: Tensor) -> Any:
         """What `score` gives [B]."""

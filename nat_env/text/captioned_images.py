@@ -121,7 +121,7 @@ def _of_shards(shards: list[Path], files: list[Path]) -> Iterator[Captioned]:
         images: dict[str, Place] = {}
         texts: dict[str, str] = {}
         try:
-            with tarfile.open(shard, "r:") as tar:
+            with tarfile.open(shard, "r:", encoding="utf-8") as tar:
                 for member in tar:
                     key, _, kind = member.name.rpartition("/")[2].partition(".")
                     key = f"{member.name.rpartition('/')[0]}/{key}"

@@ -134,7 +134,7 @@ def _encoded(
     encoder: TextEncoder, prompts: Sequence[str], null: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Of one batch, by the names of `null`, in its dtypes and on the CPU; checked."""
-    given = dict(zip(_ORDER, encoder.encode(prompts), strict=True))
+    given: dict[str, Tensor] = dict(zip(_ORDER, encoder.encode(prompts), strict=True))
     rows = {}
     for name, row in null.items():
         if given[name].shape != (len(prompts), *row.shape):
@@ -162,7 +162,7 @@ def _write(path: Path, data: np.ndarray, offset: int) -> None:
     """Have bytes on the disk, at their place in a file."""
     with path.open("r+b") as file:
         file.seek(offset)
-        file.write(data)
+        file.write(data.data)
         file.flush()
         os.fsync(file.fileno())
 

@@ -103,7 +103,7 @@ def weights_fingerprint(weights: Mapping[str, Tensor], *others: str) -> str:
     digest = hashlib.sha256()
     for name, values in sorted(weights.items()):
         digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
-        digest.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(values.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     for other in others:
         digest.update(other.encode() + b"\0")
     return digest.hexdigest()

@@ -11,12 +11,12 @@ from torch import Tensor
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.reals import check_every_condition
-from nat_env.prompting import chosen_prompts
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
 from nat_env.rewards.protocol import scores_of
 from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.vector_env import NATDecodeVectorEnv
+from nat_env.vector_inputs import chosen_prompts
 
 
 class AdversarialReward(VectorWrapper):
