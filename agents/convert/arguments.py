@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from annotated_types import Ge, Lt
 
+from nat_env.commands.bounds import check_bounds
+
 
 @dataclass(frozen=True)
 class ConvertPolicy:
@@ -30,3 +32,11 @@ class ConvertPolicy:
     None: no schedule, --heu 0 (ImageNet)."""
     action_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """AdaGen's alpha: 0.8 for MaskGIT."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ValueError: one out of its bounds.
+        """
+        check_bounds(self)

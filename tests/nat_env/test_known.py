@@ -81,6 +81,7 @@ def test_nothing_known_is_what_it_was_before(bundle, given):
     env, other = make(bundle), make(bundle)
     env.reset(seed=5, options={"condition": LABELS.numpy()} | nothing)
     other.reset(seed=5, options={"condition": LABELS.numpy()})
+    assert env._passes is not None and other._passes is not None
     for left, right in zip(env._passes, other._passes, strict=True):
         assert torch.equal(left, right)
 

@@ -68,7 +68,8 @@ def test_a_row_that_starts_later_forgets_its_own_actions_alone(bundle, mode):
 
 def test_zero_stays_the_schedule_to_the_bit(bundle):
     smoothed, plain = make(bundle, action_smoothing=ALPHA), make(bundle)
-    smoothed.reset(seed=0), plain.reset(seed=0)
+    for env in (smoothed, plain):
+        env.reset(seed=0)
     for _ in range(2 * NUM_STEPS):
         zeros = np.zeros((2, 4), np.float32)
         left, right = smoothed.step(zeros), plain.step(zeros)

@@ -187,8 +187,10 @@ def test_a_float_that_is_not_finite_is_refused(tmp_path, monkeypatch, name, choi
     """Before anything is written, with a sentence that names the option."""
     monkeypatch.chdir(tmp_path)
     required = {"--out": "out", "--data": "data"} if choice == "folder" else {"--out": "out"}
-    required |= {"--bundle": "mine"} if choice == "custom" else {}
+    required |= {"--bundle": "mine"} if choice in ("custom", "policy") else {}
+    required |= {"--num-steps": "4"} if choice == "policy" else {}
     words = [choice] * bool(choice) + [word for pair in required.items() for word in pair]
+    words += ["file"] if choice == "policy" else []
     option = [f"--{field.replace('_', '-')}", *["nan"] * length]
     with pytest.raises(SystemExit, match=rf"^{name}: {field}: got nan, allowed is a finite number"):
         run_command(name, COMMANDS[name], words + option)
