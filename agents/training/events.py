@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from nat_env.storage.files import WriteError
+
 
 def forget_after(folder: Path, step: int) -> None:
     """Have TensorBoard show nothing after `step` of the files that are in `folder` now.
@@ -41,6 +43,8 @@ def hint(folder: Path, after: str) -> Iterator[None]:
     """
     try:
         yield
+    except WriteError as error:  # which says what helps
+        raise OSError(f"{error}; what is there is whole: {after}") from error
     except OSError as error:
         raise OSError(
             f"cannot go on in {str(folder)!r} ({error}); what is there is whole: make room on its "

@@ -130,7 +130,7 @@ class Sample(Computation):
     covered: the lighter, the surer the step was of what it drew there."""
     seed: Annotated[int, Ge(0)] = 0
     """Image i is drawn with the random numbers of seed + i."""
-    scale: Annotated[int, Ge(1)] | None = None
+    scale: Annotated[int, Ge(1), Le(64)] | None = None
     """Pixels in a grid or GIF for each pixel of an image, by default so many that it is about 112
     wide; images in a folder are as they are."""
 

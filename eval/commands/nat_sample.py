@@ -59,6 +59,9 @@ def run(arguments: Sample) -> list[Path]:
     known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
     tokens = known.tokens(len(labels)) if known else {}
     grid = arguments.out.suffix.lower() == ".png"
+    for name, file in (("out", arguments.out if grid else None), ("gif", arguments.gif)):
+        if file is not None and file.is_dir():
+            raise ValueError(f"{name}: got {str(file)!r}, a folder; allowed is a file")
     require_writable_folder(arguments.out.parent if grid else arguments.out)
     names = [bundle.conditions.names[label] for label in labels.tolist()]
     scale = arguments.scale or thumbnail_scale(bundle.tokenizer.image_size[1], WIDTH)

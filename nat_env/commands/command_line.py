@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
-from nat_env.commands.endings import leave_closed_output, sentence_of
+from nat_env.commands.endings import leave_closed_output, sentence_of, termination_interrupts
 from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
@@ -65,7 +65,8 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
             refuse_empty(words)
             chosen, options = _parsed(name, command, words)
             _set_threads(options)
-            load(chosen.run)(options)
+            with termination_interrupts():
+                load(chosen.run)(options)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

@@ -2,8 +2,11 @@
 
 import errno
 import os
+import signal
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _MEMORY_OPTIONS = ("num_envs", "batch_size")
@@ -32,11 +35,38 @@ def sentence_of(error: BaseException, options: Any = None, afterwards: str = "")
     if _is_out_of_memory(error):
         names = [f"--{o.replace('_', '-')}" for o in _MEMORY_OPTIONS if hasattr(options, o)]
         return f"out of memory{'; choose a smaller ' if names else ''}{' or '.join(names)}"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{error}; choose a shorter path"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return f"{error}; choose a folder that can be written"
     if isinstance(error, ValueError | ImportError | OSError) or _is_of_safetensors(error):
         return str(error)
     return None
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems and containers end a program, act as Ctrl+C does.
+
+    What a command saves when it is interrupted is saved then, too. Processes forked within end at
+    it as they did before. Outside of the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if os.getpid() == owner:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def leave_closed_output() -> None:

@@ -1,7 +1,7 @@
 """What callers hand to the vector environment: modes, actions, seeds, options, states, checked."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -24,22 +24,39 @@ def check_construction(
     Raises:
         ValueError: one that is not allowed.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs: got {num_envs}, allowed is >= 1")
-    if num_steps < 1:
-        raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
+    for name, number in (("num_envs", num_envs), ("num_steps", num_steps)):
+        if not is_integer(number) or number < 1:
+            raise ValueError(f"{name}: got {number!r}, allowed are integers >= 1")
     if render_mode not in (None, *render_modes):
         allowed = ", ".join(map(repr, (None, *render_modes)))
         raise ValueError(f"render_mode: got {render_mode!r}, allowed are {allowed}")
+
+
+def is_integer(value: Any) -> TypeGuard[int | np.integer]:
+    """Whether it is an integer, Python's or numpy's, and no truth value.
+
+    Example:
+        >>> is_integer(np.int64(3)), is_integer(True), is_integer(2.0)
+        (True, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
     """Actions as float32 [B, 4], clipped where they are beyond [-1, 1] by `ROUNDING` at most.
 
     Raises:
-        ValueError: another shape, a value that is not finite or outside of [-1, 1].
+        ValueError: no real numbers, another shape, a value that is not finite or outside of
+            [-1, 1].
     """
-    array = np.array(actions, dtype=np.float32, order="C")  # torch takes no negative strides
+    given = actions.detach().cpu() if isinstance(actions, Tensor) else actions
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # of lists of different lengths
+        raise ValueError(f"actions: allowed are numbers ({num_envs}, 4) ({error})") from None
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"actions: got {array.dtype}, allowed are real numbers ({num_envs}, 4)")
+    array = np.array(array, dtype=np.float32, order="C")  # torch takes no negative strides
     if array.shape != (num_envs, 4):
         raise ValueError(f"actions: got shape {array.shape}, allowed is ({num_envs}, 4)")
     if not np.isfinite(array).all():
@@ -174,13 +191,17 @@ def seeded_generators(
         mask: bool [B].
 
     Raises:
-        ValueError: another number of seeds than rows.
+        ValueError: another number of seeds than rows, or what is no integer >= 0.
     """
     num_envs = len(mask)
-    if isinstance(seed, (int, np.integer)):
+    if is_integer(seed):
         seed = [int(seed) + i for i in range(num_envs)]
-    if seed is not None and len(seed) != num_envs:
-        raise ValueError(f"seed: got {len(seed)} seeds for {num_envs} environments")
+    if seed is not None:
+        listed = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes)
+        if not listed or not all(s is None or (is_integer(s) and s >= 0) for s in seed):
+            raise ValueError(f"seed: got {seed!r}, allowed are integers >= 0, one or one per row")
+        if len(seed) != num_envs:
+            raise ValueError(f"seed: got {len(seed)} seeds for {num_envs} environments")
     result = (
         [seeding.np_random(None)[0] for _ in range(num_envs)]
         if generators is None
@@ -189,5 +210,5 @@ def seeded_generators(
     if seed is not None:
         for row in map(int, np.flatnonzero(mask)):
             if seed[row] is not None:
-                result[row] = seeding.np_random(seed[row])[0]
+                result[row] = seeding.np_random(int(seed[row]))[0]
     return result

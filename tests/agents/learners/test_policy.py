@@ -5,12 +5,16 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecFrameStack
 
 from agents.learners.network import AdaNATNetwork
 from agents.learners.policy import AdaNATPolicy
+from agents.learners.ppo import PPO
 from agents.learners.trained import ExploringPolicy, LearnedPolicy
+from agents.learners.vec_env import GymnasiumVecEnv
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.schedules import heuristic_schedule
+from nat_env.vector_env import NATDecodeVectorEnv
 
 GRID, FEATURE_SIZE, NUM_STEPS = (3, 5), 6, 4
 
@@ -303,6 +307,13 @@ def test_wrong_observations_and_grids_are_refused():
         AdaNATPolicy(spaces.Box(-1, 1, (3,)), box, lambda _: 1e-3, grid=(1, 3))
     with pytest.raises(ValueError, match="grid"):
         AdaNATPolicy(make_policy().observation_space, box, lambda _: 1e-3, grid=(7, 7))
+
+
+def test_stacked_observations_are_refused():
+    """Of several timesteps none is the one; of stacked features a grid would be another's."""
+    env = GymnasiumVecEnv(NATDecodeVectorEnv(4, "digits", num_steps=2))
+    with pytest.raises(ValueError, match=r"^observation_space: got Dict"):
+        PPO(VecFrameStack(env, 2), n_steps=2, batch_size=8)
 
 
 @pytest.mark.parametrize("scale", [5.0, 20.0])

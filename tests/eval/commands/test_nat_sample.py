@@ -197,3 +197,17 @@ def test_a_bundle_of_amused(amused_bundle_folder, tmp_path):
     bundle = load_bundle(amused_bundle_folder, "float32")
     images = generate(bundle, ScheduledPolicy(amused_schedule(3, 16)), [1, 1], 3, seed=4)
     np.testing.assert_array_equal(np.stack([pixels_of(path) for path in paths]), to_rgb(images))
+
+
+def test_a_folder_that_is_named_like_a_picture_is_refused_before_anything_is_drawn(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("eval.commands.nat_sample.generate", None)
+    (tmp_path / "grid.png").mkdir()
+    (tmp_path / "steps.gif").mkdir()
+    for name, words in (
+        ("out", {"out": tmp_path / "grid.png"}),
+        ("gif", {"out": tmp_path / "x.png", "gif": tmp_path / "steps.gif"}),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}: got .*(png|gif)', a folder"):
+            run(Sample(bundle="digits", **words))

@@ -294,6 +294,34 @@ def test_no_color_takes_the_colours_away(variable, coloured):
     assert (b"\x1b[" in shown) == coloured
 
 
+def test_a_terminated_command_ends_as_an_interrupted_one():
+    code = """
+import os, signal, sys, types
+from dataclasses import dataclass
+from nat_env.commands.command_line import Command, run_command
+
+@dataclass
+class Options:
+    pass
+
+def work(options):
+    print("working", flush=True)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        print("saved", flush=True)
+
+module = types.ModuleType("long_work")
+module.Options, module.work = Options, work
+sys.modules["long_work"] = module
+run_command("nat-long", Command("long_work:Options", "long_work:work"), [])
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["working", "saved"]
+    assert result.stderr == "nat-long: interrupted; the same command goes on: nat-long\n"
+    assert result.returncode == 1
+
+
 def test_choices_are_the_names_in_the_tables():
     from agents.learners.algorithms import ALGORITHMS
     from agents.learners.options import Algo
