@@ -34,8 +34,10 @@ def check_observation_space(space: spaces.Space) -> spaces.Dict:
     Raises:
         ValueError: it is of another form, that of several observations stacked say.
     """
-    named = isinstance(space, spaces.Dict) and set(space.spaces) == {"features", "timestep"}
-    if not named or len(space["features"].shape or ()) != 1 or space["timestep"].shape != (1,):
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    shapes = {name: part.shape for name, part in parts.items()}
+    features = shapes.pop("features", None) or ()
+    if not isinstance(space, spaces.Dict) or len(features) != 1 or shapes != {"timestep": (1,)}:
         raise ValueError(
             f"observation_space: got {space}, allowed with AdaNATPolicy is the Dict of features "
             "and timestep that an environment with observation='features' has"

@@ -21,18 +21,15 @@ from nat_env.bundles.writer import save_bundle
 from nat_env.frozen.conditions import Conditions, balanced_conditions
 from nat_env.frozen.weights import seeded_weights
 from nat_env.models.classifier import Classifier, ClassifierConfig
+from nat_env.models.maskgit_vqgan import MaskGITVQGAN, MaskGITVQGANConfig
 from nat_env.models.uvit import UViT
-from nat_env.models.vq import TokenizerConfig, VQTokenizer
 
 TOKENIZERS = {
-    "papers": TokenizerConfig(
-        (256, 256), 3, 1024, 1, (128, 128, 256, 256, 512), 2, latent_channels=256,
-        norm_num_groups=32,
-    ),
-    "small": TokenizerConfig((56, 56), 3, 256, 1, (16, 16, 32, 32)),
-    "tiny": TokenizerConfig((16, 16), 3, 16, 1, (8, 16, 16)),
-}  # fmt: skip
-"""By the transformer's name in `UVITS`; the first has the widths of MaskGIT's VQGAN."""
+    "papers": MaskGITVQGANConfig(),
+    "small": MaskGITVQGANConfig((56, 56), codebook_size=256, width=32, multipliers=(1, 1, 1, 1)),
+    "tiny": MaskGITVQGANConfig((16, 16), codebook_size=16, width=32, multipliers=(1, 1, 1)),
+}
+"""MaskGIT's VQGAN, by the transformer's name in `UVITS`; the first is the published one."""
 
 ROLLOUT, FRESH = "rollout", "fresh samples"
 TRANSFORMER, TOKENIZER = "transformer", "tokenizer"
@@ -153,7 +150,7 @@ def _save_bundle(options: PaperRoundOptions, folder: Path) -> None:
             name="random",
             conditions=conditions,
             transformer=UViT(sizes).eval(),
-            tokenizer=VQTokenizer(tokens),
+            tokenizer=MaskGITVQGAN(tokens),
             trunk=trunk.eval(),
             # One of each class, which is as few as a discriminator takes.
             reals=TensorReals(

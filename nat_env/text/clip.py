@@ -106,9 +106,13 @@ class CLIPTextEncoder:
         """L: 77 of the published ones."""
         return int(self.model.config.max_position_embeddings)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """See `TextEncoder`."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         words = sorted(self.tokenizer.get_vocab().items())
         return weights_fingerprint(
             self.model.state_dict(), repr(words), self.hidden_state, str(self.pad_id)
