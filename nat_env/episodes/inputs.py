@@ -178,6 +178,28 @@ def restored_generators(states: Sequence[dict[str, Any]]) -> list[np.random.Gene
     return generators
 
 
+def row_seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """The seed of each row: seed + i, seed[i], or None.
+
+    Raises:
+        ValueError: another number of seeds than rows, or what is no integer >= 0.
+
+    Example:
+        >>> row_seeds(5, 3), row_seeds([1, None], 2)
+        ([5, 6, 7], [1, None])
+    """
+    seeds: list[Any]
+    if seed is None or is_integer(seed):
+        seeds = [None if seed is None else int(seed) + i for i in range(num_envs)]
+    else:
+        seeds = list(seed) if isinstance(seed, list | tuple | np.ndarray) else [seed]
+    if not all(s is None or (is_integer(s) and s >= 0) for s in seeds):
+        raise ValueError(f"seed: got {seed!r}, allowed are integers >= 0, one or one per row")
+    if len(seeds) != num_envs:
+        raise ValueError(f"seed: got {len(seeds)} seeds for {num_envs} environments")
+    return [None if s is None else int(s) for s in seeds]
+
+
 def seeded_generators(
     generators: list[np.random.Generator] | None,
     seed: int | Sequence[int | None] | None,
@@ -187,28 +209,15 @@ def seeded_generators(
 
     Args:
         generators: those so far, None before the first reset.
-        seed: row i gets seed + i, or seed[i]; None leaves a generator as it is.
+        seed: see `row_seeds`; None leaves a generator as it is.
         mask: bool [B].
 
     Raises:
-        ValueError: another number of seeds than rows, or what is no integer >= 0.
+        ValueError: see `row_seeds`.
     """
-    num_envs = len(mask)
-    if is_integer(seed):
-        seed = [int(seed) + i for i in range(num_envs)]
-    if seed is not None:
-        listed = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str | bytes)
-        if not listed or not all(s is None or (is_integer(s) and s >= 0) for s in seed):
-            raise ValueError(f"seed: got {seed!r}, allowed are integers >= 0, one or one per row")
-        if len(seed) != num_envs:
-            raise ValueError(f"seed: got {len(seed)} seeds for {num_envs} environments")
-    result = (
-        [seeding.np_random(None)[0] for _ in range(num_envs)]
-        if generators is None
-        else list(generators)
-    )
-    if seed is not None:
-        for row in map(int, np.flatnonzero(mask)):
-            if seed[row] is not None:
-                result[row] = seeding.np_random(int(seed[row]))[0]
+    seeds = row_seeds(seed, len(mask))
+    result = [seeding.np_random(None)[0] for _ in seeds] if generators is None else list(generators)
+    for row in map(int, np.flatnonzero(mask)):
+        if seeds[row] is not None:
+            result[row] = seeding.np_random(seeds[row])[0]
     return result
