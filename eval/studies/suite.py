@@ -64,8 +64,11 @@ CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("AdaNAT appendix D", "frechet_distance", ("not-adaptive-frechet", "autonat", "adaptive")),
     ("AdaNAT Figure 4", "recall", ("adaptive-pretrained", "adaptive")),
     ("AutoNAT Table 6a", "frechet_distance", ("autonat", "heuristic")),
+    ("trunk that is kin to the judge", "frechet_distance", ("adaptive", "adaptive-scratch")),
+    ("no network of a judge's kin", "frechet_distance", ("adaptive-scratch", "heuristic")),
 )
-"""Orderings that the papers report: of what, and from the lowest value to the highest."""
+"""Orderings that the papers report, and of discriminators: of what, and from the lowest value to
+the highest."""
 
 NOT_ADAPTIVE = ("not-adaptive", "not-adaptive-frechet", "autonat", "cma")
 """Methods whose policies are the same for all samples."""
