@@ -4,10 +4,7 @@ Both are the paper's actor for 16 x 16 places, under the same names: in AdaNAT's
 `policy_old.actor.`, in AdaGen's file without anything before them.
 """
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,13 @@ from agents.convert.arguments import ConvertPolicy
 from agents.learners.config import PRESETS, TrainConfig
 from agents.learners.network import AdaNATNetwork
 from agents.learners.trained import LearnedPolicy
-from agents.runs.checkpoint import load_policy, save_policy, write_config
+from agents.runs.checkpoint import CONFIG, load_policy, save_policy, write_config
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import bundle_spec, load_bundle
 from nat_env.convert.checkpoint_file import read_checkpoint
 from nat_env.convert.tensor_names import check_tensors
 from nat_env.schedules import residual_schedule
-from nat_env.storage.claims import is_empty
-from nat_env.storage.files import explained, refuse_home, sync
+from nat_env.storage.folders import check_new, written_folder
 
 GRID, HIDDEN_SIZE = (16, 16), 512
 """Of the authors' policies, whatever the transformer."""
@@ -87,9 +83,7 @@ def convert_policy(
             options, a bundle of other features, options that contradict the file, or a folder that
             is not empty. Nothing has been written then.
     """
-    refuse_home(out)
-    if out.exists() and not (out.is_dir() and is_empty(out)):
-        raise ValueError(f"out: got {str(out)!r}, allowed is a new or empty folder")
+    check_new(out, "out")
     content = read_checkpoint(file, "file")
     weights = authors_actor(content, file)
     _check_residual(content, residual)
@@ -114,7 +108,7 @@ def convert_policy(
         eval_every=0,
     )
     policy = _policy(weights, config, frozen.num_tokens)
-    with _whole(out) as aside:
+    with written_folder(out, CONFIG, argument="out") as aside:
         write_config(aside, config, frozen.fingerprint)
         save_policy(aside, "last", policy, {"converted_from": file.name})
         written = load_policy(aside, frozen)
@@ -184,24 +178,6 @@ def _policy(weights: Mapping[str, Tensor], config: TrainConfig, num_tokens: int)
     schedule = residual_schedule(config.residual, config.num_steps, num_tokens)
     action_map = ActionMap(schedule, config.raw_scale, config.action_smoothing)
     return LearnedPolicy(actor, action_map, 0.0, config.num_steps, config.test_action)
-
-
-@contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that becomes it when the block succeeds."""
-    with explained(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            yield aside
-            aside.chmod(0o755)
-            sync(aside)
-            if out.exists():
-                shutil.rmtree(out)  # an empty one
-            aside.rename(out)
-            sync(out.parent)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def command(arguments: ConvertPolicy) -> None:

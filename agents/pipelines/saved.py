@@ -14,8 +14,8 @@ from agents.sharing.copying import copy_policy
 from agents.sharing.names import is_of_any_t, run_of
 from nat_env.bundles.format import DESCRIPTION, read_description
 from nat_env.schedules import Schedule
-from nat_env.storage.claims import is_empty
-from nat_env.storage.files import explained, read_json, require_writable_folder, write_json
+from nat_env.storage.files import read_json, write_json
+from nat_env.storage.folders import check_new, written_folder
 
 INDEX = "model_index.json"
 BUNDLE = "bundle"
@@ -34,23 +34,15 @@ def write_pipeline(folder: Path, bundle: Path, policy: str | Schedule) -> None:
     Raises:
         ValueError: `folder` holds something or cannot be written, or a file is missing or damaged.
     """
-    if folder.is_dir() and not is_empty(folder):
-        raise ValueError(f"folder: {str(folder)!r} is not empty, allowed is a new or empty one")
+    check_new(folder)
     files = read_description(bundle)["files"]
-    require_writable_folder(folder)
-    try:
-        with explained(folder):
-            for name in (*files, DESCRIPTION):
-                place = folder / BUNDLE / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(bundle / name, place)
-            named = _written_policy(folder, policy)
-        write_json(folder / INDEX, {"_class_name": _CLASS, "policy": named})
-    except BaseException:  # a full disk, say: half a pipeline is none
-        for part in (BUNDLE, _POLICY):
-            shutil.rmtree(folder / part, ignore_errors=True)
-        (folder / _SCHEDULE).unlink(missing_ok=True)
-        raise
+    with written_folder(folder, INDEX) as aside:
+        for name in (*files, DESCRIPTION):
+            place = aside / BUNDLE / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle / name, place)
+        named = _written_policy(aside, policy)
+        write_json(aside / INDEX, {"_class_name": _CLASS, "policy": named})
 
 
 def _written_policy(folder: Path, policy: str | Schedule) -> str:

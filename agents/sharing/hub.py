@@ -19,8 +19,8 @@ from agents.sharing.arguments import Share
 from agents.sharing.card import model_card
 from agents.sharing.copying import copy_policy, without_paths
 from nat_env.bundles.bundle import Bundle
-from nat_env.storage.claims import is_empty
-from nat_env.storage.files import require_writable_folder, write_text
+from nat_env.storage.files import write_text
+from nat_env.storage.folders import check_new, written_folder
 
 HUB = "hub:"
 """Before a repository's name: `hub:user/name`; anything else is a folder."""
@@ -52,12 +52,13 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
     missing = {"judge", "actions"} - set(about)
     if missing:
         raise ValueError(f"run: {str(run)!r} is of an older version, without {sorted(missing)}")
-    if not target.startswith(HUB) and Path(target).is_dir() and not is_empty(Path(target)):
-        raise ValueError(f"target: got {target!r}, allowed are a new or empty folder, or hub:...")
+    if not target.startswith(HUB):
+        check_new(Path(target), "target")
     config = without_paths(config)
     card = model_card(config, run_fingerprint(run), about, target, license)
     if not target.startswith(HUB):
-        _fill(Path(target), run, config, about, card)
+        with written_folder(Path(target), CONFIG, argument="target") as aside:
+            _fill(aside, run, config, about, card)
         return target
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder), run, config, about, card)
@@ -98,15 +99,9 @@ def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
 
 
 def _fill(folder: Path, run: Path, config: TrainConfig, about: dict[str, Any], card: str) -> None:
-    require_writable_folder(folder)
-    try:
-        copy_policy(run, folder)
-        save_policy_card(folder / PICTURE, about["actions"], config.bundle)
-        write_text(folder / CARD, card)
-    except BaseException:  # a full disk, say: half a policy is none, and the folder is to be empty
-        for name in _FILES:
-            (folder / name).unlink(missing_ok=True)
-        raise
+    copy_policy(run, folder)
+    save_policy_card(folder / PICTURE, about["actions"], config.bundle)
+    write_text(folder / CARD, card)
 
 
 def _upload(folder: Path, target: str, private: bool) -> str:

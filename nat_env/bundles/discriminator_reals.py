@@ -1,6 +1,5 @@
 """The real images of a discriminator: a bundle's or a folder's, raw or through the tokenizer."""
 
-import math
 import re
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.caption_reals import caption_reals
 from nat_env.bundles.reals import (
-    FolderReals,
+    FileReals,
     Reals,
     ReconstructedReals,
     TensorReals,
@@ -25,10 +24,6 @@ REALS = ("reconstructed", "raw")
 
 KEPT_BYTES = 2**30
 """Images of a folder that take no more are read at once; of more, those that are drawn."""
-
-_TRIED = 64
-"""Of the latter so many are read beforehand, for what is to be said of them."""
-
 
 _WORDNET = re.compile(r"n\d{8}")
 """ImageNet's sub-folders: numbers of WordNet."""
@@ -57,10 +52,10 @@ def discriminator_reals(
     """
     if reals not in REALS:
         raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
-    if folder is not None and bundle.conditions.are_prompts:
-        raw: Reals = caption_reals(folder, bundle)
-    elif folder is not None:
-        raw = folder_reals(folder, bundle, crop)
+    if folder is not None:
+        check_crop(crop, bundle.tokenizer.image_size)
+        found = caption_reals if bundle.conditions.are_prompts else folder_reals
+        raw: Reals = found(folder, bundle, crop)
     else:
         raw = bundle.require("reals")
         names = bundle.conditions.names
@@ -72,7 +67,7 @@ def discriminator_reals(
     return _reconstructed(raw, bundle.tokenizer, bundle.device)
 
 
-def folder_reals(folder: Path, bundle: Bundle, crop: Crop = "lanczos") -> TensorReals | FolderReals:
+def folder_reals(folder: Path, bundle: Bundle, crop: Crop = "lanczos") -> TensorReals | FileReals:
     """Images of a folder with one sub-folder per condition, at the bundle's size.
 
     Args:
@@ -87,17 +82,15 @@ def folder_reals(folder: Path, bundle: Bundle, crop: Crop = "lanczos") -> Tensor
         ValueError: a sub-folder that is no condition, conditions without one, or what `find_images`
             and `read_images` refuse.
     """
-    height, width = bundle.tokenizer.image_size
-    check_crop(crop, (height, width))
     found = find_images(folder)
     conditions = folder_conditions(found, bundle)
     check_every_condition(conditions, bundle.conditions.names, f"folder: {str(folder)!r}")
-    shape = (bundle.tokenizer.channels, height, width)
-    if math.prod(shape) * len(found.paths) > KEPT_BYTES:
-        tried = found.paths[:: math.ceil(len(found.paths) / _TRIED)]
-        read_images(tried, (height, width), shape[0], crop)
-        return FolderReals(found.paths, conditions, shape, crop)
-    return TensorReals(read_images(found.paths, (height, width), shape[0], crop), conditions)
+    channels, (height, width) = bundle.tokenizer.channels, bundle.tokenizer.image_size
+    if channels * height * width * len(found.paths) > KEPT_BYTES:
+        reals = FileReals(found.paths, conditions, (channels, height, width), crop)
+        reals.check()
+        return reals
+    return TensorReals(read_images(found.paths, (height, width), channels, crop), conditions)
 
 
 def folder_conditions(found: ImageFolder, bundle: Bundle) -> Tensor:

@@ -1,9 +1,9 @@
-"""Real images as a discriminator draws them: in memory or from a folder, raw or reconstructed."""
+"""Real images as a discriminator draws them: in memory or from files, raw or reconstructed."""
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,11 +11,15 @@ from torch import Tensor
 
 from nat_env.frozen.protocol import Tokenizer
 from nat_env.images.image_file import Crop
-from nat_env.images.streaming import Piece, streamed
+from nat_env.images.image_folder import read_images
+from nat_env.images.streaming import ImageFiles, Piece, streamed
 from nat_env.models.pixels import to_float
 
 _MOST_UNREADABLE = 10
-"""Images of a condition, one after the other, that are tried before it is an error."""
+"""Images, one after the other, that are tried before it is an error."""
+
+_TRIED = 64
+"""So many images at most are read beforehand."""
 
 _SHOWN = 10
 """Conditions that a message names; of more it says how many."""
@@ -91,23 +95,36 @@ class TensorReals:
 
 
 @dataclass(frozen=True, eq=False)
-class FolderReals:
+class FileReals:
     """Images of files, read when they are drawn: in memory are a batch and what is read ahead.
 
-    Nobody can look into a million files beforehand. One that cannot be read when it is drawn is
-    replaced by the next of its condition, with a warning that names it; ten that lie one after the
-    other are an error.
+    Nobody can look into a million files beforehand. In place of one that cannot be read when it is
+    drawn stands the next that can, with a warning: of the same class, or, with its own prompt,
+    whatever it shows. Ten that lie one after the other are an error.
     """
 
-    paths: Sequence[Path]
+    files: ImageFiles
     conditions: Tensor
-    """[n] int64."""
+    """[n] int64; of prompts, that of the stand-in once there is one."""
     image_shape: tuple[int, int, int]
     """That they are brought to, see `Picture.fitted`."""
     crop: Crop = "lanczos"
     """How."""
+    prompts: bool = False
+    """Whether conditions are prompts, not classes."""
     unreadable: dict[int, str] = field(default_factory=dict)
-    """Numbers of those that could not be read so far, with path and reason."""
+    """Numbers of those that could not be read so far, with name and reason."""
+
+    def check(self) -> None:
+        """Read a few images, spread evenly, for what is to be said of all, see `read_images`.
+
+        Raises:
+            ValueError: half of them or more cannot be read.
+        """
+        channels, *size = self.image_shape
+        tried = range(0, len(self.files), math.ceil(len(self.files) / _TRIED))
+        files = [self.files[number] for number in tried]
+        read_images(files, (size[0], size[1]), channels, self.crop, self._argument, trial=True)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`.
@@ -120,7 +137,7 @@ class FolderReals:
         for batch in chosen:
             numbers += batch.tolist()
             sizes.append(len(batch))
-        pieces = streamed(self.paths, numbers, self.image_shape, self.crop)
+        pieces = streamed(self.files, numbers, self.image_shape, self.crop)
         ready = torch.zeros(0, *self.image_shape, dtype=torch.uint8)
         for size in sizes:
             parts = [ready]
@@ -134,34 +151,57 @@ class FolderReals:
         """Images of a piece, others in the place of those that cannot be read."""
         for place, number in enumerate(piece.numbers):
             if number in piece.errors:
-                self._note(piece.errors, number)
-                piece.images[place] = self._next_of_its_condition(number)
+                self._note(number, piece.errors[number])
+            if number in self.unreadable:  # or was: its prompt is the other's now
+                piece.images[place] = self._stand_in(number)
         return piece.images
 
-    def _next_of_its_condition(self, number: int) -> Tensor:
-        """The next image that can be read [C, H, W] uint8."""
-        alike = (self.conditions == self.conditions[number]).nonzero().flatten()
-        place = int((alike == number).nonzero())
-        for other in alike.roll(-place - 1)[: _MOST_UNREADABLE - 1].tolist():
-            (piece,) = streamed(self.paths, [other], self.image_shape, self.crop)
+    def _stand_in(self, number: int) -> Tensor:
+        """The next image that can be read [C, H, W] uint8, whose condition becomes that of this."""
+        tried = {str(self.files[number])}
+        for other in self._after(number):
+            name = str(self.files[other])
+            if name in tried:  # one image has several captions
+                continue
+            if len(tried) == _MOST_UNREADABLE:
+                break
+            tried.add(name)
+            if other in self.unreadable:
+                continue
+            (piece,) = streamed(self.files, [other], self.image_shape, self.crop)
             if not piece.errors:
+                self.conditions[number] = self.conditions[other]
                 return piece.images[0]
-            self._note(piece.errors, other)
+            self._note(other, piece.errors[other])
         raise ValueError(
-            f"folder: {self.unreadable[number]} cannot be read, nor can the "
-            f"{min(_MOST_UNREADABLE, len(alike)) - 1} images of its class after it; repair or "
+            f"{self._argument}: {self.unreadable[number]} cannot be read, nor can the "
+            f"{len(tried) - 1} images {'' if self.prompts else 'of its class '}after it; repair or "
             "remove them, and see whether the disk is still there"
         )
 
-    def _note(self, errors: Mapping[int, str], number: int) -> None:
+    def _after(self, number: int) -> Iterator[int]:
+        """Numbers of those that may stand in for an image, the nearest first."""
+        if self.prompts:
+            alike = torch.arange(len(self.files))
+        else:
+            alike = (self.conditions == self.conditions[number]).nonzero().flatten()
+        place = int(torch.searchsorted(alike, number))
+        return map(int, alike.roll(-place)[1:].numpy())
+
+    def _note(self, number: int, error: str) -> None:
         if number in self.unreadable:
             return
-        self.unreadable[number] = errors[number]
+        self.unreadable[number] = error
+        other = "the next one with its prompt" if self.prompts else "another image of its class"
         warnings.warn(
-            f"folder: {errors[number]} cannot be read; another image of its class is taken instead "
-            f"({len(self.unreadable)} so far of {len(self.paths)}); repair or remove it",
+            f"{self._argument}: {error} cannot be read; {other} is taken instead "
+            f"({len(self.unreadable)} so far of {len(self.files)}); repair or remove it",
             stacklevel=2,
         )
+
+    @property
+    def _argument(self) -> str:
+        return "real_folder" if self.prompts else "folder"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,6 @@
 """Writing a bundle."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +25,10 @@ from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import MaskedTransformer, Tokenizer
 from nat_env.models.classifier import Classifier
 from nat_env.models.kinds import save_part
-from nat_env.storage.claims import locked
-from nat_env.storage.files import explained, sha256, sync, write_json, written_aside
+from nat_env.storage.files import sha256, write_json, written_aside
+from nat_env.storage.folders import ASIDE, written_folder
 from nat_env.text.encoder import TextEncoder
 
-_ASIDE = ".bundle."
-"""Begins the name of the folder in which a bundle is made, within that of the one it replaces."""
 _CONTENTS = (*PARTS, CONDITIONS, STATISTICS, REALS, DESCRIPTION)
 
 
@@ -77,7 +72,8 @@ def save_bundle(
         OSError: the disk is full, say; a bundle that was there is still there.
     """
     check_parts(conditions, transformer, tokenizer, yardstick, trunk, reals)
-    with _replaced(folder) as aside:
+    check_replaceable(folder)
+    with written_folder(folder, DESCRIPTION, _CONTENTS) as aside:
         judge = yardstick and yardstick.judge
         given = (transformer, tokenizer, judge, trunk, text_encoder)
         models = dict(zip(PARTS, given, strict=True))
@@ -132,36 +128,10 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         ValueError: it is no bundle, and has a file or folder of the name of a part.
     """
-    if (folder / DESCRIPTION).is_file() or any(folder.glob(f"{_ASIDE}*")):
+    if (folder / DESCRIPTION).is_file() or any(folder.glob(f"{ASIDE}*")):
         return
     for part in _CONTENTS:
         if (folder / part).exists():
             raise ValueError(
                 f"folder: {str(folder)!r} is no bundle, but has a {part!r}; choose another folder"
             )
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Give a folder for a whole bundle, which then takes the place of the one in `folder`."""
-    check_replaceable(folder)
-    with locked(folder, "folder"), explained(folder):
-        broken_off = list(folder.glob(f"{_ASIDE}*"))
-        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder))
-        try:
-            yield aside
-            for path in aside.rglob("*"):
-                sync(path)
-            (folder / DESCRIPTION).unlink(missing_ok=True)
-            for part in _CONTENTS:  # the description comes last: without it there is no bundle
-                old, new = folder / part, aside / part
-                if old.is_dir():
-                    shutil.rmtree(old)
-                else:
-                    old.unlink(missing_ok=True)
-                if new.exists():
-                    new.rename(old)
-            sync(folder)
-        finally:
-            for path in (aside, *broken_off):
-                shutil.rmtree(path, ignore_errors=True)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -15,6 +15,15 @@ from PIL.Image import Transpose
 Crop = Literal["lanczos", "adm"]
 """How an image is brought to another size, see `Picture.fitted`."""
 CROPS: tuple[str, ...] = get_args(Crop)
+
+
+class ImageFile(Protocol):
+    """A file of an image, or the part of one that is; `str` of it is what a message calls it."""
+
+    def read_bytes(self) -> bytes:
+        """All of it."""
+        ...
+
 
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Of a PNG: those that pixels need."""
@@ -92,8 +101,8 @@ def _adm_crop(image: Image.Image, side: int) -> Image.Image:
     return image.crop((left, top, left + side, top + side))
 
 
-def read_picture(file: Path | bytes) -> Picture:
-    """The first picture of a file, or of what one holds.
+def read_picture(file: ImageFile) -> Picture:
+    """The first picture of a file.
 
     A camera's note on how it was held is followed. Where only what stands beside the pixels is
     damaged (EXIF, a colour profile, a text), the image is read without it.
@@ -103,9 +112,9 @@ def read_picture(file: Path | bytes) -> Picture:
             meaning is not known (floats, 32 bits, signed numbers, some orders of a TIFF).
     """
     try:
-        return _picture(io.BytesIO(file) if isinstance(file, bytes) else file)
+        return _picture(file if isinstance(file, Path) else io.BytesIO(file.read_bytes()))
     except Exception as error:  # whatever a parser raises on bytes that it did not expect
-        data = file if isinstance(file, bytes) else file.read_bytes()
+        data = file.read_bytes()
         pixels_alone = _without_metadata(data)
         if pixels_alone == data:
             raise

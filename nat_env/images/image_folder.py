@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nat_env.images.image_file import Crop, Picture, check_crop, read_picture
+from nat_env.images.image_file import Crop, ImageFile, Picture, check_crop, read_picture
 from nat_env.images.paths import Paths
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -120,15 +120,22 @@ def _refuse_parts(folder: Path, subs: Sequence[str]) -> None:
 
 
 def read_images(
-    paths: Sequence[Path], size: tuple[int, int], channels: int, crop: Crop = "lanczos"
+    files: Sequence[ImageFile],
+    size: tuple[int, int],
+    channels: int,
+    crop: Crop = "lanczos",
+    argument: str = "folder",
+    trial: bool = False,
 ) -> Tensor:
     """Images at one size: what does not fit the shape is cropped, from both sides alike.
 
     Args:
-        paths: of the files.
+        files: one image each.
         size: height and width.
         channels: 1 (grey) or 3.
         crop: how, see `Picture.fitted`.
+        argument: what the user calls where they are.
+        trial: whether they are a few of many, to see whether the rest is worth a try.
 
     Returns:
         [n, channels, height, width] uint8. Transparent pixels are white, of an animation it is the
@@ -136,26 +143,26 @@ def read_images(
         that use few of their bits, where most do, and those with damage beside their pixels.
 
     Raises:
-        ValueError: files that are damaged or no images; it names them.
+        ValueError: files that are damaged or no images, of a trial half of them; it names them.
     """
     check_crop(crop, size)
-    images = torch.empty((len(paths), channels, *size), dtype=torch.uint8)
+    images = torch.zeros((len(files), channels, *size), dtype=torch.uint8)
     broken, notes = [], _Notes()
-    for index, path in enumerate(paths):
+    for index, file in enumerate(files):
         try:
-            picture = read_picture(path)
+            picture = read_picture(file)
         except Exception as error:  # whatever a decoder raises on bytes that it did not expect
-            broken.append(f"{path} ({error})")
+            broken.append(f"{file} ({error})")
             continue
         images[index] = torch.from_numpy(picture.fitted(size, channels, crop))
-        notes.add(path, picture)
-    if broken:
+        notes.add(str(file), picture)
+    if broken and (not trial or 2 * len(broken) >= len(files)):
         raise ValueError(
-            f"folder: {len(broken)} of {len(paths)} images cannot be read; repair or remove "
-            f"{_listed(broken)}"
+            f"{argument}: {len(broken)} of {len(files)} images {'that were tried ' * trial}cannot "
+            f"be read; repair or remove {_listed(broken)}"
         )
     if text := notes.text():
-        warnings.warn(f"folder: {text}", stacklevel=2)
+        warnings.warn(f"{argument}: {text}", stacklevel=2)
     return images
 
 
@@ -163,20 +170,20 @@ class _Notes:
     """What is to be said of the images of a folder, in one sentence."""
 
     def __init__(self) -> None:
-        self.used: dict[int, dict[Path, int]] = {8: {}, 16: {}}
+        self.used: dict[int, dict[str, int]] = {8: {}, 16: {}}
         """By bits of a channel: how many of them each image uses."""
         self.damaged: list[str] = []
 
-    def add(self, path: Path, picture: Picture) -> None:
-        self.used[picture.bits][path] = picture.used
+    def add(self, name: str, picture: Picture) -> None:
+        self.used[picture.bits][name] = picture.used
         if picture.damage:
-            self.damaged.append(f"{path} ({picture.damage})")
+            self.damaged.append(f"{name} ({picture.damage})")
 
     def text(self) -> str:
         """Empty where there is nothing to say."""
         total, said = sum(map(len, self.used.values())), []
         for bits, images in self.used.items():
-            dark = {path: used for path, used in images.items() if 0 < used <= bits - _DARK_BITS}
+            dark = {name: used for name, used in images.items() if 0 < used <= bits - _DARK_BITS}
             if 2 * len(dark) > len(images):  # 12 bits of a microscope or a scanner, say
                 most = max(dark.values())
                 said.append(

@@ -1,15 +1,15 @@
 """Image files read by processes beside this one, a few at a time."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from nat_env.images.image_file import Crop, read_picture
+from nat_env.images.image_file import Crop, ImageFile, read_picture
 
 _WORKERS = 8
 """Processes at most; never more than there are processors for this one."""
@@ -17,6 +17,18 @@ _WORKERS = 8
 _AT_ONCE = 64
 """Images that a process reads before it hands them over: what is read ahead is at most twice as
 many of each process, 12 MB each time at 256 x 256, whatever a caller's batches are."""
+
+
+class ImageFiles(Protocol):
+    """Very many of them, by number: `Paths`, or a list."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, number: int, /) -> ImageFile:
+        """One of them."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +46,7 @@ class Piece:
 class _Files(Dataset[Piece]):
     """Gives pieces for lists of numbers: a data set of which an item is a piece already."""
 
-    paths: Sequence[Path]
+    files: ImageFiles
     shape: tuple[int, int, int]
     crop: Crop
 
@@ -43,18 +55,19 @@ class _Files(Dataset[Piece]):
         images = torch.zeros(len(numbers), *self.shape, dtype=torch.uint8)
         errors: dict[int, str] = {}
         for place, number in enumerate(numbers):
+            file = self.files[number]
             try:
-                picture = read_picture(self.paths[number])
+                picture = read_picture(file)
                 fitted = picture.fitted((size[0], size[1]), channels, self.crop)
             except Exception as error:  # whatever a decoder raises on bytes that it did not expect
-                errors[number] = f"{self.paths[number]} ({error})"
+                errors[number] = f"{file} ({error})"
             else:
                 images[place] = torch.from_numpy(fitted)
         return Piece(numbers, images, errors)
 
 
 def streamed(
-    paths: Sequence[Path],
+    files: ImageFiles,
     numbers: Iterable[int],
     shape: tuple[int, int, int],
     crop: Crop = "lanczos",
@@ -62,7 +75,7 @@ def streamed(
     """Read images in the order of `numbers`, ahead of what is asked for.
 
     Args:
-        paths: of all files.
+        files: all there are.
         numbers: of those to read; any of them as often as it occurs.
         shape: channels, height and width that they are brought to.
         crop: how, see `Picture.fitted`.
@@ -74,7 +87,7 @@ def streamed(
     pieces = [wanted[first : first + _AT_ONCE] for first in range(0, len(wanted), _AT_ONCE)]
     workers = min(_WORKERS, len(pieces) - 1, _processors())
     loader = DataLoader(
-        _Files(paths, shape, crop),
+        _Files(files, shape, crop),
         sampler=pieces,
         batch_size=None,
         num_workers=max(workers, 0),

@@ -148,11 +148,6 @@ def check_same(stored: Mapping[str, Any], asked: Mapping[str, Any], subject: str
     )
 
 
-def is_empty(folder: Path) -> bool:
-    """Whether there is nothing but what a killed process has left of its lock."""
-    return all(path.name in (LOCK, HOLDER) for path in folder.iterdir())
-
-
 @contextmanager
 def _lock(path: Path, timeout: float) -> Iterator[None]:
     # Not by thread: what one thread has begun may be ended by another.

@@ -537,7 +537,7 @@ def test_a_killed_write_is_taken_up_and_a_folder_of_something_else_is_not(bundle
     ):
         save_bundle(target, **parts_of(bundle))
     assert (target / "judge" / "verdicts.txt").read_text() == "of a court"
-    (target / ".bundle.abcdefgh" / "trunk").mkdir(parents=True)  # killed when it had the judge
+    (target / ".aside.abcdefgh" / "trunk").mkdir(parents=True)  # killed when it had the judge
     (target / "notes.txt").write_text("mine")
     save_bundle(target, **parts_of(bundle))
     assert load(target).fingerprint

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nat_env.bundles import caption_reals as module
-from nat_env.bundles.caption_reals import caption_reals
+from nat_env.bundles.caption_reals import CaptionFile, caption_reals
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import ReconstructedReals
+from nat_env.images.image_folder import read_images
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
@@ -120,7 +120,9 @@ def test_another_pair_stands_in_for_an_image_that_cannot_be_read(bundle, write):
     path = write(["ccc d", "a bb", "ccc d", "a bb", "a bb", "ccc d"], images)
     reals = caption_reals(path, bundle)
     captions = reals.conditions.clone()
-    with pytest.warns(UserWarning, match=r"^real_folder: .* cannot be read: the next") as told:
+    with pytest.warns(
+        UserWarning, match=r"^real_folder: .* cannot be read; the next .*1 so far of 6"
+    ) as told:
         found = seen(reals)
     assert len(told) == 1
     (broken,) = reals.unreadable
@@ -138,14 +140,55 @@ def test_where_half_of_the_images_cannot_be_read_all_are_refused(bundle, write):
 
 
 def test_too_many_in_a_row_end_the_training(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "STAND_INS", 2)
+    monkeypatch.setattr("nat_env.bundles.reals._MOST_UNREADABLE", 2)
     path = write_tsv(
         tmp_path / "reals", CAPTIONS, [png(n)[: 1000 * (n > 1) or 9] for n in range(6)]
     )
     reals = caption_reals(path, bundle)
-    with pytest.raises(ValueError, match=r"cc3m.tsv at byte 6 .* nor can the 1 that follow"):
-        reals[0]
-    assert reals[1][1] == 2
+    with (
+        pytest.warns(UserWarning, match="so far of 6"),
+        pytest.raises(ValueError, match=r"cc3m.tsv at byte 6 .* nor can the 1 images after it"),
+    ):
+        list(reals.batches([torch.tensor([0])]))
+    (image,) = reals.batches([torch.tensor([1])])
+    assert round(float(image.mean()) * 255) == grey(2)
+    assert reals.conditions.tolist() == [1, 1, 1, 0, 1, 1]
+
+
+def test_an_image_of_many_captions_is_one_that_cannot_be_read(bundle, tmp_path, monkeypatch):
+    """COCO has five captions of each: they follow one another, and are all tried at once."""
+    monkeypatch.setattr("nat_env.bundles.reals._MOST_UNREADABLE", 2)
+    captions = ["ccc d", "ccc d", "ccc d", "a bb", "a bb", "ccc d", "ccc d"]
+    folder = write_coco(tmp_path / "reals", captions, [png(n) for n in range(7)])
+    about = folder / "annotations" / "captions_val2017.json"
+    found = json.loads(about.read_text())
+    for annotation in found["annotations"][:3]:
+        annotation["image_id"] = 9
+    about.write_text(json.dumps(found))
+    reals = caption_reals(folder, bundle)
+    (folder / "val2017" / "000.png").write_bytes(b"damaged meanwhile")
+    with pytest.warns(UserWarning, match="1 so far of 7"):
+        (image,) = reals.batches([torch.tensor([0])])
+    assert round(float(image.mean()) * 255) == grey(3)
+    assert reals.conditions.tolist() == [0, 1, 1, 0, 0, 1, 1]
+    (folder / "val2017" / "000.png").write_bytes(png(0))
+    (image,) = reals.batches([torch.tensor([0])])  # its condition is the other's: so is the image
+    assert round(float(image.mean()) * 255) == grey(3)
+
+
+@pytest.mark.parametrize("crop", ["lanczos", "adm"])
+def test_images_are_cropped_as_those_of_folders(bundle, write, tmp_path, crop):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12), np.uint8)
+    single = tmp_path / "single.png"
+    Image.fromarray(pixels).save(single)
+    path = write(["a bb", "ccc d"], [single.read_bytes()] * 2)
+    (image,) = discriminator_reals(bundle, "raw", path, crop).batches([torch.tensor([0])])
+    assert torch.equal((image * 255).round().byte(), read_images([single], (4, 4), 1, crop))
+
+
+def test_another_crop_is_refused_before_anything_is_read(bundle, tmp_path):
+    with pytest.raises(ValueError, match=r"^crop: got 'middle'"):
+        discriminator_reals(bundle, "raw", tmp_path / "nowhere", "middle")
 
 
 def test_a_discriminator_learns_from_them(bundle, write):
@@ -162,15 +205,12 @@ def test_a_discriminator_learns_from_them(bundle, write):
 
 def test_images_are_read_as_they_are_drawn(bundle, write, monkeypatch):
     path = write(CAPTIONS, [png(n) for n in range(6)])
-    monkeypatch.setattr(module, "TRIED", 1)
     reals = caption_reals(path, bundle)
     read = []
-    original = module.CaptionReals.image
-    monkeypatch.setattr(
-        module.CaptionReals, "image", lambda self, n: read.append(n) or original(self, n)
-    )
+    original = CaptionFile.read_bytes
+    monkeypatch.setattr(CaptionFile, "read_bytes", lambda self: read.append(self) or original(self))
     list(reals.batches([torch.tensor([4, 2])]))
-    assert read == [4, 2]
+    assert read == [reals.files[4], reals.files[2]]
 
 
 def test_what_holds_no_captions_is_refused(bundle, tmp_path):

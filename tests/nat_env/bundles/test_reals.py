@@ -10,7 +10,7 @@ from PIL import Image
 import nat_env.bundles.discriminator_reals
 from nat_env import load_bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
-from nat_env.bundles.reals import FolderReals, ReconstructedReals, TensorReals
+from nat_env.bundles.reals import FileReals, ReconstructedReals, TensorReals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
@@ -86,7 +86,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_images_one_by_one(
     kept = discriminator_reals(bundle, reals, folder)
     monkeypatch.setattr(nat_env.bundles.discriminator_reals, "KEPT_BYTES", len(images) * 64 - 1)
     streamed = discriminator_reals(bundle, reals, folder)
-    assert isinstance(streamed, FolderReals if reals == "raw" else ReconstructedReals)
+    assert isinstance(streamed, FileReals if reals == "raw" else ReconstructedReals)
     assert torch.equal(streamed.conditions, kept.conditions)
     assert streamed.image_shape == kept.image_shape == (1, 8, 8)
     chosen = [torch.tensor([3, 19, 3]), torch.tensor([0])]

@@ -18,9 +18,9 @@ from nat_env.storage.claims import (
     check_same,
     check_unclaimed,
     claimed,
-    is_empty,
     locked,
 )
+from nat_env.storage.folders import check_new
 
 NAME = "search.json"
 IDENTITY = {"method": "cma", "options": {"seed": 0, "widths": (8, 16)}}
@@ -75,7 +75,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert json.loads((tmp_path / HOLDER).read_text())["pid"] == other.pid
-        assert is_empty(tmp_path)
+        check_new(tmp_path)
         with locked(tmp_path):
             assert json.loads((tmp_path / HOLDER).read_text())["pid"] == os.getpid()
     assert contents(tmp_path) == {}
@@ -172,10 +172,3 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot write"), locked(tmp_path / "file"):
         raise AssertionError("taken")
-
-
-def test_a_folder_is_empty_but_for_a_lock(tmp_path):
-    with locked(tmp_path):
-        assert is_empty(tmp_path)
-    (tmp_path / "image.png").write_text("")
-    assert not is_empty(tmp_path)
