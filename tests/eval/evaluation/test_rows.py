@@ -16,6 +16,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for seed in range(30):
     row = {"bundle": "b", "policy": sys.argv[2], "num_steps": 4, "num_samples": 40, "judge": "j"}
+    row["conditions"] = "balanced"
     results.add([row | {"seed": seed}])
     floor = {"bundle": "b", "judge": sys.argv[2], "evaluation_samples": seed}
     results.add_floors([floor])
@@ -49,13 +50,15 @@ def test_two_processes_that_add_rows_lose_none(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_a_row_that_names_no_device_is_of_the_cpu(tmp_path):
+def test_a_row_of_before_is_of_the_cpu_and_of_balanced_conditions(tmp_path):
     path = tmp_path / "results.json"
     path.write_text(
         json.dumps({"rows": [{"seed": 0}, {"seed": 0, "device": "cuda"}], "floors": []})
     )
     results = Results(path)
-    assert results.find({"seed": 0, "device": "cpu"}) == {"seed": 0, "device": "cpu"}
+    settled = {"seed": 0, "device": "cpu", "conditions": "balanced"}
+    assert results.find({"seed": 0, "device": "cpu"}) == settled
+    assert results.find({"conditions": "uniform"}) is None
     assert results.find({"device": "mps"}) is None
 
 
