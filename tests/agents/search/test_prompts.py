@@ -75,3 +75,19 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(searched, tmp_path, words,
     with pytest.raises(SystemExit, match=f"^nat-search: {message}"):
         searched(*shlex.split(words))
     assert not (tmp_path / "out").exists()
+
+
+def test_captions_that_the_table_has_need_no_text_encoder(
+    toy_text, searched, text_folder, tmp_path
+):
+    description = json.loads((text_folder / "bundle.json").read_text())
+    gone = {name for name in description["files"] if name.startswith("text_encoder")}
+    description["files"] = {k: v for k, v in description["files"].items() if k not in gone}
+    del description["text_encoder"]
+    (text_folder / "bundle.json").write_text(json.dumps(description))
+    (tmp_path / "captions.txt").write_text("ccc d\n")
+    light = toy_text.drawn("ccc d").mean().item()
+    assert searched("--objective", "toy_text:light") == pytest.approx([-light] * 2, abs=1e-6)
+    (tmp_path / "captions.txt").write_text("ccc d\nnew\n")
+    with pytest.raises(SystemExit, match=r"^nat-search: bundle: 'toy' has no text_encoder"):
+        searched("--objective", "toy_text:light", "--out", str(tmp_path / "other"))
