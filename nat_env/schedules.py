@@ -190,7 +190,7 @@ def amused_schedule(num_steps: int, num_tokens: int) -> Schedule:
 
     Args:
         num_steps: T >= 1; the pipeline's default is 12.
-        num_tokens: N.
+        num_tokens: N; of images partly known those that are drawn, N_0: the limits are theirs.
 
     Example:
         >>> amused_schedule(4, 256).table

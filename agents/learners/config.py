@@ -1,6 +1,5 @@
 """What a training is made of, and the presets of `nat-train`: light to import."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,7 +16,7 @@ from agents.learners.options import (
     RunOptions,
 )
 from nat_env.commands.computation import DeviceOptions
-from nat_env.commands.own_code import is_own
+from nat_env.commands.own_code import is_own, name_or_object
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
 if TYPE_CHECKING:
@@ -139,14 +138,7 @@ class TrainConfig(
             return "judge"
         if self.reward_path is not None:
             return {"name": self.reward, "path_or_id": self.reward_path}
-        if not self.reward.startswith("{"):
-            return self.reward
-        try:
-            return json.loads(self.reward)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"reward: got {self.reward!r}, allowed is a name or a JSON object ({error})"
-            ) from error
+        return name_or_object(self.reward, "reward")
 
     @property
     def policy_rests_for(self) -> int:

@@ -5,9 +5,8 @@ from typing import Any
 
 from agents.learners.config import TrainConfig
 from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.prompted import with_prompts_alone, with_prompts_of
 from nat_env.storage.files import read_json, write_json
-from nat_env.text.embeddings import cache_folder
-from nat_env.text.prompts import fitting_prompts, read_prompts
 
 PROMPTS = "prompts.json"
 """In a run's folder."""
@@ -23,20 +22,9 @@ def with_run_prompts(bundle: Bundle, config: TrainConfig) -> Bundle:
     Raises:
         ValueError: a bundle of classes, a file that cannot be read, or see `Bundle.with_prompts`.
     """
-    if config.prompts is None:
-        return bundle
-    if not bundle.conditions.are_prompts:
-        raise ValueError(
-            f"prompts: got {config.prompts!r}, allowed is none: the conditions of bundle "
-            f"{bundle.name!r} are classes"
-        )
-    if config.resume:
-        prompts = read_json(config.out / PROMPTS, "prompts", _texts)
-    else:
-        prompts = fitting_prompts(
-            read_prompts(Path(config.prompts)), bundle.require("text_encoder")
-        )
-    return bundle.with_prompts(prompts, replace=True, cache=cache_folder())
+    if config.prompts is None or not config.resume:
+        return with_prompts_of(bundle, config.prompts)
+    return with_prompts_alone(bundle, read_json(config.out / PROMPTS, "prompts", _texts))
 
 
 def save_run_prompts(folder: Path, bundle: Bundle) -> None:

@@ -75,6 +75,9 @@ class Arguments(Computation):
     """Folder of the search."""
     bundle: str = "fashion"
     """A shipped bundle's name or a folder."""
+    prompts: Path | None = None
+    """Captions in place of the bundle's prompts, a file as nat-train takes it. Needs an objective
+    of your own: a judge knows the bundle's own."""
     num_steps: Annotated[int, Ge(1)] = 4
     """T, decoding steps."""
     budget: Annotated[int, Ge(1)] = 15_360
@@ -83,8 +86,8 @@ class Arguments(Computation):
     """Images of a score. AutoNAT takes 50,000."""
     objective: Literal["frechet", "judge"] | str = "frechet"
     """What is minimised: `frechet`, the FD under the bundle's judge; `judge`, minus its
-    log-likelihood of the class; or `module:name`, a reward of your own as nat-train takes it, whose
-    mean is made as high as can be: it needs no judge."""
+    log-likelihood of the class; or `module:name` or a JSON object, a reward as nat-train takes it,
+    whose mean is made as high as can be: it needs no judge."""
     common_random_numbers: bool = True
     """Score all schedules on the same random numbers; the authors do not."""
     finite_differences: FiniteDifferencesConfig = field(default_factory=FiniteDifferencesConfig)

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
-from nat_env.commands.own_code import is_own
+from nat_env.commands.own_code import is_own, name_or_object
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
-from nat_env.rewards.names import named_reward
-from nat_env.rewards.pretrained import JudgeLogLikelihood
+from nat_env.rewards.names import chosen_reward
+from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import Schedule
 from nat_env.seeds import SEARCH
 
@@ -44,8 +44,9 @@ class Objective:
             bundle: the frozen models.
             score: `frechet`, the FD under the bundle's judge; `judge`, minus the mean
                 log-likelihood of the labels under it; `module:name`, minus the mean of a reward of
-                one's own, see `named_reward`; or a function of batches of images and labels, which
-                are decoded one by one while it goes through them.
+                one's own, or a JSON object, that of a reward with options, see `named_reward`; or a
+                function of batches of images and labels, which are decoded one by one while it goes
+                through them.
             num_samples: images of a score, of all classes alike; at least 2, and for `frechet`
                 more than an embedding by the judge has numbers.
             seed: of the search.
@@ -56,9 +57,12 @@ class Objective:
             ValueError: another name, a module that is not there or fails, or a number out of its
                 range.
         """
-        if isinstance(score, str) and score not in OBJECTIVES and not is_own(score):
+        if isinstance(score, str) and not (
+            score in OBJECTIVES or is_own(score) or score.startswith("{")
+        ):
             raise ValueError(
-                f"objective: got {score!r}, allowed are {OBJECTIVES}, module:name and a function"
+                f"objective: got {score!r}, allowed are {OBJECTIVES}, module:name, a JSON object "
+                "and a function"
             )
         if num_samples < 2:
             raise ValueError(f"num_samples: got {num_samples}, allowed is >= 2")
@@ -106,8 +110,10 @@ class Objective:
     def _named(self, name: str) -> Score:
         if name == "frechet":
             return lambda batches: frechet_of(self.bundle, (images for images, _ in batches))
-        if is_own(name):
-            reward = named_reward(name, self.bundle)
-        else:
-            reward = JudgeLogLikelihood(self.bundle.require("yardstick").judge)
-        return lambda batches: -float(torch.cat([reward(*batch) for batch in batches]).mean())
+        reward = chosen_reward(name_or_object(name, "objective"), self.bundle)
+
+        def score(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+            scores = [scores_of(reward, *batch, "objective") for batch in batches]
+            return -float(torch.cat(scores).mean())
+
+        return score

@@ -18,9 +18,11 @@ from agents.search.proposals import Proposal, Proposals
 from agents.search.trials import TRIALS, WHOLE_TRIALS, Trial, add_trial, read_trials, write_trials
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.prompted import with_prompts_of
 from nat_env.schedules import Schedule
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import require_writable_folder, write_json
+from nat_env.text.encoder import prompts_fingerprint
 
 CONFIG = "search.json"
 SCHEDULE = "schedule.json"
@@ -58,7 +60,7 @@ def search(arguments: Arguments, bundle: Bundle | None = None) -> Result:
         ValueError: an unknown bundle, a number out of its range, or a folder that cannot be
             written, is in use, is damaged or holds another search.
     """
-    bundle = bundle or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = _bundle(arguments, bundle)
     objective = _objective(arguments, bundle)
     proposals = _proposals(arguments, bundle.nat.num_tokens)
     first = next(proposals)  # only now have all the options been accepted
@@ -107,7 +109,7 @@ def variance(arguments: Arguments) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: an unknown bundle, or a number out of its range.
     """
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = _bundle(arguments)
     config = arguments.finite_differences
     schedule = initial_schedule(config.initialisation, arguments.num_steps)
     require_writable_folder(arguments.out)
@@ -128,6 +130,12 @@ def variance(arguments: Arguments) -> dict[str, dict[str, float]]:
     del about["common_random_numbers"]  # it measures both
     write_json(arguments.out / "variance.json", about | {"variance": result})
     return result
+
+
+def _bundle(arguments: Arguments, given: Bundle | None = None) -> Bundle:
+    """The one that is given or named, with the prompts that are asked for."""
+    bundle = given or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    return with_prompts_of(bundle, arguments.prompts)
 
 
 def _objective(arguments: Arguments, bundle: Bundle) -> Objective:
@@ -151,6 +159,8 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     start = options["initialisation"]
     if Path(start).is_file():  # what it holds counts, not where it lies
         options["initialisation"] = initial_schedule(start, arguments.num_steps).table.tolist()
+    if arguments.prompts is not None:
+        values["prompts"] = prompts_fingerprint(bundle.conditions.names)
     values["dtype"] = bundle.dtype
     return values | {"fingerprint": bundle.fingerprint}
 

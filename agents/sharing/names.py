@@ -20,7 +20,9 @@ ALLOWED = (
 _OF_ANY_T = re.compile(r"(?:heuristic\((.*)\)|" + "|".join(NAMED_SCHEDULES) + ")")
 
 
-def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, DecodingPolicy]:
+def named_policy(
+    spec: str, bundle: Bundle, num_steps: int, num_tokens: int | None = None
+) -> tuple[str, DecodingPolicy]:
     """A policy from the text that names it on a command line.
 
     Args:
@@ -29,6 +31,8 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
             `last.safetensors` in it, or a shared policy: its folder or `hub:user/name`.
         bundle: what the policy is for.
         num_steps: T >= 1.
+        num_tokens: N_0 that are drawn of images partly known, on which a named schedule's limits
+            may depend; by default all N.
 
     Returns:
         The name to print, and the policy.
@@ -49,7 +53,7 @@ def named_policy(spec: str, bundle: Bundle, num_steps: int) -> tuple[str, Decodi
     """
     match = _OF_ANY_T.fullmatch(spec.strip())
     if match:
-        schedule = _of_any_t(spec, match[1], num_steps, bundle.num_tokens)
+        schedule = _of_any_t(spec, match[1], num_steps, num_tokens or bundle.num_tokens)
         return spec.strip() if match[1] is None else schedule.name, ScheduledPolicy(schedule)
     path = Path(spec)
     if (own := own_num_steps(spec)) is not None:

@@ -43,6 +43,9 @@ class Eval(Computation):
     """One evaluation each; all policies are given the same random numbers."""
     bundle: str | None = None
     """A shipped bundle's name or a folder. By default that of the run folders, or else fashion."""
+    prompts: Path | None = None
+    """Captions in place of the bundle's prompts, a file as nat-train takes it: all of them, or the
+    first N. Needs --clip or --inception-statistics: a judge knows the bundle's own."""
     second_judge: bool = True
     """Also judge by EfficientNet-Lite0 of ImageNet, which no part of a bundle was trained with: a
     bundle's own judge is akin to what its policies are rewarded by. Needs more than 1280 samples,

@@ -17,6 +17,7 @@ from eval.judges.references import Reference, reference, reference_from_file, se
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
 from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.prompted import with_prompts_of
 from nat_env.storage.files import require_writable_folder
 
 
@@ -54,6 +55,7 @@ def cells(arguments: Eval) -> list[Cell]:
     every = [for_seed(split_name(s)[1], seed) for s in arguments.policies for seed in seeds]
     left = [spec for spec in every if not (arguments.kept_rows and is_gone(spec))]
     bundle = load_bundle(chosen_bundle(left, arguments.bundle), arguments.dtype, arguments.device)
+    bundle = with_prompts_of(bundle, arguments.prompts)
     num_steps = chosen_num_steps(left, arguments.num_steps)
     contestants = named_contestants(
         arguments.policies, seeds, bundle, num_steps, arguments.kept_rows

@@ -51,12 +51,13 @@ def run(arguments: Sample) -> list[Path]:
     bundle = load_bundle(
         chosen_bundle([arguments.policy], arguments.bundle), arguments.dtype, arguments.device
     )
-    _, policy = named_policy(arguments.policy, bundle, num_steps)
+    known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
+    unknown = int((~known.known).sum()) if known else None
+    _, policy = named_policy(arguments.policy, bundle, num_steps, unknown)
     if arguments.prompt:
         bundle = bundle.with_prompts(arguments.prompt)
     wanted = arguments.prompt or arguments.classes
     labels = sample_labels(bundle, wanted, arguments.num_samples)
-    known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
     tokens = known.tokens(len(labels)) if known else {}
     grid = arguments.out.suffix.lower() == ".png"
     for name, file in (("out", arguments.out if grid else None), ("gif", arguments.gif)):

@@ -12,6 +12,7 @@ from eval.judges.clip import Agreement
 from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy
+from nat_env.text.encoder import prompts_fingerprint
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,8 @@ class Cell:
             "num_samples": self.num_samples,
             "conditions": "uniform" if self.uniform else "balanced",
         }
+        if self.bundle.conditions.are_prompts:
+            identity["prompts"] = prompts_fingerprint(self.bundle.conditions.names)
         if self.policy is None:  # from another machine, perhaps of another dtype
             return identity
         if self.contestant.shuffled:  # within a batch

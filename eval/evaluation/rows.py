@@ -20,7 +20,9 @@ from nat_env.storage.files import read_json, write_json
 Row = dict[str, Any]
 """What was evaluated of a policy with one seed under one judge, and what came out."""
 
-_ONE_OF_EACH = ("bundle", "policy", "num_steps", "seed", "num_samples", "conditions", "judge")
+_ONE_OF_EACH = (
+    "bundle", "prompts", "policy", "num_steps", "seed", "num_samples", "conditions", "judge",
+)  # fmt: skip
 """results.json never holds two rows that agree in these: an average over it is not distorted by
 what an older model or policy of the same name has left."""
 
@@ -57,7 +59,7 @@ class Results:
         with edited(self.path):
             self._read()
             for row in rows:
-                same = {key: row[key] for key in _ONE_OF_EACH}
+                same = {key: row.get(key) for key in _ONE_OF_EACH}  # classes: no prompts
                 self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
             self._write()
 

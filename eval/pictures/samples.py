@@ -18,10 +18,14 @@ from agents.reports.figure import (
 )
 from nat_env.bundles.bundle import Bundle
 from nat_env.frozen.conditions import balanced_conditions
-from nat_env.generation import StepRecord, generate, generate_batches
+from nat_env.generation import StepRecord, generate
 from nat_env.policies import DecodingPolicy
 from nat_env.render import canvas, image_grid, thumbnail_scale
 from nat_env.seeds import NAT_EVAL
+from nat_env.text.prompts import short
+
+LABEL = 40
+"""Letters of a class or prompt beside its row."""
 
 
 def save_sample_grids(
@@ -49,19 +53,22 @@ def save_sample_grids(
         max_classes: rows at most.
     """
     shown = min(len(bundle.conditions), max_classes)
-    count = per_class * len(bundle.conditions)
-    conditions = balanced_conditions(count, len(bundle.conditions))
+    first, stride = NAT_EVAL.seed_of(seed), len(bundle.conditions)
     # Classes come in turn, of those shown as of all: down the columns of a table of a row each.
     order = torch.arange(per_class * shown).view(per_class, -1).T.flatten()
     scale = thumbnail_scale(bundle.tokenizer.image_size[1])
     sheets = []
     for policy in policies.values():
-        batches = generate_batches(bundle, policy, conditions, num_steps, NAT_EVAL.seed_of(seed))
-        kept = torch.cat([images[labels < shown] for images, labels in batches])
+        rounds = [  # the first classes alone, with the numbers that they have among all
+            generate(bundle, policy, range(shown), num_steps, first + n * stride)
+            for n in range(per_class)
+        ]
+        kept = torch.cat(rounds)
         sheets.append(np.asarray(image_grid(kept[order], per_class, scale, gap=3)))
 
     height, width, _ = sheets[0].shape
-    left = label_width(bundle.conditions.names[:shown])
+    beside = [short(name, LABEL) for name in bundle.conditions.names[:shown]]
+    left = label_width(beside)
     top, gap, bottom = 104, 28, 12
     total = (left + len(sheets) * (width + gap), top + height + bottom)
     figure = new_figure(*total)
@@ -78,9 +85,9 @@ def save_sample_grids(
         caption = (captions or {}).get(name, "")
         write(figure, x, top - 24, shortened(name, width // 9), size=11, weight="bold")
         write(figure, x, top - 8, caption, size=10)
-    for row in range(shown):
+    for row, label in enumerate(beside):
         y = top + round((row + 0.5) * height / shown)
-        write(figure, left - 8, y, bundle.conditions.names[row], size=10, ha="right", va="center")
+        write(figure, left - 8, y, label, size=10, ha="right", va="center")
     save(figure, path)
 
 
@@ -119,7 +126,8 @@ def save_steps(
     scale = max(1, round(130 / bundle.tokenizer.image_size[1]))
 
     size = bundle.tokenizer.image_size[1] * scale
-    left = label_width(bundle.conditions.names)
+    beside = [short(bundle.conditions.names[int(labels[index])], LABEL) for index in chosen]
+    left = label_width(beside)
     top, gap, below = 130, 14, 36
     width = max(left + len(steps) * (size + gap), 720)
     figure = new_figure(width, top + len(chosen) * (size + below) + 8)
@@ -144,9 +152,8 @@ def save_steps(
             if step == num_steps - 1:
                 below_frame = "all revealed"
             write(figure, x, y + size + 15, below_frame, size=9)
-    for row, index in enumerate(chosen.tolist()):
+    for row, label in enumerate(beside):
         y = top + row * (size + below) + size // 2
-        label = bundle.conditions.names[int(labels[index])]
         write(figure, left - 8, y, label, size=10, ha="right", va="center")
     save(figure, path)
 

@@ -1,5 +1,6 @@
 """Code of a user's own, which a command line names by `module:name`."""
 
+import json
 import os
 import sys
 import traceback
@@ -14,10 +15,30 @@ def is_own(name: str) -> bool:
     """Whether a name is `module:name`.
 
     Example:
-        >>> is_own("my_module:Novelty"), is_own("judge")
-        (True, False)
+        >>> is_own("my_module:Novelty"), is_own("judge"), is_own('{"name": "clip"}')
+        (True, False, False)
     """
-    return ":" in name
+    return ":" in name and not name.startswith("{")
+
+
+def name_or_object(text: str, argument: str) -> Any:
+    """A name as it is, and of a JSON object, a name with options, what it holds.
+
+    Raises:
+        ValueError: it begins as a JSON object and is none.
+
+    Example:
+        >>> name_or_object("judge", "reward"), name_or_object('{"name": "clip"}', "reward")
+        ('judge', {'name': 'clip'})
+    """
+    if not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{argument}: got {text!r}, allowed is a name or a JSON object ({error})"
+        ) from error
 
 
 def imported(name: str, argument: str) -> Any:

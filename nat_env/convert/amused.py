@@ -1,7 +1,7 @@
 """A bundle of aMUSEd as diffusers saves it: `AmusedPipeline`'s folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from nat_env.models.vq import VQTokenizer
 from nat_env.storage.files import check_apart, check_writable_folder
 from nat_env.text.clip import CLIPTextEncoder
 from nat_env.text.embeddings import embedded
-from nat_env.text.prompts import read_prompts
+from nat_env.text.prompts import fitting_prompts, read_prompts
 
 EXAMPLES = (
     "a photo of an astronaut riding a horse",
@@ -48,18 +48,19 @@ def convert_amused(
     Args:
         source: folder of an `AmusedPipeline`, or an id of the Hugging Face hub.
         out: of the bundle, a folder apart from it.
-        prompts: a file that `read_prompts` takes; by default `EXAMPLES`.
+        prompts: a file that `read_prompts` takes, of which those that are too long are left out; by
+            default `EXAMPLES`.
         resolution: pixels of a side; by default what the model was made for.
 
     Returns:
         The table of prompts.
 
     Raises:
-        ValueError: no such folder or hub id, a part that is missing, damaged or of another kind, a
-            prompt that is too long, or a folder that cannot be written; nothing is written.
+        ValueError: no such folder or hub id, a part that is missing, damaged or of another kind,
+            prompts that are all too long, or a folder that cannot be written; nothing is written.
         ImportError: transformers is not installed.
     """
-    names = tuple(EXAMPLES if prompts is None else read_prompts(prompts))
+    names: Sequence[str] = EXAMPLES if prompts is None else read_prompts(prompts)
     check_replaceable(out)
     check_writable_folder(out)
     _require_transformers()
@@ -71,9 +72,11 @@ def convert_amused(
     encoder: Any = CLIPTextEncoder.from_folder(
         folder / "text_encoder", "second-last", tokenizer_path=folder / "tokenizer"
     )
+    if prompts is not None:
+        names = fitting_prompts(names, encoder)
     context, pooled = encoder.encode_nothing()
     table = embedded(encoder, names, {"context": context, "pooled": pooled})
-    conditions = Conditions(names, **table)
+    conditions = Conditions(tuple(names), **table)
     tokenizer = VQTokenizer.of_folder(folder / "vqvae", (side, side), (0.0, 1.0))
     _check_codes(folder, transformer_config, tokenizer)
     from diffusers.models.unets.uvit_2d import UVit2DModel

@@ -135,7 +135,9 @@ def command(arguments: ConvertNAT) -> None:
         f"{arguments.out}: a U-ViT of {config.depth} blocks {config.hidden_size} wide with "
         f"{config.num_heads} heads, {parameters:.1f} M parameters; {len(found.conditions)} {what}; "
         f"images of {height} x {width} pixels in {config.num_tokens} tokens.\n"
-        "There are no judge, trunk and real images. Without them: nat-sample; nat-search and "
-        "nat-train with a reward of your own (--reward my_module:reward). With --real-folder: "
-        "nat-train's discriminator; with --inception and --inception-statistics: nat-eval."
+        "There are no judge, trunk and real images. Without them: nat-sample; with a reward of "
+        "your own nat-search (--objective my_module:reward) and nat-train (--reward "
+        "my_module:reward --eval-every 0). With --real-folder: nat-train's discriminator "
+        "(--discriminator.trunk scratch --eval-every 0); with --inception and "
+        "--inception-statistics, or --clip: nat-eval."
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from nat_env.frozen.conditions import Conditions
 from nat_env.text.clip import CLIPTextEncoder
 from nat_env.text.embeddings import embedded
-from nat_env.text.prompts import read_prompts
+from nat_env.text.prompts import fitting_prompts, read_prompts
 
 _HOW = (
     "a .npz with `captions` [C], `context` [C + 1, L, E] (the last row is the empty prompt's) and, "
@@ -50,11 +50,7 @@ class PromptTable:
         return 0 if self.encoder is None else self.encoder.max_length
 
     def conditions(self) -> Conditions:
-        """The table; what is not in a file is computed here.
-
-        Raises:
-            ValueError: a prompt that is too long.
-        """
+        """The table; what is not in a file is computed here."""
         if self.read is not None or self.encoder is None:
             return self.read or Conditions(self.names)
         context, pooled = self.encoder.encode_nothing()
@@ -69,7 +65,7 @@ def prompt_table(
 
     Args:
         table: a .npz or a .safetensors file, see `ConvertNAT.conditions`.
-        prompts: a file of captions that `encoder` shall encode.
+        prompts: a file of captions that `encoder` shall encode; those too long are left out.
         encoder: of `text_encoder_of`.
 
     Raises:
@@ -88,7 +84,7 @@ def prompt_table(
             "takes prompts, allowed are text_encoder with prompts (a file of captions), or "
             f"conditions, a file of their embeddings: {_HOW}"
         )
-    return PromptTable(tuple(read_prompts(prompts)), encoder, None)
+    return PromptTable(tuple(fitting_prompts(read_prompts(prompts), encoder)), encoder, None)
 
 
 def _conditions_of_file(path: Path) -> Conditions:

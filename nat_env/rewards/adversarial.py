@@ -61,7 +61,8 @@ class AdversarialRewardModel:
         count = len(reals.conditions)
         if count < config.batch_size:
             raise ValueError(
-                f"reals: got {count} images, allowed is at least batch_size = {config.batch_size}"
+                f"reals: got {count} images, allowed is at least the discriminator's batch_size = "
+                f"{config.batch_size}"
             )
         channels, *image_size = reals.image_shape
         height, width = (side >> len(config.widths) for side in image_size)

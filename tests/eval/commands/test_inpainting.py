@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import eval.commands.nat_sample
 from eval.commands.arguments import Sample
 from eval.commands.inpainting import read_partly_known
 from eval.commands.nat_sample import run
@@ -138,3 +139,29 @@ def test_a_white_mask_draws_everything(arguments, files, digits, tmp_path):
     labels = torch.tensor([3, 3, 5, 5])
     expected = generate(digits, ScheduledPolicy(heuristic_schedule(2)), labels, 2, seed=7)
     np.testing.assert_array_equal(np.stack([pixels_of(p) for p in paths[2:]]), to_rgb(expected))
+
+
+def test_amused_reveals_and_keeps_a_token_in_each_step_of_those_that_are_drawn(
+    arguments, monkeypatch
+):
+    """More steps than tokens that are drawn, and fewer than there are in all."""
+    masked = []
+
+    def spied(*given, **tokens):
+        *given, record = given
+
+        def counted(step):
+            masked.append((step.ids == 64).sum(dim=1).tolist())
+            record(step)
+
+        return generate(*given, counted, **tokens)
+
+    monkeypatch.setattr(eval.commands.nat_sample, "generate", spied)
+    run(replace(arguments, policy="amused", num_steps=4))
+    left, expected = len(UNKNOWN), []
+    for step in range(3):  # as diffusers' AmusedScheduler limits the cosine's share
+        share = int(len(UNKNOWN) * np.cos(np.pi / 2 * (step + 1) / 4))
+        left = max(1, min(left - 1, share))
+        expected.append([left] * 4)
+    assert masked == [*expected, [0] * 4]
+    assert [row[0] for row in masked] == [4, 3, 1, 0]

@@ -4,13 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from agents.sharing.names import named_policy
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
+from eval.pictures import samples
 from eval.pictures.album import Album, draw_policies
 from nat_env.frozen.conditions import Conditions
+from nat_env.generation import generate
+from nat_env.policies import ScheduledPolicy
+from nat_env.schedules import heuristic_schedule
+from nat_env.seeds import NAT_EVAL
 
 FORMULAS = (r"$\oops{$", "$x$")
 """What matplotlib reads as such, one of them broken."""
@@ -71,3 +77,29 @@ def test_no_picture_of_an_evaluation_is_of_two_policies(tmp_path, make_run):
     _, pictures = run(arguments)
     assert len(set(pictures)) == len(pictures) == 6
     assert set(pictures) == set(arguments.out.glob("*.png"))
+
+
+def test_a_grid_shows_the_evaluations_own_samples_and_draws_no_others(
+    tmp_path, digits, monkeypatch
+):
+    grids, drawn = [], []
+    grid, decode = samples.image_grid, digits.tokenizer.decode
+
+    def shown(images, *others, **options):
+        grids.append(images)
+        return grid(images, *others, **options)
+
+    def decoded(ids):
+        drawn.append(len(ids))
+        return decode(ids)
+
+    monkeypatch.setattr(samples, "image_grid", shown)
+    monkeypatch.setattr(digits.tokenizer, "decode", decoded)
+    policy = ScheduledPolicy(heuristic_schedule(2))
+    samples.save_sample_grids(
+        tmp_path / "a.png", digits, {"a": policy}, 2, seed=1, per_class=4, max_classes=3
+    )
+    assert sum(drawn) == 12
+    every = generate(digits, policy, [*range(10)] * 4, 2, NAT_EVAL.seed_of(1))
+    for row, label in enumerate(range(3)):  # a row is a class, from left to right as they come
+        torch.testing.assert_close(grids[0][4 * row : 4 * row + 4], every[label::10])

@@ -55,9 +55,13 @@ def test_the_command_with_its_defaults_and_another_resolution(amused_folder, tmp
     config = json.loads((shorter / "text_encoder" / "config.json").read_text())
     assert config["max_position_embeddings"] == 12  # too few for the examples: see below
     prompts = tmp_path / "p.txt"
-    prompts.write_text("a cat\n\na   dog\na cat\n")
+    too_long = "a b c d e f g h i j k"  # 11 letters, and what begins and ends them
+    prompts.write_text(f"a cat\n\na   dog\n{too_long}\na cat\n")
     words = [str(shorter), "--out", str(tmp_path / "out"), "--prompts", str(prompts)]
-    with pytest.warns(UserWarning, match="1 empty captions"):
+    with (
+        pytest.warns(UserWarning, match="1 empty captions"),
+        pytest.warns(UserWarning, match="1 of 3 take more than the 12 tokens"),
+    ):
         run_command(
             "nat-convert", COMMANDS["nat-convert"], ["amused", *words, "--resolution", "12"]
         )
