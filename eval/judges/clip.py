@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.rewards.clip import ClipScore
+from nat_env.rewards.prompted import check_text
 from nat_env.storage.files import sha256
 
 
@@ -39,15 +40,14 @@ def clip_agreement(bundle: Bundle, path: Path | str, prompt: str = "{}") -> Agre
         ValueError: a prompt without `{}`, or nothing that loads as CLIP.
         ImportError: transformers is not installed.
     """
-    if "{}" not in prompt:
-        raise ValueError(f"clip_prompt: got {prompt!r}, allowed is a text with {{}} for the name")
+    check_text(prompt, "clip_prompt")
     path = Path(path)
     if not path.is_dir():
         raise ValueError(f"clip: got {str(path)!r}, allowed is the folder of a CLIP model")
-    prompts = [prompt.replace("{}", name) for name in bundle.conditions.names]
-    clip = ClipScore(path, prompts, bundle.device, scale=1.0)
+    names = bundle.conditions.names
+    clip = ClipScore(path, names, bundle.device, scale=1.0, text=prompt)
     files = sorted(f for f in path.iterdir() if f.suffix in (".safetensors", ".bin"))
     weights = "".join(map(sha256, files))
-    listed = hashed("\n".join(prompts).encode()).hexdigest()
-    about = f"{len(prompts)} prompts, SHA-256 {listed[:8]}"
+    listed = hashed("\n".join(prompt.replace("{}", name) for name in names).encode()).hexdigest()
+    about = f"{len(names)} prompts, SHA-256 {listed[:8]}"
     return Agreement(f"clip@{hashed(weights.encode()).hexdigest()[:8]}", about, clip)
