@@ -61,8 +61,8 @@ def run(arguments: Bench) -> str:
             print(f"nat-bench: {part}", flush=True)
         measured[part] = RUN[part](_options_of(options, part), arguments.repeats)
         sections = list(chain(*measured.values()))
-        if not arguments.quick:  # sizes that small say nothing about them
-            held = [row for section in sections for row in section.targets]
+        held = [row for section in sections for row in section.targets]
+        if held and not arguments.quick:  # sizes that small say nothing about them
             sections = [Section("Targets", held, "What is missing was not measured."), *sections]
         text = "\n\n".join([_heading(about), *(section.markdown() for section in sections)])
         results = {"about": about, "sections": [section.as_json() for section in sections]}
