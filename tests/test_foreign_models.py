@@ -231,7 +231,7 @@ def test_what_needs_a_judge_says_so_before_any_work(folder, tmp_path):
     ):
         with pytest.raises(ValueError, match=r"^bundle: 'stripes' has no yardstick: .*save_bundle"):
             refused()
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists() and not (tmp_path / "eval").exists()
     env = nat_env.NATDecodeVectorEnv(2, str(folder), reward_fn="foreign_models:light")
     with pytest.raises(ValueError, match=r"^bundle: 'stripes' has no reals: .*real_folder"):
         nat_env.AdversarialReward(env)

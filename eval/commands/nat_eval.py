@@ -18,7 +18,7 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.prompted import with_prompts_of
-from nat_env.storage.files import require_writable_folder
+from nat_env.storage.files import check_writable_folder, require_writable_folder
 
 
 def run(arguments: Eval) -> tuple[str, list[Path]]:
@@ -40,6 +40,7 @@ def _evaluation(arguments: Eval) -> Evaluation:
     every_cell = cells(arguments)
     for cell in every_cell:
         cell.check()
+    require_writable_folder(arguments.out)  # only now has all been accepted
     metrics = arguments.metrics or arguments.inception is not None  # whose score is asked for
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
@@ -63,7 +64,7 @@ def cells(arguments: Eval) -> list[Cell]:
     learned = [contestant for contestant in contestants if contestant.is_learned]
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
-    require_writable_folder(arguments.out)
+    check_writable_folder(arguments.out)
     results = Results(arguments.out / RESULTS)
     judges, agreements = references(arguments, bundle), _agreements(arguments, bundle)
 
