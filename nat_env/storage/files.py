@@ -24,6 +24,7 @@ _REMEDIES = {
     for numbers, remedy in (
         ((errno.ENOSPC, errno.EDQUOT), "make room on its disk, then do the same again"),
         ((errno.EROFS, errno.EACCES, errno.EPERM), "choose a folder that can be written"),
+        ((errno.ENAMETOOLONG,), "choose a shorter path"),
     )
     for number in numbers
 }

@@ -294,6 +294,13 @@ def test_no_color_takes_the_colours_away(variable, coloured):
     assert (b"\x1b[" in shown) == coloured
 
 
+def test_a_path_that_is_too_long_is_told_with_what_helps(tmp_path):
+    with pytest.raises(SystemExit, match=r"^nat-search: .*too long.*; choose a (folder|shorter)"):
+        words = ["cma", "--bundle", "digits", "--budget", "40", "--num-samples", "40"]
+        words += ["--threads", "1", "--out", str(tmp_path / ("x" * 300))]
+        command_line.run_command("nat-search", COMMANDS["nat-search"], words)
+
+
 def test_a_terminated_command_ends_as_an_interrupted_one():
     code = """
 import os, signal, sys, types

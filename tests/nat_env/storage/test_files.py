@@ -93,6 +93,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch, ki
         (OSError(errno.EROFS, "x"), r"\(Read-only file system\); choose a folder that can be"),
         (OSError(errno.EDQUOT, "x"), r"\(Disk quota exceeded\); make room"),
         (OSError(errno.EIO, "x"), r"\(Input/output error\)$"),
+        (OSError(errno.ENAMETOOLONG, "x"), r"\(File name too long\); choose a shorter path$"),
         (SafetensorError("strange"), r"\(strange\)$"),
         (WriteError("cannot write 'y' (z)"), r"^cannot write 'y' \(z\)$"),
     ],
