@@ -17,19 +17,16 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.decoding import decode_step
 from nat_env.episodes.inputs import (
+    Starts,
     check_construction,
-    check_options,
     checked_actions,
     chosen_autoreset_mode,
-    chosen_canvas,
-    chosen_conditions,
     completed_state,
-    reset_mask,
     restored_generators,
     seeded_generators,
 )
 from nat_env.episodes.observations import ObservationForm
-from nat_env.episodes.prompts import PromptTable, chosen_prompts
+from nat_env.episodes.prompts import PromptTable
 from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
 from nat_env.render import canvas
@@ -156,21 +153,18 @@ class NATDecodeVectorEnv(VectorEnv):
             ValueError: a mask, labels, prompts or tokens of the wrong kind, another option, or see
                 `Bundle.with_prompts`.
         """
-        options = options or {}
-        check_options(options, ("reset_mask", "condition", "prompt", "ids", "known"))
-        mask = reset_mask(options, self.num_envs, started=self._passes is not None)
-        chosen = chosen_conditions(options, self.num_envs, self.bundle)
-        begun = chosen_canvas(options, tuple(self.ids.shape), self.bundle)
-        prompts = chosen_prompts(options, self.num_envs)
-        generators = seeded_generators(self.generators, seed, mask)
-        rows = torch.from_numpy(np.flatnonzero(mask))
-        labels, canvases = (None if part is None else part[rows] for part in (chosen, begun))
-        if prompts is not None:
-            labels = self._prompted(mask, [prompts[row] for row in rows.tolist()])
-        elif mask.all():
+        shape = (self.num_envs, self.bundle.num_tokens)
+        starts = Starts.of(options, shape, self.bundle, started=self._passes is not None)
+        generators = seeded_generators(self.generators, seed, starts.mask)
+        labels = starts.labels
+        if starts.prompts is not None:
+            self.conditions, labels = self.table.started(
+                self.conditions, starts.mask, starts.prompts
+            )
+        elif starts.mask.all():
             self.table.restore([])
         self.generators = generators
-        self._start(rows, labels, canvases)
+        self._start(starts.rows, labels, starts.canvases)
         return self._observation(), {}
 
     def step(
@@ -201,10 +195,8 @@ class NATDecodeVectorEnv(VectorEnv):
         physical = self.action_map.physical(average, self.timesteps)
         self._decode(active, physical)
         self.average = average  # only after a step that was not refused
-        info: dict[str, Any] = {
-            "action": physical.cpu().numpy(),
-            "_action": (~finished).cpu().numpy(),
-        }
+        info: dict[str, Any] = {"action": physical.cpu().numpy()}
+        info["_action"] = (~finished).cpu().numpy()
         terminated = (self.timesteps == self.num_steps) & ~finished
         done = terminated.cpu().numpy()
         rewards = self._rewards(terminated)
@@ -253,13 +245,6 @@ class NATDecodeVectorEnv(VectorEnv):
             return None
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
-
-    def _prompted(self, mask: np.ndarray, prompts: Sequence[str]) -> Tensor:
-        """Conditions of the rows that start, with these prompts; those of others may change."""
-        others = torch.from_numpy(np.flatnonzero(~mask)).to(self.bundle.device)
-        going_on, starting = self.table.take(self.conditions[others], prompts)
-        self.conditions = self.conditions.index_copy(0, others, going_on.to(self.bundle.device))
-        return starting
 
     def _start(self, rows: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> None:
         """Put rows [R] on canvases [R, N], by default empty, with labels [R], by default drawn."""

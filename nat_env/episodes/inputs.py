@@ -1,7 +1,8 @@
 """What callers hand to the vector environment: modes, actions, seeds, options, states, checked."""
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from dataclasses import dataclass
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.episodes.prompts import chosen_prompts
 from nat_env.frozen.canvas import partly_known
 
 ROUNDING = 1e-6
@@ -142,6 +144,52 @@ def chosen_canvas(options: dict[str, Any], shape: tuple[int, ...], bundle: Bundl
         ValueError: see `partly_known`.
     """
     return partly_known(bundle.nat, options.get("ids"), options.get("known"), shape)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The episodes that a reset asks for."""
+
+    mask: np.ndarray
+    """Rows that start, S of them [B] bool."""
+    rows: Tensor
+    """Their numbers [S]."""
+    labels: Tensor | None
+    """[S]; None: drawn."""
+    canvases: Tensor | None
+    """[S, N]; None: empty."""
+    prompts: list[str] | None
+    """S of them, in place of labels."""
+
+    @classmethod
+    def of(
+        cls, options: dict[str, Any] | None, shape: tuple[int, int], bundle: Bundle, started: bool
+    ) -> Self:
+        """What the options of a reset say.
+
+        Args:
+            options: `reset_mask`, `condition`, `prompt`, `ids` and `known`, or some of them.
+            shape: rows and tokens of each, (B, N).
+            bundle: of the environment.
+            started: whether every row has been started before.
+
+        Raises:
+            ValueError: a mask, labels, prompts or tokens of the wrong kind, or another option.
+        """
+        options = options or {}
+        check_options(options, ("reset_mask", "condition", "prompt", "ids", "known"))
+        mask = reset_mask(options, shape[0], started)
+        rows = torch.from_numpy(np.flatnonzero(mask))
+        labels = chosen_conditions(options, shape[0], bundle)
+        canvases = chosen_canvas(options, shape, bundle)
+        prompts = chosen_prompts(options, shape[0])
+        return cls(
+            mask,
+            rows,
+            None if labels is None else labels[rows],
+            None if canvases is None else canvases[rows],
+            None if prompts is None else [prompts[row] for row in rows.tolist()],
+        )
 
 
 def completed_state(

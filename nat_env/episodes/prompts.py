@@ -94,6 +94,27 @@ class PromptTable:
         numbers = torch.tensor([table.conditions.by_name[p] for p in (*going_on, *starting)])
         return numbers[: len(going_on)], numbers[len(going_on) :]
 
+    def started(
+        self, conditions: Tensor, mask: np.ndarray, prompts: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Have the prompts of an environment's rows that start.
+
+        Args:
+            conditions: of all rows [B].
+            mask: those that start [B] bool.
+            prompts: of those that start, S of them.
+
+        Returns:
+            In the table that there is now, the conditions of all rows [B], where those that start
+            have still their old ones, and of those that start [S].
+
+        Raises:
+            ValueError: see `take`.
+        """
+        going_on = torch.from_numpy(np.flatnonzero(~mask)).to(conditions.device)
+        renumbered, starting = self.take(conditions[going_on], prompts)
+        return conditions.index_copy(0, going_on, renumbered.to(conditions.device)), starting
+
     def restore(self, others: Sequence[str]) -> None:
         """Have these `others`; none: the bundle's own table alone."""
         self._use(self.own.with_prompts(others) if others else self.own)
