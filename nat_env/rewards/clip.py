@@ -3,16 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 
-from nat_env.commands.extras import missing_extra
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.precision import without_autocast
+from nat_env.models.transformers_folder import load_whole
 from nat_env.rewards.prompted import check_text
 from nat_env.rewards.protocol import checked_scores
 
@@ -65,7 +63,9 @@ class ClipScore:
         check_text(text, "text")
         if batch_size < 1:
             raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
-        self.model, processor = _loaded(path_or_id)
+        self.model, processor = load_whole(
+            "path_or_id", "the reward clip", "CLIPModel", path_or_id, {"CLIPProcessor": path_or_id}
+        )
         self.model.to(device)
         self.prompts: tuple[str, ...] = tuple(prompts)
         self.scale = scale
@@ -151,32 +151,3 @@ class ClipScore:
             return size["height"], size["width"]
         edge, short = size["shortest_edge"], min(height, width)
         return edge * height // short, edge * width // short
-
-
-def _loaded(path_or_id: str | Path) -> tuple[Any, Any]:
-    """Model, frozen and in float32, and processor.
-
-    Raises:
-        ValueError: nothing there, damaged, or another kind of model.
-        ImportError: transformers is not installed.
-    """
-    try:
-        from transformers import CLIPModel, CLIPProcessor
-    except ImportError as error:
-        raise missing_extra("the reward clip needs transformers", "clip") from error
-
-    try:
-        loaded: Any = CLIPModel.from_pretrained(path_or_id, output_loading_info=True)
-        processor = CLIPProcessor.from_pretrained(path_or_id)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"path_or_id: got {str(path_or_id)!r}, allowed is a folder or an id that transformers "
-            f"loads as CLIPModel and CLIPProcessor ({error})"
-        ) from error
-    model, report = loaded
-    if report["missing_keys"]:  # transformers would leave them at random, with a warning
-        raise ValueError(
-            f"path_or_id: {str(path_or_id)!r} lacks {len(report['missing_keys'])} of a CLIPModel's "
-            "tensors; allowed is a whole one"
-        )
-    return model.float().eval().requires_grad_(False), processor

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.commands.extras import missing_extra
 from nat_env.models.classifier import Classifier
+from nat_env.models.transformers_folder import load_whole
 
 
 class Trunk(Protocol):
@@ -98,18 +98,11 @@ class VisionTransformerTrunk:
         Raises:
             ValueError: neither, or a network of another kind.
         """
-        from safetensors import SafetensorError
-
-        try:
-            from transformers import AutoModel
-        except ImportError as error:
-            raise missing_extra("the trunk transformer needs transformers", "clip") from error
-
-        try:
-            # R1 differentiates twice, which fused attention cannot.
-            network = AutoModel.from_pretrained(path, attn_implementation="eager").float()
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"trunk_path: {path!r} cannot be loaded ({error})") from error
+        # R1 differentiates twice, which fused attention cannot; what pools is not used.
+        (network,) = load_whole(
+            "trunk_path", "the trunk transformer", "AutoModel", path, may_lack=("pooler.",),
+            attn_implementation="eager",
+        )  # fmt: skip
         if not hasattr(network.config, "patch_size"):
             raise ValueError(f"trunk_path: {path!r} is no vision transformer")
         return cls(network.to(device), resolution, embedding=embedding)

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from nat_env.commands.extras import missing_extra
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import without_autocast
+from nat_env.models.transformers_folder import load_whole
 from nat_env.text.encoder import check_prompts, weights_fingerprint
 from nat_env.text.prompts import short
 
@@ -79,26 +78,13 @@ class CLIPTextEncoder:
             ValueError: nothing there, damaged, or another kind of model.
             ImportError: transformers is not installed.
         """
-        try:
-            from transformers import AutoTokenizer, CLIPTextModelWithProjection
-        except ImportError as error:
-            raise missing_extra("a CLIP text encoder needs transformers", "clip") from error
-        try:
-            loaded: Any = CLIPTextModelWithProjection.from_pretrained(
-                path, output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(tokenizer_path or path)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ValueError(
-                f"text_encoder: {str(path)!r} is not what transformers loads as "
-                f"CLIPTextModelWithProjection with a tokenizer ({error})"
-            ) from error
-        model, report = loaded
-        if report["missing_keys"]:  # transformers would leave them at random, with a warning
-            raise ValueError(
-                f"text_encoder: {str(path)!r} lacks {len(report['missing_keys'])} of the model's "
-                f"tensors ({min(report['missing_keys'])}, ...); allowed is a whole one"
-            )
+        model, tokenizer = load_whole(
+            "text_encoder",
+            "a CLIP text encoder",
+            "CLIPTextModelWithProjection",
+            path,
+            {"AutoTokenizer": tokenizer_path or path},
+        )
         return cls(model, tokenizer, hidden_state, pad_id)
 
     @property

@@ -1,11 +1,13 @@
 """Frozen trunks of a discriminator: each stage against an independent way to the same maps."""
 
 import copy
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from nat_env import load_bundle, named_reward
@@ -152,7 +154,9 @@ def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
         with pytest.raises(ValueError, match=r"^trunk_path: got"):
             load_trunk("transformer", DIGITS, path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"^trunk_path: .* cannot be loaded"):
+    with pytest.raises(
+        ValueError, match=r"^trunk_path: got .*empty', allowed is a folder or an id"
+    ):
         load_trunk("transformer", DIGITS, str(tmp_path / "empty"))
     with pytest.raises(ValueError, match=r"^resolution: got 33, allowed are multiples of"):
         load_trunk("transformer", DIGITS, str(transformer_folder), resolution=33)
@@ -160,6 +164,25 @@ def test_what_does_not_fit_is_refused(transformer_folder, tmp_path):
         VisionTransformerTrunk(
             VisionTransformerTrunk.load(str(transformer_folder), 32).network, 32, num_stages=5
         )
+
+
+def test_a_transformer_without_all_its_tensors_is_refused(transformer_folder, tmp_path):
+    """But for those of the pooling, which no map is made of: transformers draws what is missing."""
+    folder = shutil.copytree(transformer_folder, tmp_path / "mine")
+    weights = load_file(folder / "model.safetensors")
+    used = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+    assert len(used) < len(weights)
+    save_file(used, folder / "model.safetensors", metadata={"format": "pt"})
+    maps = (
+        VisionTransformerTrunk.load(str(path), 32).stages(images_of())
+        for path in (transformer_folder, folder)
+    )
+    for expected, found in zip(*maps, strict=True):
+        assert torch.equal(expected, found)
+    del used[next(name for name in used if "layer.0" in name)]
+    save_file(used, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"^trunk_path: .* lacks 1 tensors of .*layers?\.0"):
+        VisionTransformerTrunk.load(str(folder), 32)
 
 
 def test_a_logit_is_the_mean_of_what_a_head_says_of_every_position():

@@ -89,7 +89,7 @@ def test_the_fingerprint_tells_what_changes_the_embeddings(folder, tmp_path):
 
 
 def test_what_is_no_text_encoder_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"^text_encoder: '.*nowhere' is not what"):
+    with pytest.raises(ValueError, match=r"^text_encoder: got '.*nowhere', allowed is a folder"):
         CLIPTextEncoder.from_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"^hidden_state: got 'first'"):
         CLIPTextEncoder.from_folder(folder, "first")
