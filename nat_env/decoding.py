@@ -122,9 +122,7 @@ def remask(
     return _remasked(confidence, masked, ratio, unknown)
 
 
-def _remasked(
-    confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None
-) -> Tensor:
+def _remasked(confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None) -> Tensor:
     num_tokens = confidence.shape[1]
     allowed = (ratio * (num_tokens if unknown is None else unknown)).floor().long()  # [B]
     largest = torch.finfo(confidence.dtype).max  # so that known tokens come last
