@@ -196,6 +196,9 @@ WAITS = {
 }
 """Operations whose result the host has to see, or whose shape it has to know."""
 
+SHAPES = {"nonzero", "masked_select", "bincount", "unique", "linalg"}
+"""Of these only the shape is read: the result stays on the device."""
+
 INDEXING = {
     aten.index.Tensor,
     aten._unsafe_index.Tensor,
@@ -216,7 +219,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if not shells and target != NAME:
         return _without_pinning(func, args, kwargs)
     _check_devices(func, args, kwargs, given, to_host=target == "cpu")
-    _note(func, args, kwargs, shells, target)
+    _note(func, args, kwargs, shells[0] if shells else None)
     inner = {k: torch.device("cpu") if k == "device" else v for k, v in kwargs.items()}
     out = func(*tree_map(_inside, args), **tree_map(_inside, inner))
     if target is not None and target != NAME:
@@ -257,42 +260,33 @@ def _check_devices(
         )
 
 
-def _note(
-    func: Any, args: Any, kwargs: dict[str, Any], shells: list[EmulatedTensor], target: str | None
-) -> None:
+def _note(func: Any, args: Any, kwargs: dict[str, Any], shell: EmulatedTensor | None) -> None:
     """Tell those who record what this operation has the host wait for or copies."""
-    if func in WAITS:
-        # A single number is read; of the others the result stays on the device.
-        _waited(WAITS[func], shells[0].inside.element_size() if func not in _SHAPES else 0)
-    elif func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None:
-        _waited("repeat_interleave")
+    if func in COPYING:
+        into, source, later = _copied(func, args, kwargs)
+        if isinstance(source, EmulatedTensor) and not into:
+            _waited("copy to the host", source.inside.nbytes, not later)
+        elif into and not isinstance(source, EmulatedTensor):
+            _sent(source.nbytes)
     elif func in INDEXING:
         for index in args[1]:
-            if isinstance(index, torch.Tensor):
-                if index.dtype in (torch.bool, torch.uint8):
-                    _waited("boolean index")
-                if not isinstance(index, EmulatedTensor):
-                    _sent(index.nbytes)
-    elif func is aten._to_copy.default:
-        source = args[0]
-        if isinstance(source, EmulatedTensor) and target not in (None, NAME):
-            _waited("copy to the host", source.inside.nbytes, not kwargs.get("non_blocking"))
-        elif not isinstance(source, EmulatedTensor):
-            _sent(source.nbytes)
-    elif func is aten.copy_.default:
-        into, source = args[:2]
-        later = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
-        if not isinstance(into, EmulatedTensor):
-            _waited("copy to the host", source.inside.nbytes, not later)
-        elif not isinstance(source, EmulatedTensor):
-            _sent(source.nbytes)
+            if isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8):
+                _waited("boolean index")
+            if isinstance(index, torch.Tensor) and not isinstance(index, EmulatedTensor):
+                _sent(index.nbytes)
+    elif func in WAITS and shell is not None:
+        _waited(WAITS[func], 0 if WAITS[func] in SHAPES else shell.inside.element_size())
+    elif func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None:
+        _waited("repeat_interleave")
 
 
-_SHAPES = {
-    func
-    for func, kind in WAITS.items()
-    if kind in ("nonzero", "masked_select", "bincount", "unique", "linalg")
-}
+def _copied(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[bool, torch.Tensor, bool]:
+    """Of a copy: whether it goes to the device, what is copied, and whether nobody waits for it."""
+    if func is aten._to_copy.default:
+        device = kwargs.get("device") or args[0].device
+        return torch.device(device).type == NAME, args[0], bool(kwargs.get("non_blocking"))
+    later = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+    return isinstance(args[0], EmulatedTensor), args[1], bool(later)
 
 
 @cache
