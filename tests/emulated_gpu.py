@@ -348,6 +348,12 @@ def install() -> None:
         def is_bf16_supported(self, including_emulation: bool = True) -> bool:
             return False
 
+        def get_rng_state(self, device: Any = None) -> torch.Tensor:
+            return torch.empty(0)  # it draws from the CPU's generator
+
+        def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+            pass
+
         def get_amp_supported_dtype(self) -> list[torch.dtype]:
             return [torch.bfloat16, torch.float16]
 
