@@ -323,7 +323,13 @@ def _reshape_shell(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
 class _Everywhere(TorchDispatchMode):
     """Sees what makes tensors of the device out of none."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to say so at each operation takes long
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if EmulatedTensor not in types and not (kwargs and "device" in kwargs):
+            return _without_pinning(func, args, kwargs or {})
         return _run(func, args, kwargs or {})
 
 
