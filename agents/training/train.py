@@ -88,7 +88,7 @@ class Training:
         check_apart(out=config.out, real_folder=real_folder)
         wandb, self.before = wandb_module(config), None
         """The run's configuration until now, where it goes on."""
-        bundle = load_bundle(config.bundle, config.dtype, config.device)
+        bundle = load_bundle(config.bundle, **config.models())
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
         if config.resume:
