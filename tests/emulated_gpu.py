@@ -342,6 +342,7 @@ def install() -> None:
         _waited("synchronize")
 
     class Module(_DummyBackendModule):
+        kernels: torch.library.Library
         synchronize = staticmethod(wait)
 
         def is_bf16_supported(self, including_emulation: bool = True) -> bool:
@@ -351,10 +352,19 @@ def install() -> None:
             return [torch.bfloat16, torch.float16]
 
     _setup_privateuseone_for_python_backend(NAME, Module())
+    # A module that is moved keeps its parameters, as it does on a GPU: its optimizer has them.
+    torch.__future__.set_swap_module_params_on_conversion(True)
     torch.accelerator.synchronize = wait
     torch.tensor, torch.as_tensor = _made(torch.tensor), _made(torch.as_tensor)
+    Module.kernels = torch.library.Library("aten", "IMPL")  # kept: it takes them along
+    Module.kernels.impl("silu_backward", _silu_backward, "PrivateUse1")
     F.scaled_dot_product_attention = _attention(F.scaled_dot_product_attention)
     _Everywhere().__enter__()
+
+
+def _silu_backward(slope: EmulatedTensor, given: EmulatedTensor) -> EmulatedTensor:
+    """A device without it gets another formula, which rounds otherwise than the CPU's kernel."""
+    return EmulatedTensor(aten.silu_backward(slope.inside, given.inside))
 
 
 def _made(maker: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
