@@ -15,43 +15,25 @@ cd "$(dirname "$0")/../.." || exit 1
 python=${PYTHON:-python3} wheels=${WHEELS:-} out=${OUT:-runs/gpu} device=${DEVICE:-cuda}
 threads=${THREADS:-8}
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TQDM_DISABLE=1 HF_HUB_OFFLINE=1
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+site=$(mktemp -d)
+trap 'rm -rf "$site"' EXIT
 started=$SECONDS failed=()
 mkdir -p "$out"
-exec > >(tee "$out/gpu.log") 2>&1
 
-installed() { "$python" -c 'import gymnasium, stable_baselines3, sb3_contrib, diffusers, tyro, cma, pytest' 2>/dev/null; }
+installed() {
+    "$python" -c 'import gymnasium, stable_baselines3, sb3_contrib, diffusers, tyro, cma, pytest'
+}
 
-if [ -n "$wheels" ]; then
-    site=$(mktemp -d)
-    trap 'rm -rf "$site"' EXIT
-    "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
-        "$wheels"/*.whl || exit 1
-    export PYTHONPATH="$PWD:$site${PYTHONPATH:+:$PYTHONPATH}"
-else
-    export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
-    if ! installed; then
-        kept=$(mktemp)
-        "$python" -c 'import torch; print("torch==" + torch.__version__)' >"$kept" || exit 1
-        "$python" -m pip install -q -c "$kept" -e . pytest || exit 1
-        rm -f "$kept"
+install() {
+    if [ -n "$wheels" ]; then
+        "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \
+            --target "$site" "$wheels"/*.whl
+    elif ! installed 2>/dev/null; then
+        "$python" -c 'import torch; print("torch==" + torch.__version__)' >"$site/kept.txt" &&
+            "$python" -m pip install -q -c "$site/kept.txt" -e . pytest
     fi
-fi
-installed || { echo "gpu: packages are missing; see WHEELS in eval/bench/gpu.sh" >&2; exit 1; }
-"$python" -c "import torch; torch.empty(1, device='$device')" || exit 1
-
-if [ "${REHEARSAL:-0}" = 1 ]; then
-    sizes=(
-        --repeats 1
-        --decode.random S L --decode.random-num-steps 8 --decode.random-batch-sizes 64 256
-        --paper-round.trajectories 64 256 --paper-round.num-envs 128
-    )
-else
-    sizes=(
-        --repeats 2
-        --decode.random S L --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 256 1024
-        --paper-round.trajectories 1024 4096 --paper-round.num-envs 1024
-    )
-fi
+}
 
 part() { # what to show, seconds at most, a command
     local name=$1 seconds=$2
@@ -60,18 +42,41 @@ part() { # what to show, seconds at most, a command
     timeout --kill-after=10 "$seconds" "$@" || failed+=("$name")
 }
 
-part checks 100 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
-    "$python" -m pytest -q -W default -p no:cacheprovider --durations=3 tests/device
-part measurements 400 env OMP_NUM_THREADS="$threads" "$python" -c \
-    'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
-    --out "$out" --device "$device" --threads "$threads" \
-    --parts paper-round decode \
-    --paper-round.nat L --paper-round.num-steps 8 \
-    --decode.bundles --decode.dtypes auto --decode.random-tokenizer \
-    "${sizes[@]}"
+checks() {
+    part checks 100 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
+        "$python" -m pytest -q -W default -p no:cacheprovider --durations=3 tests/device
+}
 
-echo "==> $((SECONDS - started)) s in all; results in $out"
-if [ ${#failed[@]} -gt 0 ]; then
-    echo "gpu: failed: ${failed[*]}" >&2
-    exit 1
-fi
+measurements() {
+    local sizes=(
+        --repeats 2
+        --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 256 1024
+        --paper-round.trajectories 1024 4096 --paper-round.num-envs 1024
+    )
+    if [ "${REHEARSAL:-0}" = 1 ]; then
+        sizes=(
+            --repeats 1
+            --decode.random-num-steps 8 --decode.random-batch-sizes 64 256
+            --paper-round.trajectories 64 256 --paper-round.num-envs 128
+        )
+    fi
+    part measurements 400 env OMP_NUM_THREADS="$threads" "$python" -c \
+        'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
+        --out "$out" --device "$device" --threads "$threads" \
+        --parts paper-round decode \
+        --paper-round.nat L --paper-round.num-steps 8 \
+        --decode.bundles --decode.random S L --decode.random-tokenizer --decode.dtypes auto \
+        "${sizes[@]}"
+}
+
+main() {
+    install && export PYTHONPATH="$PYTHONPATH:$site" && installed || return 1
+    "$python" -c "import torch; torch.empty(1, device='$device')" || return 1
+    checks
+    measurements
+    echo "==> $((SECONDS - started)) s in all; results in $out"
+    [ ${#failed[@]} -eq 0 ] || { echo "gpu: failed: ${failed[*]}" && return 1; }
+}
+
+main 2>&1 | tee "$out/gpu.log"
+exit "${PIPESTATUS[0]}"
