@@ -9,13 +9,15 @@ RUN := $(VENV)/bin/python
 MIN_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test notebooks lint types clean
+.PHONY: help install demo test notebooks gpu wheels lint types clean
 
 help:
 	@echo "make install    .venv with the library and its commands, then: source .venv/bin/activate"
 	@echo "make demo       train a decoding policy on the shipped bundle, evaluate it, write runs/demo"
 	@echo "make test       run the test suite, doctests included; one file: make test ARGS=tests/test_x.py"
 	@echo "make notebooks  run the notebooks in full, in place: their pictures and numbers are renewed"
+	@echo "make gpu        checks and measurements on a GPU, with the torch that PYTHON has; see eval/bench/gpu.sh"
+	@echo "make wheels     what such a machine lacks, into .wheels: there, WHEELS=.wheels make gpu"
 	@echo "make lint       check style and formatting (ruff)"
 	@echo "make types      check types (pyright)"
 	@echo "make clean      remove .venv, caches and build products; runs/ stays"
@@ -40,6 +42,19 @@ notebooks: $(VENV)/.installed-notebooks
 		--ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
 		$(or $(ARGS),$(wildcard notebooks/*.ipynb))
+
+gpu:
+	@PYTHON=$(PYTHON) bash eval/bench/gpu.sh
+
+# Beside torch, numpy and the usual packages: of ours, and of theirs, what is not among those.
+MISSING ?= gymnasium farama-notifications stable-baselines3 sb3-contrib diffusers tyro typeguard \
+	docstring-parser annotated-types cma importlib-metadata
+WHEELS ?= .wheels
+WHEELS_PYTHON ?= 3.12
+
+wheels:
+	@$(PYTHON) -m pip download -q --no-deps --only-binary=:all: --python-version $(WHEELS_PYTHON) \
+		-d $(WHEELS) $(MISSING)
 
 lint: $(VENV)/.installed-dev
 	@echo "==> Checking style and formatting"

@@ -9,9 +9,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agents.learners.vec_env import GymnasiumVecEnv
-from eval.bench.measure import by_turns
+from eval.bench.measuring.report import Row, Section, target
+from eval.bench.measuring.timing import by_turns
 from eval.bench.options import EnvOptions
-from eval.bench.report import Row, Section, target
 from nat_env.bundles.loading import load_bundle
 from nat_env.vector_env import NATDecodeVectorEnv
 
@@ -29,6 +29,7 @@ def run(options: EnvOptions, repeats: int) -> list[Section]:
         bundle=options.bundle,
         num_steps=options.num_steps,
         dtype=options.dtype,
+        device=options.device,
     )
     environments = {
         OURS: _vector(options),
@@ -60,13 +61,17 @@ def targets(rows: Sequence[Row]) -> list[Row]:
 
 def prepared(options: EnvOptions) -> Callable[[], None]:
     """Making the vector environment and an episode in it, with the bundle loaded."""
-    _ = load_bundle(options.bundle, options.dtype).tokenizer
+    _ = load_bundle(options.bundle, options.dtype, options.device).tokenizer
     return lambda: _episode(_vector(options), options)
 
 
 def _vector(options: EnvOptions) -> NATDecodeVectorEnv:
     return NATDecodeVectorEnv(
-        options.num_envs, options.bundle, options.num_steps, dtype=options.dtype
+        options.num_envs,
+        options.bundle,
+        options.num_steps,
+        dtype=options.dtype,
+        device=options.device,
     )
 
 

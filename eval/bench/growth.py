@@ -6,11 +6,12 @@ from math import log
 from statistics import linear_regression
 from typing import Any
 
-from eval.bench import decode, environment, training
-from eval.bench.decode import UVITS, Contestant
-from eval.bench.measure import by_turns, peak_memory
+from eval.bench import environment, training
+from eval.bench.contestants import UVITS, Contestant, prepared_batch
+from eval.bench.measuring.memory import peak_memory
+from eval.bench.measuring.report import Row, Section, target
+from eval.bench.measuring.timing import by_turns
 from eval.bench.options import EnvOptions, ScaleOptions, TrainOptions
-from eval.bench.report import Row, Section, target
 
 IN_PROPORTION = 1.05
 """An exponent that stands for growth in proportion."""
@@ -21,24 +22,26 @@ Work = tuple[Callable[[Any], Callable[[], Any]], Any]
 
 def works(options: ScaleOptions) -> dict[str, dict[int, Work]]:
     """What is measured, by axis and size."""
-    environments = EnvOptions(options.bundle, num_steps=4, dtype=options.dtype)
-    batch = Contestant(options.bundle, 4, options.batch_size, options.dtype, hidden_size=128)
+    environments = EnvOptions(
+        options.bundle, num_steps=4, dtype=options.dtype, device=options.device
+    )
+    batch = Contestant(
+        options.bundle, 4, options.batch_size, options.dtype, hidden_size=128, device=options.device
+    )
     uvit = UVITS[options.nat]
     tokens = {side**2: replace(uvit, grid=(side, side)) for side in options.token_grid}
     rounds = {
-        count: training.configuration(TrainOptions(options.preset, count, options.round_num_envs))
+        count: training.configuration(
+            TrainOptions(options.preset, count, options.round_num_envs, device=options.device)
+        )
         for count in options.trajectories
     }
     return {
         "environments": {
             n: (environment.prepared, replace(environments, num_envs=n)) for n in options.num_envs
         },
-        "tokens N": {
-            n: (decode.prepared_batch, replace(batch, nat=sizes)) for n, sizes in tokens.items()
-        },
-        "steps T": {
-            n: (decode.prepared_batch, replace(batch, num_steps=n)) for n in options.num_steps
-        },
+        "tokens N": {n: (prepared_batch, replace(batch, nat=sizes)) for n, sizes in tokens.items()},
+        "steps T": {n: (prepared_batch, replace(batch, num_steps=n)) for n in options.num_steps},
         "trajectories": {n: (training.prepared, config) for n, config in rounds.items()},
     }
 

@@ -12,8 +12,8 @@ from nat_env.commands.bounds import check_bounds
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
 Part = Literal["decode", "env", "train", "scale", "start", "paper-round"]
-RandomNAT = Literal["papers", "small", "tiny"]
-"""A U-ViT with random weights, of `decode.UVITS`."""
+RandomNAT = Literal["S", "B", "L", "small", "tiny"]
+"""A U-ViT with random weights, of `contestants.UVITS`: S, B and L are the published sizes."""
 
 Count = Annotated[int, Ge(1)]
 Counts = Annotated[tuple[Count, ...], Len(1)]
@@ -29,30 +29,45 @@ class _Checked:
 
 
 @dataclass(frozen=True)
-class DecodeOptions(_Checked):
+class _OfPart(_Checked):
+    device: Annotated[str, tyro.conf.Suppress] = field(default="cpu", kw_only=True)
+    """What `Bench.device` says."""
+
+
+@dataclass(frozen=True)
+class DecodeOptions(_OfPart):
     """Options of the part `decode`."""
 
-    bundles: Annotated[tuple[str, ...], Len(1)] = ("fashion",)
+    bundles: tuple[str, ...] = ("fashion",)
     """Shipped names or folders."""
     num_steps: Counts = (4, 8)
     """Values of T."""
     batch_sizes: Counts = (16, 256)
     dtypes: Annotated[tuple[Dtype, ...], Len(1)] = ("float32", "auto")
-    """Of the transformer, in this library's loop; the authors' loop is in float32. auto: bfloat16
-    where the hardware multiplies it fast."""
+    """Of the transformer, in this library's loop. The authors' loop is in float32, and on an
+    accelerator in float16 by autocast. auto: bfloat16 where the hardware multiplies it fast."""
     policy: str = "untrained"
     """A policy network before its training, which does what the heuristic does, or whatever
     nat-eval takes for a policy."""
-    papers_size: bool = True
-    """Also a U-ViT with random weights at the papers' size S: minutes on a CPU."""
-    large: Annotated[RandomNAT, tyro.conf.Suppress] = "papers"
-    large_num_steps: Count = 8
-    """T of that one."""
-    large_batch_size: Count = 16
+    random: tuple[RandomNAT, ...] = ("S",)
+    """Also U-ViTs with random weights: at the papers' size S minutes on a CPU. For none give
+    --decode.random and nothing after it."""
+    random_num_steps: Counts = (8,)
+    """Values of T of those."""
+    random_batch_sizes: Counts = (16,)
+    random_tokenizer: bool = False
+    """Decode their tokens by MaskGIT's VQGAN with random weights, too, twice the multiply-adds of a
+    pass of the size L; else they stay tokens."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers, and that there is something to decode."""
+        super().__post_init__()
+        if not self.bundles and not self.random:
+            raise ValueError("bundles: got none, allowed is none only where random names some")
 
 
 @dataclass(frozen=True)
-class EnvOptions(_Checked):
+class EnvOptions(_OfPart):
     """Options of the part `env`."""
 
     bundle: str = "fashion"
@@ -65,7 +80,7 @@ class EnvOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class TrainOptions(_Checked):
+class TrainOptions(_OfPart):
     """Options of the part `train`."""
 
     preset: str = "fashion"
@@ -77,7 +92,7 @@ class TrainOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class ScaleOptions(_Checked):
+class ScaleOptions(_OfPart):
     """Options of the part `scale`: at least two sizes on each axis."""
 
     bundle: str = "fashion"
@@ -113,7 +128,7 @@ class ScaleOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class StartOptions(_Checked):
+class StartOptions(_OfPart):
     """Options of the part `start`."""
 
     bundle: str = "fashion"
@@ -123,23 +138,24 @@ class StartOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class PaperRoundOptions(_Checked):
+class PaperRoundOptions(_OfPart):
     """Options of the part `paper-round`."""
 
     num_steps: Count = 4
     """T."""
-    trajectories_per_round: Annotated[int, Ge(4)] = 64
-    """The paper has 4096; all else of a round shrinks with them."""
+    trajectories: Annotated[tuple[Annotated[int, Ge(4)], ...], Len(1)] = (64,)
+    """Of a round, one after another. The paper has 4096; all else of a round shrinks with them."""
     num_envs: Count = 16
     """Sub-environments, which divide the trajectories."""
     dtype: Dtype = "auto"
     """Of the transformer."""
-    nat: Annotated[RandomNAT, tyro.conf.Suppress] = "papers"
+    nat: RandomNAT = "S"
+    """With random weights."""
 
 
 QUICK: dict[str, Any] = {
     "decode": DecodeOptions(
-        ("digits",), (2,), (2,), large="tiny", large_num_steps=2, large_batch_size=2
+        ("digits",), (2,), (2,), random=("tiny",), random_num_steps=(2,), random_batch_sizes=(2,)
     ),
     "env": EnvOptions("digits", num_envs=4, num_steps=2),
     "train": TrainOptions("digits", trajectories_per_round=8),
@@ -147,16 +163,14 @@ QUICK: dict[str, Any] = {
         "digits", (2, 4), (2, 4), (2, 4), (4, 8), round_num_envs=2, batch_size=2, nat="tiny"
     ),
     "start": StartOptions("digits", num_steps=2),
-    "paper_round": PaperRoundOptions(
-        num_steps=2, trajectories_per_round=16, num_envs=8, nat="tiny"
-    ),
+    "paper_round": PaperRoundOptions(num_steps=2, trajectories=(16,), num_envs=8, nat="tiny"),
 }
 """The parts' options for `--quick`."""
 
 
 @dataclass(frozen=True)
 class Bench(_Checked):
-    """Measure the library's speed, with what one would use instead by turns, on the CPU.
+    """Measure the library's speed, with what one would use instead by turns.
 
     Writes bench.json and bench.md after every part. Wants a machine that does nothing else.
     """
@@ -172,6 +186,8 @@ class Bench(_Checked):
     """Turns of all that is timed; memory is measured once."""
     threads: Count = 2
     """Torch threads."""
+    device: str = "cpu"
+    """A torch device, of all parts."""
     quick: bool = False
     """Tiny sizes, whatever the parts' options say: shows that everything runs."""
     decode: DecodeOptions = field(default_factory=DecodeOptions)

@@ -59,9 +59,9 @@ def authors_generate(
 ) -> Tensor:
     """Labels [B] -> images by 2 T + 1 passes, half of them (and one) conditional.
 
-    `transformer` takes (ids, conditions), in float32; `policy` (features, timestep).
+    `transformer` takes (ids, conditions) and gives float32; `policy` takes (features, timestep).
     """
-    ids = torch.full((len(conditions), num_tokens), mask_id)
+    ids = torch.full((len(conditions), num_tokens), mask_id, device=conditions.device)
     null = torch.full_like(conditions, null_condition)
     sampled = ids
     output = transformer(ids, conditions)

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from eval.bench.measure import by_turns
+from eval.bench.measuring.report import Row, Section, target
+from eval.bench.measuring.timing import by_turns
 from eval.bench.options import StartOptions
-from eval.bench.report import Row, Section, target
 from nat_env.bundles.loading import load_bundle
 
 HEAVY = ("diffusers", "transformers", "matplotlib", "stable_baselines3")
@@ -28,8 +28,8 @@ import torch, gymnasium
 ended("import torch, gymnasium")
 import nat_env
 ended("import nat_env")
-bundle, num_steps, *heavy = sys.argv[1:]
-env = gymnasium.make("NATDecode-v0", bundle=bundle, num_steps=int(num_steps))
+bundle, num_steps, device, *heavy = sys.argv[1:]
+env = gymnasium.make("NATDecode-v0", bundle=bundle, num_steps=int(num_steps), device=device)
 ended("gym.make, loads the bundle")
 env.reset(seed=0)
 env.action_space.seed(0)
@@ -72,7 +72,8 @@ def first_episode(options: StartOptions) -> Any:
     Raises:
         ValueError: the process failed; with the last line of what it said about that.
     """
-    command = [sys.executable, "-c", _EPISODE, options.bundle, str(options.num_steps), *HEAVY]
+    given = options.bundle, str(options.num_steps), options.device
+    command = [sys.executable, "-c", _EPISODE, *given, *HEAVY]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     if result.returncode:

@@ -14,9 +14,11 @@ import torch
 
 from agents.learners.config import PRESETS, TrainConfig
 from agents.training.train import Training
-from eval.bench.measure import Phases, by_turns, peak_memory
+from eval.bench.measuring.memory import peak_memory
+from eval.bench.measuring.phases import Phases
+from eval.bench.measuring.report import Row, Section, target
+from eval.bench.measuring.timing import by_turns
 from eval.bench.options import TrainOptions
-from eval.bench.report import Row, Section, target
 from nat_env import vector_env
 
 LEARNERS = ("ppo", "stock-ppo")
@@ -72,7 +74,7 @@ def run(options: TrainOptions, repeats: int) -> list[Section]:
     rounds = {name: Rounds(config) for name, config in configs.items()}
     for learner in rounds.values():
         learner.run(Phases())  # makes what is made once
-    phases = {name: Phases() for name in LEARNERS}
+    phases = {name: Phases.on(options.device) for name in LEARNERS}
     seconds = by_turns({n: partial(rounds[n].run, phases[n]) for n in LEARNERS}, repeats)
     rows = []
     for name in LEARNERS:
@@ -120,7 +122,12 @@ def configuration(options: TrainOptions) -> TrainConfig:
         raise ValueError(
             f"preset: got {options.preset!r}, allowed are {allowed}: those of shipped bundles"
         )
-    config = replace(PRESETS[options.preset][1], warmup_rounds=0, threads=torch.get_num_threads())
+    config = replace(
+        PRESETS[options.preset][1],
+        warmup_rounds=0,
+        threads=torch.get_num_threads(),
+        device=options.device,
+    )
     if options.trajectories_per_round is None:
         return config
     count = options.trajectories_per_round

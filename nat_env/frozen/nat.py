@@ -148,17 +148,19 @@ class FrozenNAT:
                 f"condition: got {condition.dtype} in {min(wanted)} .. {max(wanted)}, allowed are "
                 f"int64 in 0 .. {self.null_condition}"
             )
-        self._keep({*wanted, self.null_condition})
+        self._keep([*wanted, self.null_condition])
         logits, features = self._first
         rows = sent(torch.tensor([self._rows[number] for number in wanted]), self.device)
         null_logits = logits[self._rows[self.null_condition]]
         return Passes(logits[rows], null_logits.expand(len(rows), -1, -1), features[rows].float())
 
-    def _keep(self, needed: set[int]) -> None:
+    def _keep(self, needed: list[int]) -> None:
         """Have the first passes of these conditions in the table `_first`, in rows `_rows`."""
-        missing = sorted(needed - self._rows.keys())
-        for number in sorted(needed & self._rows.keys()):
-            self._rows.move_to_end(number)
+        needed = list(dict.fromkeys(needed))
+        missing = sorted(set(needed) - self._rows.keys())
+        for number in needed:
+            if number in self._rows:
+                self._rows.move_to_end(number)
         if not missing:
             return
         canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)

@@ -3,20 +3,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+import eval.bench.contestants
 import eval.bench.decode
-from eval.bench.decode import (
+from eval.bench.contestants import (
     PHASES,
     UVITS,
     Contestant,
-    check,
-    compared,
-    contestants,
     prepared,
     random_nat,
-    targets,
     untrained_network,
 )
-from eval.bench.measure import Phases, multiply_adds
+from eval.bench.decode import check, compared, contestants, targets
+from eval.bench.measuring.phases import Phases
+from eval.bench.measuring.timing import multiply_adds
 from eval.bench.options import DecodeOptions
 from eval.bench.peer import authors_generate, authors_step
 from nat_env.decoding import decode_step
@@ -92,7 +91,7 @@ def test_multiply_adds_are_those_counted_by_hand(authors, rows):
 
 
 def test_phases_of_decoding_are_parts_of_the_whole(digits, monkeypatch):
-    monkeypatch.setattr(eval.bench.decode, "most_per_second", lambda dtype: 1e9)
+    monkeypatch.setattr(eval.bench.decode, "most_per_second", lambda *given, **named: 1e9)
     passes, decode = digits.nat.passes, digits.tokenizer.decode
     setting = Contestant("digits", 2, 4)
     ours, theirs = compared([setting, replace(setting, authors=True)], repeats=2)
@@ -117,12 +116,12 @@ def test_the_papers_model_is_of_its_size_and_the_untrained_network_is_the_heuris
     features = nat.first_passes(torch.zeros(4, dtype=torch.int64)).features
     actions = policy(features, torch.arange(4))
     torch.testing.assert_close(actions, heuristic_schedule(4).table, atol=1e-3, rtol=1e-3)
-    parameters = random_nat(UVITS["papers"], "float32").transformer.parameters()
+    parameters = random_nat(UVITS["S"], "float32").transformer.parameters()
     assert sum(p.numel() for p in parameters) == pytest.approx(45.6e6, rel=0.01)
 
 
 def test_every_setting_is_decoded_by_each_loop_once():
-    options = DecodeOptions(("digits",), (2, 3), (5,), ("float32", "float32"), large="tiny")
+    options = DecodeOptions(("digits",), (2, 3), (5,), ("float32", "float32"), random=("tiny",))
     found = [[(c.nat, c.num_steps, c.batch_size, c.loop) for c in g] for g in contestants(options)]
     settings = [("digits", 2, 5), ("digits", 3, 5), (UVITS["tiny"], 8, 16)]
     loops = ("nat_env, float32", "authors, float32")
@@ -132,7 +131,7 @@ def test_every_setting_is_decoded_by_each_loop_once():
 def test_a_policy_of_another_t_is_refused(tmp_path):
     path = tmp_path / "schedule.json"
     heuristic_schedule(4).save(path)
-    options = DecodeOptions(("digits",), (4,), (2,), policy=str(path), papers_size=False)
+    options = DecodeOptions(("digits",), (4,), (2,), policy=str(path), random=())
     check(options)
     with pytest.raises(ValueError, match="num_steps"):
         check(replace(options, num_steps=(4, 8)))
@@ -173,14 +172,14 @@ def test_targets_are_held_against_the_largest_batch_and_the_right_limits():
 def test_seconds_of_the_nat_are_where_the_nat_is_slow(monkeypatch):
     now = 0.0
     decode = prepared(Contestant(TINY, 3, 2, hidden_size=8))
-    nat_forward = eval.bench.decode.UViT.forward
+    nat_forward = eval.bench.contestants.UViT.forward
 
     def slow(self, *args):
         nonlocal now
         now += 5
         return nat_forward(self, *args)
 
-    monkeypatch.setattr(eval.bench.decode.UViT, "forward", slow)
+    monkeypatch.setattr(eval.bench.contestants.UViT, "forward", slow)
     phases = Phases(lambda: now)
     decode(phases)
     assert {n: s for n, s in phases.totals.items() if s} == {"nat": 3 * 5}

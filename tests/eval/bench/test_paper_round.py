@@ -3,7 +3,7 @@
 import pytest
 
 from eval.bench import paper_round
-from eval.bench.measure import Memory, measured_apart
+from eval.bench.measuring.memory import Memory, measured_apart
 from eval.bench.options import QUICK, PaperRoundOptions
 from eval.bench.paper_round import configuration
 
@@ -16,15 +16,15 @@ PHASES = [
 
 
 def test_a_round_is_the_papers_but_for_its_size(tmp_path):
-    config = configuration(PaperRoundOptions(), tmp_path)
+    config = configuration(PaperRoundOptions(), 64, tmp_path)
     assert config.rounds == 1
     assert config.epochs == 5 and config.discriminator_updates == 5 and config.fresh_samples
     # 4096 x 8 transitions in 16 minibatches of 2048; 64 x 4 in 16 of 16.
     assert (config.batch_size, config.accumulate) == (16, 16)
     # 1024 real images at each update for 4096 trajectories; 16 for 64.
     assert config.discriminator.batch_size == 16
-    with pytest.raises(ValueError, match=r"^trajectories_per_round: got 6, allowed .* of 16"):
-        configuration(PaperRoundOptions(trajectories_per_round=6, num_envs=6), tmp_path)
+    with pytest.raises(ValueError, match=r"^trajectories: got 6, allowed .* of 16"):
+        configuration(PaperRoundOptions(), 6, tmp_path)
 
 
 def test_phases_add_up_to_the_round_and_are_told_apart_by_what_they_are_for(monkeypatch):

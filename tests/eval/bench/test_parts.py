@@ -13,9 +13,9 @@ import eval.bench.growth
 import eval.bench.run
 import eval.bench.start
 import eval.bench.training
-from eval.bench.decode import UVITS
+from eval.bench.contestants import UVITS
 from eval.bench.growth import exponents, works
-from eval.bench.measure import Memory
+from eval.bench.measuring.memory import Memory
 from eval.bench.options import (
     QUICK,
     Bench,
@@ -25,7 +25,7 @@ from eval.bench.options import (
     StartOptions,
     TrainOptions,
 )
-from eval.bench.report import Section
+from eval.bench.measuring.report import Section
 from eval.bench.run import run
 from nat_env import vector_env
 from nat_env.storage.files import write_json
@@ -157,7 +157,7 @@ def test_a_table_has_medians_and_their_spread():
         (lambda out: ScaleOptions(num_steps=(4, 0)), "num_steps"),
         (lambda out: ScaleOptions(trajectories=(256, 300)), "trajectories"),
         (lambda out: ScaleOptions(batch_size=0), "batch_size"),
-        (lambda out: DecodeOptions(bundles=()), "bundles"),
+        (lambda out: DecodeOptions(bundles=(), random=()), "bundles"),
         (lambda out: DecodeOptions(batch_sizes=(-1,)), "batch_sizes"),
         (lambda out: EnvOptions(num_steps=0), "num_steps"),
         (lambda out: run(Bench(out, ("train",), train=TrainOptions("none"))), "preset"),
@@ -181,7 +181,7 @@ def test_results_are_written_after_every_part_and_say_what_made_them(quick, tmp_
     monkeypatch.setattr("sys.argv", ["nat-bench", "--quick"])
     monkeypatch.setattr(eval.bench.run, "write_json", spy)
     for part in (eval.bench.run, eval.bench.decode):
-        monkeypatch.setattr(part, "most_per_second", lambda dtype: 1e9)
+        monkeypatch.setattr(part, "most_per_second", lambda *given, **named: 1e9)
     for part in (eval.bench.training, eval.bench.growth):  # a process for each, tested elsewhere
         monkeypatch.setattr(part, "peak_memory", lambda *given: Memory(1.0, 2.0))
     parts = ("decode", "env", "scale") if quick else ("env",)

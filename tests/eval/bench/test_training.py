@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import eval.bench.training
-from eval.bench.measure import Memory, Phases
+from eval.bench.measuring.memory import Memory
+from eval.bench.measuring.phases import Phases
 from eval.bench.options import TrainOptions
 from eval.bench.training import LEARNERS, PHASES, ROLLOUT, Rounds, configuration, of_learner, run
 from nat_env import vector_env

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.bench.measure import Phases, by_turns, most_per_second, multiply_adds, peak_memory
+from eval.bench.measuring.memory import peak_memory
+from eval.bench.measuring.phases import Phases
+from eval.bench.measuring.timing import by_turns, most_per_second, multiply_adds
 
 
 def test_works_go_by_turns_once_untimed_and_once_timed():
