@@ -16,6 +16,7 @@ import eval.bench.training
 from eval.bench.contestants import UVITS
 from eval.bench.growth import exponents, works
 from eval.bench.measuring.memory import Memory
+from eval.bench.measuring.report import Section
 from eval.bench.options import (
     QUICK,
     Bench,
@@ -25,7 +26,6 @@ from eval.bench.options import (
     StartOptions,
     TrainOptions,
 )
-from eval.bench.measuring.report import Section
 from eval.bench.run import run
 from nat_env import vector_env
 from nat_env.storage.files import write_json
