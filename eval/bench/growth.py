@@ -1,4 +1,4 @@
-"""How time and memory grow with the numbers of environments, tokens, steps and trajectories."""
+"""How time and memory grow with environments, tokens, steps, trajectories and classes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +36,8 @@ def works(options: ScaleOptions) -> dict[str, dict[int, Work]]:
         )
         for count in options.trajectories
     }
+    of_classes = replace(batch, num_steps=2, batch_size=options.class_batch_size)
+    classes = {n: replace(UVITS[options.class_nat], num_classes=n) for n in options.classes}
     return {
         "environments": {
             n: (environment.prepared, replace(environments, num_envs=n)) for n in options.num_envs
@@ -43,6 +45,9 @@ def works(options: ScaleOptions) -> dict[str, dict[int, Work]]:
         "tokens N": {n: (prepared_batch, replace(batch, nat=sizes)) for n, sizes in tokens.items()},
         "steps T": {n: (prepared_batch, replace(batch, num_steps=n)) for n in options.num_steps},
         "trajectories": {n: (training.prepared, config) for n, config in rounds.items()},
+        "classes": {
+            n: (prepared_batch, replace(of_classes, nat=sizes)) for n, sizes in classes.items()
+        },
     }
 
 
@@ -61,7 +66,8 @@ def run(options: ScaleOptions, repeats: int) -> list[Section]:
         f"Tokens: U-ViTs {uvit.hidden_size} wide and {uvit.depth} deep with random weights, T = 4, "
         f"batch {options.batch_size}. Steps: bundle {options.bundle}, batch {options.batch_size}. "
         f"Trajectories: of a round of nat-train's preset {options.preset}, in "
-        f"{options.round_num_envs} environments. Memory: peak above what was resident with all "
+        f"{options.round_num_envs} environments. Classes: U-ViTs of the size {options.class_nat}, "
+        f"T = 2, batch {options.class_batch_size}. Memory: peak above what was resident with all "
         "loaded, in a process of its own."
     )
     about = (
@@ -101,10 +107,10 @@ def exponents(rows: Sequence[Row]) -> list[Row]:
 
 
 def targets(slopes: Sequence[Row]) -> list[Row]:
-    """What is held against a limit: growth in environments."""
-    (row,) = (row for row in slopes if row["axis"] == "environments")
+    """What is held against a limit: growth in all."""
     return [
-        target(f"{name.replace('_', ' ')} in environments", row[name], at_most=IN_PROPORTION)
+        target(f"{name.replace('_', ' ')} in {row['axis']}", row[name], at_most=IN_PROPORTION)
+        for row in slopes
         for name in row
         if name.endswith("exponent")
     ]

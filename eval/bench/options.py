@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from annotated_types import Ge, Len
+from annotated_types import Ge, Gt, Len
 
 from nat_env.commands.bounds import check_bounds
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
-Part = Literal["decode", "env", "train", "scale", "start", "paper-round"]
+Part = Literal["decode", "env", "train", "scale", "start", "memory", "paper-round", "plan"]
 RandomNAT = Literal["S", "B", "L", "small", "tiny"]
 """A U-ViT with random weights, of `contestants.UVITS`: S, B and L are the published sizes."""
 
@@ -108,6 +108,12 @@ class ScaleOptions(_OfPart):
     """Of nat-train, for those."""
     round_num_envs: Count = 256
     """Sub-environments of a round; divides every number of trajectories."""
+    classes: Sizes = (10, 100, 1000)
+    """Of a U-ViT with random weights."""
+    class_nat: RandomNAT = "S"
+    """That U-ViT, but for its classes."""
+    class_batch_size: Count = 8
+    """Samples that it decodes at once, in 2 steps."""
     batch_size: Count = 32
     """Samples decoded at once, where the number of environments does not say it."""
     dtype: Dtype = "auto"
@@ -117,7 +123,7 @@ class ScaleOptions(_OfPart):
     def __post_init__(self) -> None:
         """Check that each axis has different sizes, and that environments divide trajectories."""
         super().__post_init__()
-        for name in ("num_envs", "token_grid", "num_steps", "trajectories"):
+        for name in ("num_envs", "token_grid", "num_steps", "trajectories", "classes"):
             if len(set(getattr(self, name))) < 2:
                 raise ValueError(f"{name}: got {getattr(self, name)}, allowed are different sizes")
         if math.gcd(*self.trajectories) % self.round_num_envs:
@@ -153,6 +159,67 @@ class PaperRoundOptions(_OfPart):
     """With random weights."""
 
 
+@dataclass(frozen=True)
+class PlanOptions(_OfPart):
+    """Options of the part `plan`.
+
+    What GPUs are joined by is not measured.
+    """
+
+    nat: RandomNAT = "small"
+    """Whose rounds, with random weights, say what each part of a round costs."""
+    trajectories: Annotated[tuple[Annotated[int, Ge(4)], ...], Len(2, 2)] = (64, 128)
+    """Of these two rounds."""
+    held: Annotated[int, Ge(4)] = 256
+    """Trajectories of the round that what they predict is held against."""
+    num_steps: Count = 4
+    """T of these."""
+    num_envs: Count = 64
+    """Sub-environments of these."""
+    dtype: Dtype = "auto"
+    """Of the transformer."""
+    models: Annotated[tuple[Literal["S", "B", "L", "Muse-CC3M"], ...], Len(1)] = (
+        "S",
+        "L",
+        "Muse-CC3M",
+    )
+    """Published sizes that are planned for."""
+    plan_num_steps: Counts = (4, 8)
+    """Values of T that are planned for."""
+    gpus: Counts = (1, 8, 64)
+    rounds: Count = 1000
+    """Of a training."""
+    gpus_per_machine: Count = 8
+    inside: Annotated[float, Gt(0)] = 300.0
+    """GB per second between the GPUs of a machine, in each direction."""
+    between: Annotated[float, Gt(0)] = 25.0
+    """GB per second of each GPU's share of the network between machines."""
+    latency: Annotated[float, Ge(0)] = 30.0
+    """Microseconds that a reduction of one tensor takes, however small."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers, and that the rounds are of rising size."""
+        super().__post_init__()
+        if not self.trajectories[0] < self.trajectories[1] < self.held:
+            raise ValueError(
+                f"held: got {self.held} after trajectories = {self.trajectories}, allowed are "
+                "rising numbers"
+            )
+
+
+@dataclass(frozen=True)
+class MemoryOptions(_OfPart):
+    """Options of the part `memory`."""
+
+    preset: str = "digits"
+    """Of nat-train."""
+    rounds: Annotated[int, Ge(4)] = 200
+    """Of one training in one process; the first quarter is left out of the slope."""
+    trajectories_per_round: Count = 64
+    images: Sizes = (1000, 5000, 50_000)
+    """Evaluated, of the preset's bundle, each in a process of its own."""
+
+
 QUICK: dict[str, Any] = {
     "decode": DecodeOptions(
         ("digits",), (2,), (2,), random=("tiny",), random_num_steps=(2,), random_batch_sizes=(2,)
@@ -160,9 +227,21 @@ QUICK: dict[str, Any] = {
     "env": EnvOptions("digits", num_envs=4, num_steps=2),
     "train": TrainOptions("digits", trajectories_per_round=8),
     "scale": ScaleOptions(
-        "digits", (2, 4), (2, 4), (2, 4), (4, 8), round_num_envs=2, batch_size=2, nat="tiny"
+        "digits",
+        (2, 4),
+        (2, 4),
+        (2, 4),
+        (4, 8),
+        round_num_envs=2,
+        classes=(10, 20),
+        class_nat="tiny",
+        class_batch_size=2,
+        batch_size=2,
+        nat="tiny",
     ),
     "start": StartOptions("digits", num_steps=2),
+    "memory": MemoryOptions("digits", rounds=4, trajectories_per_round=8, images=(100, 200)),
+    "plan": PlanOptions("tiny", (8, 16), 32, num_steps=2, num_envs=8, models=("S",)),
     "paper_round": PaperRoundOptions(num_steps=2, trajectories=(16,), num_envs=8, nat="tiny"),
 }
 """The parts' options for `--quick`."""
@@ -180,8 +259,9 @@ class Bench(_Checked):
     parts: Annotated[tuple[Part, ...], Len(1)] = ("decode", "env", "train", "scale", "start")
     """decode: generation against the authors' loop. env: steps of the environment. train: a round
     of PPO. scale: how time and memory grow. start: until the first episode has finished. Not among
-    them by default, paper-round: one round of nat-train's preset paper on the papers' size S with
-    random weights; many minutes and several GB."""
+    them by default: memory, of hundreds of rounds and of evaluations; paper-round, rounds of
+    nat-train's preset paper on a published size with random weights, many minutes and several GB;
+    plan, an estimate of memory and time of whole trainings on several GPUs."""
     repeats: Count = 5
     """Turns of all that is timed; memory is measured once."""
     threads: Count = 2
@@ -195,5 +275,7 @@ class Bench(_Checked):
     train: TrainOptions = field(default_factory=TrainOptions)
     scale: ScaleOptions = field(default_factory=ScaleOptions)
     start: StartOptions = field(default_factory=StartOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
     paper_round: PaperRoundOptions = field(default_factory=PaperRoundOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
     progress: Annotated[bool, tyro.conf.Suppress] = True

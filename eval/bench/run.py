@@ -1,16 +1,16 @@
 """Command nat-bench: how fast the library is, beside what people would use instead."""
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
-from eval.bench import decode, environment, growth, paper_round, start, training
+from eval.bench import decode, environment, growth, paper_round, plan, resident, start, training
 from eval.bench.measuring.report import Row, Section
 from eval.bench.measuring.timing import most_per_second
-from eval.bench.options import QUICK, Bench, Part
+from eval.bench.options import QUICK, Bench, Part, TrainOptions
 from eval.evaluation.rows import stamp
 from nat_env.bundles.loading import check_device, resolve_dtype
 from nat_env.commands.machine import accelerator_name
@@ -24,7 +24,9 @@ RUN: dict[Part, Callable[[Any, int], Iterable[Section]]] = {
     "train": training.run,
     "scale": growth.run,
     "start": start.run,
+    "memory": resident.run,
     "paper-round": paper_round.run,
+    "plan": plan.run,
 }
 
 
@@ -43,13 +45,7 @@ def run(arguments: Bench) -> str:
     require_writable_folder(arguments.out)
     options = replace(arguments, **QUICK) if arguments.quick else arguments
     chosen = tuple(dict.fromkeys(arguments.parts))
-    if "decode" in chosen:
-        decode.check(_options_of(options, "decode"))
-    if "train" in chosen:
-        training.configuration(options.train)
-    if "paper-round" in chosen:
-        for count in options.paper_round.trajectories:
-            paper_round.configuration(options.paper_round, count, arguments.out)
+    _check(options, chosen)
     about = stamp() | {
         "repeats": arguments.repeats,
         "quick": arguments.quick,
@@ -75,6 +71,23 @@ def run(arguments: Bench) -> str:
         print(report.text)
         raise SystemExit(f"nat-bench: failed: {', '.join(report.failed)}")
     return report.text
+
+
+def _check(options: Bench, chosen: Sequence[Part]) -> None:
+    """Refuse what cannot be measured, before anything is."""
+    if "decode" in chosen:
+        decode.check(_options_of(options, "decode"))
+    if "train" in chosen:
+        training.configuration(options.train)
+    if "paper-round" in chosen:
+        for count in options.paper_round.trajectories:
+            paper_round.configuration(options.paper_round, count, options.out)
+    if "plan" in chosen:
+        rounds = plan.rounds_of(options.plan)
+        for count in rounds.trajectories:
+            paper_round.configuration(rounds, count, options.out)
+    if "memory" in chosen:
+        training.configuration(TrainOptions(options.memory.preset))
 
 
 class _Report:

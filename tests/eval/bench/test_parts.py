@@ -22,6 +22,8 @@ from eval.bench.options import (
     Bench,
     DecodeOptions,
     EnvOptions,
+    MemoryOptions,
+    PlanOptions,
     ScaleOptions,
     StartOptions,
     TrainOptions,
@@ -73,13 +75,10 @@ def test_exponents_are_of_all_sizes_and_of_the_two_largest():
     assert found["memory_exponent"] == pytest.approx(1.0)
     assert found["last_memory_exponent"] == pytest.approx(2.0)
     held = eval.bench.growth.targets([found, found | {"axis": "tokens N"}])
-    assert [row["verdict"].strip("*") for row in held] == [
-        "reached",
-        "reached",
-        "reached",
-        "NOT reached",
-    ]
-    assert held[-1]["target"] == "last memory exponent in environments"
+    verdicts = ["reached", "reached", "reached", "NOT reached"]  # of each axis
+    assert [row["verdict"].strip("*") for row in held] == verdicts * 2
+    assert held[3]["target"] == "last memory exponent in environments"
+    assert held[7]["target"] == "last memory exponent in tokens N"
 
 
 def test_every_size_of_every_axis_is_the_work_that_it_says(monkeypatch):
@@ -100,12 +99,14 @@ def test_every_size_of_every_axis_is_the_work_that_it_says(monkeypatch):
     rounds = [(2, 16)] * 4 * 2 + [(2, 16)] * 4 * 4
     assert rows["vector_env"] == environments + rounds
     tokens = [(2, 4)] * 4 + [(2, 16)] * 4
-    assert rows["generation"] == tokens + [(2, 16)] * (2 + 3)
+    classes = [(2, 16)] * 2 * 2
+    assert rows["generation"] == tokens + [(2, 16)] * (2 + 3) + classes
     assert {axis: list(sizes) for axis, sizes in found.items()} == {
         "environments": [2, 4],
         "tokens N": [4, 16],
         "steps T": [2, 3],
         "trajectories": [4, 8],
+        "classes": [10, 20],
     }
 
 
@@ -157,6 +158,10 @@ def test_a_table_has_medians_and_their_spread():
         (lambda out: ScaleOptions(num_steps=(4, 0)), "num_steps"),
         (lambda out: ScaleOptions(trajectories=(256, 300)), "trajectories"),
         (lambda out: ScaleOptions(batch_size=0), "batch_size"),
+        (lambda out: PlanOptions(trajectories=(64, 32)), "held"),
+        (lambda out: PlanOptions(trajectories=(64, 96), held=80), "held"),
+        (lambda out: run(Bench(out, device="none")), "device"),
+        (lambda out: run(Bench(out, ("memory",), memory=MemoryOptions("paper"))), "preset"),
         (lambda out: DecodeOptions(bundles=(), random=()), "bundles"),
         (lambda out: DecodeOptions(batch_sizes=(-1,)), "batch_sizes"),
         (lambda out: EnvOptions(num_steps=0), "num_steps"),
@@ -190,8 +195,8 @@ def test_results_are_written_after_every_part_and_say_what_made_them(quick, tmp_
     growth = ["Growth", "Growth: exponents"]
     if quick:  # sizes this small say nothing about targets
         env = QUICK["env"]
-        titles = [["Decoding"], ["Decoding", "Environment"], ["Decoding", "Environment", *growth]]
-        assert written == titles
+        titles = ["Decoding", "Environment", *growth]
+        assert written == [titles[:n] for n in (1, 2, 3, 4)]  # a section after the other
     else:
         assert written == [["Targets", "Environment"]]
     assert (tmp_path / "bench.md").read_text() == text + "\n"
