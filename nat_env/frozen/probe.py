@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-TRIED = 8
-"""Rows of the pass by which memory is measured."""
+TRIED = 16
+"""Rows of the larger of two passes by which memory is measured, at most."""
 
 
 def rows_that_fit(
@@ -22,14 +22,20 @@ def rows_that_fit(
     """
     if device.type != "cuda":
         return at_most
-    for _ in range(2):  # the first one makes what is made once
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run(TRIED)
-    a_row = (torch.cuda.max_memory_allocated(device) - before) / TRIED
+    run(TRIED)  # makes what is made once
+    few, many = (_memory_of(run, rows, device) for rows in (TRIED // 2, TRIED))
+    a_row = max((many - few) / (TRIED // 2), 1)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = torch.cuda.mem_get_info(device)[0] + unused
-    return min(at_most, power_of_two(share * free / max(a_row, 1)))
+    return min(at_most, power_of_two((share * free - max(many - TRIED * a_row, 0)) / a_row))
+
+
+def _memory_of(run: Callable[[int], Any], rows: int, device: torch.device) -> int:
+    """Bytes that a pass of so many rows takes at most, beside what there is."""
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    run(rows)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def power_of_two(number: float) -> int:
