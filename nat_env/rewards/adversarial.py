@@ -39,6 +39,8 @@ class AdversarialRewardModel:
         trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
         pooled: Tensor | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -50,6 +52,9 @@ class AdversarialRewardModel:
             trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
             pooled: of conditions that are prompts, [num_conditions + 1, P], see `ProjectionHead`.
+            process: which this is of those that train it together, each on as many images of its
+                own, with averaged gradients: they draw alike for all, and take their parts.
+            processes: how many there are.
 
         Raises:
             ValueError: fewer real images than one batch holds, widths that halve them to nothing,
@@ -73,6 +78,7 @@ class AdversarialRewardModel:
                 "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
+        self.process, self.processes = process, processes
         self.reals = reals
         self.knows_prompts = pooled is not None
         """Whether a condition is told by its pooled embedding: one without real images is, too."""
@@ -158,7 +164,7 @@ class AdversarialRewardModel:
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
             embedded = self._embedded(len(images), batches, images[:1])
-        size = min(self.config.batch_size, len(images))
+        size = min(self.config.batch_size // self.processes, len(images))
         drawn = [self._draw(len(images), size) for _ in range(count)]
         fakes = torch.stack([chosen for chosen, _ in drawn]).to(images.device)
         real_batches = self._real_batches([numbers for _, numbers in drawn], images.device)
@@ -206,8 +212,13 @@ class AdversarialRewardModel:
 
     def _draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
         """Numbers of generated images [size], of `count`, and of real ones [size]."""
-        chosen = torch.randperm(count, generator=self.generator)[:size]
-        return chosen, torch.multinomial(self._real_weights, size, True, generator=self.generator)
+        order = torch.randperm(count * self.processes, generator=self.generator)
+        chosen = order[order // count == self.process][:size] - self.process * count
+        weights, whole = self._real_weights, size * self.processes
+        return chosen, self._own(torch.multinomial(weights, whole, True, generator=self.generator))
+
+    def _own(self, drawn: Tensor) -> Tensor:  # of what was drawn for all
+        return drawn.chunk(self.processes)[self.process]
 
     def _real_batches(
         self, drawn: Sequence[Tensor], device: torch.device
@@ -255,7 +266,9 @@ class AdversarialRewardModel:
         """Half of the real images, drawn at random, mirrored left to right."""
         if not self.config.flip:
             return real
-        chosen = torch.rand(len(real), generator=self.generator, dtype=torch.float32) < 0.5
+        count = len(real) * self.processes
+        whole = torch.rand(count, generator=self.generator, dtype=torch.float32)
+        chosen = self._own(whole) < 0.5
         return torch.where(chosen.view(-1, 1, 1, 1).to(real.device), real.flip(-1), real)
 
     def _augmented(self, images: Tensor) -> Tensor:
