@@ -14,8 +14,8 @@ PRECEDENCE = 5.0
 
 def rank() -> int:
     """Which process this is, 0 for the first and for one alone."""
-    number = os.environ.get("RANK", "0")
-    return int(number) if number.isdecimal() else 0
+    number, count = (os.environ.get(name, "0") for name in ("RANK", "WORLD_SIZE"))
+    return int(number) if number.isdecimal() and count not in ("0", "1") else 0
 
 
 @contextmanager

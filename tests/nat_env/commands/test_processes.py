@@ -71,6 +71,9 @@ def test_a_mistake_in_the_program_is_shown_as_it_is(outcome):
 
 def test_the_number_is_the_launchers(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert processes.rank() == 0
     monkeypatch.setenv("RANK", "3")
+    assert processes.rank() == 0  # without saying of how many
+    monkeypatch.setenv("WORLD_SIZE", "4")
     assert processes.rank() == 3
