@@ -42,6 +42,9 @@ class Algorithm:
     """Options of a `TrainConfig` that the learner has no use for."""
     observation: str = "pooled"
     """`pooled`, or the `features` that `AdaNATPolicy` takes."""
+    alone: str = "it does not say, by alone = '', that several can train it together"
+    """Why one process alone can train it. Empty where several can: all that it learns, it learns by
+    gradients of its policy, and it makes as many backward passes on each."""
 
     @property
     def is_adanat(self) -> bool:
@@ -178,6 +181,8 @@ _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}
 _A2C_REFUSES = _ON_POLICY_REFUSES | {"batch_size"}
 _ARS_REFUSES = _A2C_REFUSES | {"hidden_size", "action_std"}
 
+_REPLAY = "its replay buffer, from which it learns many times a round, belongs to one"
+
 
 def _stock(
     about: str,
@@ -185,37 +190,45 @@ def _stock(
     options: Callable[[TrainConfig], dict[str, Any]],
     refuses: frozenset[str],
     policy: str = "MlpPolicy",
+    alone: str = "",
 ) -> Algorithm:
     """A learner as its library has it."""
-    return Algorithm(about, waiting(learner), policy, options, refuses)
+    return Algorithm(about, waiting(learner), policy, options, refuses, alone=alone)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
-        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, observation="features"
+        "AdaNAT's PPO and network", PPO, AdaNATPolicy, _adanat, observation="features", alone=""
     ),
     "stock-ppo": _stock(
         "PPO as it comes", stable_baselines3.PPO, _with_batches, _ON_POLICY_REFUSES
     ),
     "a2c": _stock("A2C", stable_baselines3.A2C, _on_policy, _A2C_REFUSES),
     "trpo": _stock(
-        "trust-region policy optimisation", sb3_contrib.TRPO, _with_batches, _ON_POLICY_REFUSES
+        "trust-region policy optimisation", sb3_contrib.TRPO, _with_batches, _ON_POLICY_REFUSES,
+        alone="its parameters never hold the gradients that its step comes of",
     ),
     "recurrent-ppo": _stock(
         "PPO with an LSTM", sb3_contrib.RecurrentPPO, _recurrent, _ON_POLICY_REFUSES,
         "MlpLstmPolicy",
     ),
-    "sac": _stock("soft actor-critic", stable_baselines3.SAC, _off_policy, _PPO_ALONE),
-    "td3": _stock(
-        "twin delayed deterministic policy gradient", stable_baselines3.TD3, _td3, _PPO_ALONE
+    "sac": _stock(
+        "soft actor-critic", stable_baselines3.SAC, _off_policy, _PPO_ALONE, alone=_REPLAY
     ),
-    "tqc": _stock("truncated quantile critics", sb3_contrib.TQC, _off_policy, _PPO_ALONE),
+    "td3": _stock(
+        "twin delayed deterministic policy gradient", stable_baselines3.TD3, _td3, _PPO_ALONE,
+        alone=_REPLAY,
+    ),
+    "tqc": _stock(
+        "truncated quantile critics", sb3_contrib.TQC, _off_policy, _PPO_ALONE, alone=_REPLAY
+    ),
     "crossq": _stock(
         "CrossQ: batch normalisation, no target networks",
-        sb3_contrib.CrossQ, _off_policy, _PPO_ALONE,
+        sb3_contrib.CrossQ, _off_policy, _PPO_ALONE, alone=_REPLAY,
     ),
     "ars": Algorithm(
-        "augmented random search, a linear policy", ARS, "LinearPolicy", _ars, _ARS_REFUSES
+        "augmented random search, a linear policy", ARS, "LinearPolicy", _ars, _ARS_REFUSES,
+        alone="it has no gradients to share",
     ),
 }  # fmt: skip
 
@@ -226,7 +239,8 @@ def own_algorithm(name: str) -> Algorithm:
     That may be an `Algorithm`, or a class of stable-baselines3's kind: one that inherits from this
     library's `PPO` is set up as it is; another one as `stock-ppo`, `a2c`, `sac` or `td3` are,
     whichever it is like, with its "MlpPolicy". What a run has to keep of it, besides its networks
-    and optimizers, it tells as stable-baselines3's learners do, by `_get_torch_save_params`.
+    and optimizers, it tells as stable-baselines3's learners do, by `_get_torch_save_params`; that
+    several processes can train it, by a class attribute `alone = ""`, see `Algorithm.alone`.
 
     Raises:
         ValueError: a module that is not there or fails, or something else in it.
@@ -242,8 +256,9 @@ def own_algorithm(name: str) -> Algorithm:
             "OnPolicyAlgorithm or OffPolicyAlgorithm"
         )
     about = f"{found.__name__}, code of one's own"
+    alone = getattr(found, "alone", Algorithm.alone)
     if issubclass(found, PPO):
-        return replace(ALGORITHMS["ppo"], about=about, learner=found)
+        return replace(ALGORITHMS["ppo"], about=about, learner=found, alone=alone)
     if "MlpPolicy" not in found.policy_aliases:
         raise ValueError(
             f"algo: got {name!r}, which has no 'MlpPolicy' but {list(found.policy_aliases)}; "
@@ -254,7 +269,7 @@ def own_algorithm(name: str) -> Algorithm:
     else:
         like = "stock-ppo" if _takes(found, "batch_size") else "a2c"
     kind = ALGORITHMS[like]
-    return _stock(about, found, kind.options, kind.refuses)
+    return _stock(about, found, kind.options, kind.refuses, alone=alone)
 
 
 def _checked(name: str, algorithm: Algorithm) -> Algorithm:

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     Features, nearly all of a rollout's memory, are kept once, in half precision, and in a file
     where one is asked for.
     """
+
+    summed: Callable[[Sequence[float]], np.ndarray] = staticmethod(lambda own: np.array(own))
+    """Adds up numbers over all processes that collect the rollout together."""
 
     def __init__(self, *args: Any, folder: str | Path | None = None, **kwargs: Any) -> None:
         """Make an empty buffer.
@@ -79,6 +83,13 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             ends = dones if step == self.buffer_size - 1 else self.episode_starts[step + 1]
             episode_return = self.rewards[step] + (1.0 - ends) * episode_return
             self.returns[step] = episode_return
-        scale = self.returns.std() + 1e-7
-        self.returns = (self.returns - self.returns.mean()) / scale
+        mean, std = self._moments()
+        self.returns = ((self.returns - mean) / (std + 1e-7)).astype(np.float32)
         self.advantages = self.returns - self.values
+
+    def _moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the returns of all processes, in float64."""
+        returns = self.returns.astype(np.float64)
+        count, total = self.summed([returns.size, returns.sum()])
+        (squares,) = self.summed([np.square(returns - total / count).sum()])
+        return total / count, math.sqrt(squares / count)

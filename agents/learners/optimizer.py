@@ -57,6 +57,11 @@ class AccumulatingAdam(torch.optim.Adam):
         """Drop what was gathered for a step that did not come."""
         self._calls = 0
 
+    @property
+    def steps_next(self) -> bool:
+        """Whether the next call of `step` takes one."""
+        return (self._calls + 1) % self.every == 0
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, unless they are still being gathered."""
         if self._calls % self.every == 0:

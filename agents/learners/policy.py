@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,8 @@ class AdaNATPolicy(ActorCriticPolicy):
     sigma: Tensor
     _idle: Tensor
     """Which of the four have no effect at each timestep [T + 1, 4]."""
+    noise_like: Callable[[Tensor], Tensor] = staticmethod(lambda mean: torch.randn_like(mean))
+    """Standard normal numbers for means [B, 4]; in several processes those of the own rows."""
 
     def __init__(
         self,
@@ -211,8 +214,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def explore(self, mean: Tensor) -> Tensor:
         """Raw actions [B, 4] drawn around their means."""
-        drawn = mean[:1] if self.shared_noise else mean
-        return mean + self.sigma * torch.randn_like(drawn)
+        noise = torch.randn_like(mean[:1]) if self.shared_noise else self.noise_like(mean)
+        return mean + self.sigma * noise
 
     def get_distribution(self, obs: PyTorchObs) -> DiagGaussianDistribution:
         """Of the actions in box units, those that have no effect at the last step included."""

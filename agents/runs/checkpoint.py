@@ -221,30 +221,26 @@ def on_host(value: Any) -> Any:
     return value
 
 
-def random_states() -> dict[str, Any]:
+def random_states(device: torch.device) -> dict[str, Any]:
     """State of torch's and numpy's global generators, which stable-baselines3 draws from.
 
-    Those of CUDA devices are among them where there are any.
+    That of the CUDA device that a training is on is among them.
     """
     numpy_state = np.random.get_state(legacy=False)
     assert isinstance(numpy_state, dict)
     key = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
         "numpy": numpy_state | {"state": numpy_state["state"] | {"key": key}},
     }
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
-    """Restore what `random_states` gave, of as many CUDA devices as there are here and were there.
-
-    A run may go on on a machine with more of them or fewer: it uses one.
-    """
+def restore_random_states(states: dict[str, Any], device: torch.device) -> None:
+    """Restore what `random_states` gave; a run may go on on another device, or on none."""
     torch.set_rng_state(states["torch"])
-    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    for device, state in enumerate(states["cuda"][:here]):
-        torch.cuda.set_rng_state(state, device)
+    if device.type == "cuda" and states["cuda"]:
+        torch.cuda.set_rng_state(states["cuda"][0], device)
     inner = states["numpy"]["state"]
     key = inner["key"].numpy().astype(np.uint32)
     np.random.set_state(states["numpy"] | {"state": inner | {"key": key}})

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.parallel.ranks import ALONE, Ranks
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.reals import TensorReals
@@ -53,11 +54,17 @@ class Validation:
 
 
 def validate(
-    bundle: Bundle, policy: DecodingPolicy, num_steps: int, num_samples: int, seed: int = 0
-) -> Validation:
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    num_steps: int,
+    num_samples: int,
+    seed: int = 0,
+    ranks: Ranks = ALONE,
+) -> Validation | None:
     """What the bundle's judge says of a policy's samples, and what the policy does at each step.
 
     Only one batch of images is held at a time, and those to be shown; of all, their embeddings.
+    Of several processes each decodes its share; the first one adds up.
 
     Args:
         bundle: the frozen models.
@@ -65,6 +72,10 @@ def validate(
         num_steps: T.
         num_samples: N, more than an embedding by the judge has numbers.
         seed: of the training: of each its own samples.
+        ranks: the processes that do it together.
+
+    Returns:
+        None on other processes than the first.
 
     Raises:
         ValueError: fewer samples, more than a training has seeds for, or see `generate`.
@@ -72,40 +83,79 @@ def validate(
     check_bundle_rank(bundle, num_samples)
     first = TRAINING_EVALUATION.seed_of(seed)
     TRAINING_EVALUATION.seed_of(seed, num_samples - 1)  # is a seed of this training's, too
-    chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
-    batches = generate_batches(
-        bundle,
-        policy,
-        balanced_conditions(num_samples, len(bundle.conditions)),
-        num_steps,
-        first,
-        on_step=lambda record: chosen[record.timestep].append(record.actions),
-    )
-    yardstick, accumulator = bundle.require("yardstick"), EmbeddingAccumulator()
-    shown: list[Tensor] = []
-    kept: list[NDArray[np.float32]] = []
-    right = 0
-    for images, labels in batches:
-        free = SHEET * min(SHEET, len(bundle.conditions)) - sum(map(len, shown))
-        shown.append(images[(labels < SHEET).nonzero()[:free, 0]])
-        embeddings = embeddings_of(yardstick.judge, images)
-        right += int((yardstick.judge.classifier(embeddings).argmax(dim=1) == labels).sum())
-        kept.append(embeddings.cpu().numpy())
-        accumulator.update(kept[-1])
+    own = ranks.rows(num_samples)
+    conditions = balanced_conditions(num_samples, len(bundle.conditions))[own]
+    found = ranks.gathered(_sampled(bundle, policy, num_steps, conditions, first + own.start))
+    if not found:
+        return None
+    accumulator = EmbeddingAccumulator()
+    for part in found:
+        accumulator.merge(part.moments)
+    yardstick = bundle.require("yardstick")
     scores = {
         "frechet_distance": frechet_distance(accumulator.statistics(), yardstick.statistics),
-        "class_accuracy": right / num_samples,
+        "class_accuracy": sum(part.right for part in found) / num_samples,
     }
     if bundle.reals is not None:
         reals = embeddings_of(yardstick.judge, _spread(bundle.reals, num_samples))
-        scores |= _overlap(reals.cpu().numpy(), np.concatenate(kept))
-    table = torch.stack([torch.cat(parts) for parts in chosen])  # [T, N, 4]
+        embeddings = np.concatenate([part.embeddings for part in found])
+        scores |= _overlap(reals.cpu().numpy(), embeddings)
+    table = torch.cat([part.actions for part in found], dim=1)  # [T, N, 4]
     mean, std = table.mean(dim=1), table.std(dim=1)
     actions = {
         name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
         for column, name in enumerate(COLUMNS)
     }
-    return Validation(scores, actions, torch.cat(shown))
+    shown = torch.cat([part.shown for part in found])
+    return Validation(scores, actions, shown[: _places(bundle)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """A share of the samples, n of them; all on the host."""
+
+    moments: EmbeddingAccumulator
+    embeddings: NDArray[np.float32]
+    """[n, D]."""
+    right: int
+    """Samples that the judge takes for what they were asked to be."""
+    actions: Tensor
+    """[T, n, 4]."""
+    shown: Tensor
+    """The first of the conditions that are shown [s, C, H, W]."""
+
+
+def _sampled(
+    bundle: Bundle, policy: DecodingPolicy, num_steps: int, conditions: Tensor, first: int
+) -> _Sampled:
+    """Decode samples of `conditions` [n] with seeds from `first` on."""
+    chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
+    batches = generate_batches(
+        bundle,
+        policy,
+        conditions,
+        num_steps,
+        first,
+        on_step=lambda record: chosen[record.timestep].append(record.actions.cpu()),
+    )
+    judge, accumulator = bundle.require("yardstick").judge, EmbeddingAccumulator()
+    shown: list[Tensor] = []
+    kept: list[NDArray[np.float32]] = []
+    right = 0
+    for images, labels in batches:
+        free = _places(bundle) - sum(map(len, shown))
+        shown.append(images[(labels < SHEET).nonzero()[:free, 0]].cpu())
+        embeddings = embeddings_of(judge, images)
+        right += int((judge.classifier(embeddings).argmax(dim=1) == labels).sum())
+        kept.append(embeddings.cpu().numpy())
+        accumulator.update(kept[-1])
+    actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, 4]
+    return _Sampled(accumulator, np.concatenate(kept), right, actions, torch.cat(shown))
+
+
+def _places(bundle: Bundle) -> int:
+    """Samples that are shown."""
+    return SHEET * min(SHEET, len(bundle.conditions))
 
 
 def _spread(reals: TensorReals, count: int) -> Tensor:

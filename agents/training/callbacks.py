@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
@@ -14,25 +13,22 @@ from tqdm import tqdm
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
 from agents.learners.trained import ExploringPolicy
+from agents.parallel.ranks import ALONE, Ranks
+from agents.parallel.shares import whole_environment
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
 from agents.runs.learner_state import learner_state
 from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate
-from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from agents.training.fresh import fresh_images
+from agents.training.recording import Steps, quantity_scalars, reward_scalars, whole_steps
 from nat_env.frozen.conditions import balanced_conditions
-from nat_env.generation import generate
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
-from nat_env.schedules import COLUMNS
-from nat_env.seeds import FRESH_SAMPLES
 from nat_env.storage.files import written_aside
 from nat_env.storage.state import save_state
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
-
-IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
-"""Columns without effect where all tokens are revealed."""
 
 OnEvaluation = Callable[[dict[str, float]], None]
 """Called with round, trajectories and `Validation.scores` after each evaluation; an exception in it
@@ -45,6 +41,8 @@ class RoundCallback(BaseCallback):
     Work that belongs to the end of a round is done when the next rollout starts, or when training
     ends: then the policy has been updated, and a saved state is one that an unbroken run also
     passes through.
+
+    Of several processes each has one; the first's writes.
     """
 
     def __init__(
@@ -53,10 +51,12 @@ class RoundCallback(BaseCallback):
         env: NATDecodeVectorEnv | AdversarialReward,
         progress: bool = True,
         on_evaluation: OnEvaluation = lambda about: None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """Serve a training of `config` on `env`."""
+        """Serve a training of `config`, whose numbers are those of all `ranks`, on `env`."""
         super().__init__()
         self.config = config
+        self.ranks = ranks
         self.decoder = env.decoder if isinstance(env, AdversarialReward) else env
         """The decoding environment under the wrapper."""
         self.adversary = env if isinstance(env, AdversarialReward) else None
@@ -70,8 +70,7 @@ class RoundCallback(BaseCallback):
         self.seconds = 0.0
         """Of training so far, evaluations included, interruptions not."""
         self._pending = False
-        self._steps: list[tuple[np.ndarray, np.ndarray]] = []
-        """Actions [num_envs, 4] and rewards [num_envs] of the rollout, step by step."""
+        self._steps: Steps = []
         self._bar: tqdm | None = None
         self._clock = self._counted = self._written = time.perf_counter()
         self._unwritten: dict[str, Any] | None = None
@@ -131,10 +130,7 @@ class RoundCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._record_time("rollout")
-        self._record_quantities()
-        self._record_rewards()
-        if self.adversary is not None:
-            self.logger.record("reward/original_mean", self.adversary.original_mean)
+        self._record_rollout()
         if not self.config.fresh_samples:
             self._update_discriminator()
         self._pending = True
@@ -160,10 +156,12 @@ class RoundCallback(BaseCallback):
     def _conclude(self, evaluate: bool) -> None:
         if evaluate:
             self._evaluate()
-        elif not self.config.eval_every:
+        elif not self.config.eval_every and self.ranks.first:
             learned = live_policy(self.config, self.model, self.decoder.action_map)
             save_policy(self.config.out, "last", learned, self._progress())
         self._save(evaluate or self.rounds == self.config.rounds)
+        if not self.ranks.first:
+            return
         if evaluate or not self.config.eval_every:  # after its seconds have been counted
             judge = self.decoder.bundle.judge_name
             write_report(self.config, judge, self.history, self.seconds)
@@ -197,46 +195,40 @@ class RoundCallback(BaseCallback):
         found = []
         for index, labels in enumerate(conditions.split(size)):
             drawn = (self.rounds * updates + index) * size
-            seed, at_once = FRESH_SAMPLES.seed_of(config.seed, drawn), config.environments
-            images = generate(bundle, exploring, labels, config.num_steps, seed, at_once)
-            found.append(self.adversary.update(1, images, labels))
+            images = fresh_images(config, bundle, exploring, labels, drawn, self.ranks)
+            found.append(self.adversary.update(1, *images))
         self._record_updates(found)
 
     def _record_updates(self, found: Sequence[Mapping[str, float]]) -> None:
         for key in found[0]:
             value = float(np.mean([results[key] for results in found]))
-            self.logger.record(f"discriminator/{key}", value)
+            self.logger.record(f"discriminator/{key}", self._mean(value))
         self._record_time("discriminator")
 
-    def _record_rewards(self) -> None:
-        """Mean and spread of the rewards of final images."""
-        num_steps = self.config.num_steps
-        rewards = np.stack([rewards for _, rewards in self._steps[num_steps - 1 :: num_steps]])
-        self.logger.record("reward/mean", float(rewards.mean()))
-        self.logger.record("reward/std", float(rewards.std()))
+    def _record_rollout(self) -> None:
+        num_steps, found = self.config.num_steps, dict[str, float]()
+        if steps := whole_steps(self._steps, self.ranks):
+            found |= quantity_scalars(steps, num_steps, self.decoder.action_map)
+            found |= reward_scalars(steps, num_steps)
+        if self.adversary is not None:
+            found["reward/original_mean"] = self._mean(self.adversary.original_mean)
+        for tag, value in found.items():
+            self.logger.record(tag, value)
 
-    def _record_quantities(self) -> None:
-        """Mean and spread of m, tau_1, tau_2, w at every step of the rollout, counted from 1."""
-        num_steps, action_map, average = self.config.num_steps, self.decoder.action_map, None
-        for step in range(num_steps):
-            given = np.concatenate([actions for actions, _ in self._steps[step::num_steps]])
-            actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
-            before = actions if average is None else average
-            average = action_map.smoothed(actions, timesteps, before)
-            physical = action_map.physical(average, timesteps)
-            for column, name in enumerate(COLUMNS):
-                if step == num_steps - 1 and column in IDLE_AT_LAST_STEP:
-                    continue
-                tag, values = f"{name}/step{step + 1}", physical[:, column]
-                self.logger.record(f"{tag}_mean", float(values.mean()))
-                self.logger.record(f"{tag}_std", float(values.std()))
+    def _mean(self, value: float) -> float:
+        """Of a mean of as much on every process."""
+        return float(self.ranks.summed([value])[0]) / self.ranks.world
 
     def _evaluate(self) -> None:
         """FD of the learned policy on fixed seeds; keeps the best one."""
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        found = validate(bundle, learned, config.num_steps, config.num_samples, config.seed)
+        found = validate(
+            bundle, learned, config.num_steps, config.num_samples, config.seed, self.ranks
+        )
+        if found is None:  # the first has it
+            return
         distance = found.frechet_distance
         measured = self._progress() | found.scores
         self.history.append(measured)
@@ -273,12 +265,16 @@ class RoundCallback(BaseCallback):
         """Write the state, or keep it until it is time."""
         clock = time.perf_counter()
         self.seconds, self._counted = self.seconds + clock - self._counted, clock
+        environment = whole_environment(self.decoder.state_dict(), self.ranks)
+        if not self.ranks.first:  # all else is alike on all
+            return
+        steps = self.model.num_timesteps * self.ranks.world
         self._unwritten = {
-            "learner": learner_state(self.model),
+            "learner": learner_state(self.model) | {"timesteps": steps},
             "reward": state_of(self._reward),
-            "environment": self.decoder.state_dict(),
+            "environment": environment,
             "callback": self.state_dict(),
-            "random": random_states(),
+            "random": random_states(self.decoder.bundle.device),
         }
         if now or clock - self._written >= self.config.save_every_seconds:
             self.write_state()

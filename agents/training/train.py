@@ -5,13 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, configure
 
 from agents.learners.algorithms import algorithm_of, steps_of_a_round
 from agents.learners.config import TrainConfig
 from agents.learners.factory import make_learner
 from agents.learners.vec_env import GymnasiumVecEnv
+from agents.parallel.gradients import share_gradients
+from agents.parallel.learner import share_learner
+from agents.parallel.ranks import ALONE, Ranks, started_ranks
+from agents.parallel.shares import (
+    check_shared,
+    check_shared_reward,
+    own_environment,
+    own_share,
+)
 from agents.reports.report import summary
 from agents.runs.checkpoint import (
     CONFIG,
@@ -26,14 +34,11 @@ from agents.runs.learner_state import load_learner_state
 from agents.runs.prompts import with_run_prompts
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
+from agents.training.rewards import environment_reward, with_discriminator
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
-from nat_env.rewards.adversarial import AdversarialRewardModel
-from nat_env.rewards.names import RewardChoice
-from nat_env.rewards.trunks import load_trunk
 from nat_env.seeds import TRAINING
 from nat_env.storage.claims import check_unclaimed, locked
 from nat_env.storage.files import check_apart, write_json
@@ -45,7 +50,8 @@ from nat_env.wrappers.adversarial import AdversarialReward
 class Training:
     """A training run: environment, reward model, learner, and their state on disk.
 
-    It holds its folder, so that no other one writes there, until `run` or `close` ends.
+    It holds its folder, so that no other one writes there, until `run` or `close` ends. Of several
+    processes that train together each has one; the first's holds the folder and writes.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class Training:
         progress: bool = True,
         on_evaluation: OnEvaluation = lambda about: None,
         goes_on: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
 
@@ -63,18 +70,20 @@ class Training:
             on_evaluation: see `RoundCallback`.
             goes_on: what to tell a user whose disk is full about how to go on; by default the
                 nat-train command.
+            ranks: the processes that train together; the numbers of `config` are those of all.
 
         Raises:
-            ValueError: a real folder in `config.out` or around it, an unknown bundle, too few
-                `num_samples` for its judge, a folder that cannot be written or that another
-                training holds, one that holds a run already or something else (without
-                `resume`), one of another bundle or configuration (with), a budget below what is
-                done, or `wandb` without its package or its login.
+            ValueError: what several processes cannot do together, a real folder in `config.out` or
+                around it, an unknown bundle, too few `num_samples` for its judge, a folder that
+                cannot be written or that another training holds, one that holds a run already or
+                something else (without `resume`), one of another bundle or configuration (with), a
+                budget below what is done, or `wandb` without its package or its login.
             OSError: the disk is full or read-only; a new run has not taken the folder.
         """
         self.goes_on = goes_on
+        self.ranks = ranks
         with ExitStack() as held:
-            self._set_up(config, progress, on_evaluation, held)
+            self._set_up(config, progress and ranks.first, on_evaluation, held)
             self._held = held.pop_all()
 
     def _set_up(
@@ -86,40 +95,69 @@ class Training:
     ) -> None:
         real_folder = Path(config.real_folder) if config.real_folder else None
         check_apart(out=config.out, real_folder=real_folder)
-        wandb, self.before = wandb_module(config), None
+        algorithm, ranks = algorithm_of(config), self.ranks
+        check_shared(config, algorithm, ranks)
+        self.config, self.own = config, own_share(config, algorithm, ranks)
+        """Of all processes, and of this one."""
+        wandb, self.before = wandb_module(config) if ranks.first else None, None
         """The run's configuration until now, where it goes on."""
-        bundle = load_bundle(config.bundle, **config.models())
+        bundle = load_bundle(config.bundle, **self.own.models())
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
-        if config.resume:
-            self.before = check_same_run(config.out, config, bundle)
-            held.enter_context(locked(config.out))
-            # Without a state the run was stopped before its first checkpoint: from the start.
-            state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
-            _check_longer(config, state)
-        else:
-            state = None
+        state = self._taken_up(bundle, held) if config.resume else None
+        if not config.resume and ranks.first:
             _check_new(config.out)
         bundle = with_run_prompts(bundle, config)
-        self.config = config
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
-            config.environments,
+            self.own.environments,
             bundle,
             config.num_steps,
             observation=_observation(config, bundle),
             residual=residual,
             raw_scale=config.raw_scale,
             action_smoothing=config.action_smoothing,
-            reward_fn=_own_reward(config, bundle),
+            reward_fn=environment_reward(config, bundle),
             observations_kept=steps_of_a_round(config) + 1,
         )
+        check_shared_reward(self.decoder.reward_fn, config.reward, ranks)
         if config.reward == "adversarial":
-            self.env = _with_discriminator(config, self.decoder)
+            self.env = with_discriminator(self.own, self.decoder, ranks)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
-        self.model = make_learner(config, adapter, bundle)
-        adapter.seed(TRAINING.seed_of(config.seed))
-        if not config.resume:  # only now have all the options been accepted
+        self.model = make_learner(self.own, adapter, bundle)
+        adapter.seed(TRAINING.seed_of(config.seed, ranks.rank * self.own.environments))
+        ranks.gathered("accepted")  # by all: where one of them fails, nothing has been written
+        if ranks.first:
+            self._begin(bundle, state, wandb, held)
+        else:
+            self.model.set_logger(Logger(None, []))
+        if algorithm.alone == "":
+            share_learner(self.model, ranks)  # type: ignore[arg-type]
+        if isinstance(self.env, AdversarialReward):
+            share_gradients(self.env.model.discriminator, ranks)
+        self.callback = RoundCallback(config, self.env, progress, on_evaluation, ranks)
+        if state is not None:
+            self._restore(state)
+
+    def _taken_up(self, bundle: Bundle, held: ExitStack) -> dict[str, Any] | None:
+        """The state of the run that goes on.
+
+        Without one it was stopped before its first checkpoint, and goes on from the start.
+        """
+        config = self.config
+        self.before = check_same_run(config.out, config, bundle)
+        if self.ranks.first:
+            held.enter_context(locked(config.out))
+        state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
+        _check_longer(config, state)
+        return state
+
+    def _begin(
+        self, bundle: Bundle, state: dict[str, Any] | None, wandb: Any, held: ExitStack
+    ) -> None:
+        """Take the folder and write what a run begins with: now all options have been accepted."""
+        config = self.config
+        if not config.resume:
             held.enter_context(locked(config.out))
             _check_new(config.out)  # another may have come first
         if wandb:
@@ -134,18 +172,15 @@ class Training:
                 update_run_config(config.out, config, bundle)
             else:  # last, so that a folder where something failed is not taken
                 save_run_config(config.out, config, bundle)
-        self.callback = RoundCallback(config, self.env, progress, on_evaluation)
-        if state is not None:
-            self._restore(state)
 
     @property
     def total_timesteps(self) -> int:
-        """Environment steps of the whole training."""
-        config = self.config
+        """Environment steps of the whole training, on this process."""
+        config = self.own
         return config.rounds * config.trajectories_per_round * config.num_steps
 
     def run(self) -> dict[str, Any]:
-        """Train to the end; gives and writes the results (`results.json`).
+        """Train to the end; gives and writes the results (`results.json`), the first process's.
 
         Raises:
             OSError: the disk is full or read-only; the state of the run is whole.
@@ -175,7 +210,8 @@ class Training:
                 "best_frechet_distance": self.callback.best_distance if evaluated else None,
                 "history": self.callback.history,
             }
-            write_json(self.config.out / "results.json", results)
+            if self.ranks.first:
+                write_json(self.config.out / "results.json", results)
         return results
 
     def _tell(self) -> None:
@@ -198,17 +234,21 @@ class Training:
         self._held.close()
 
     def _restore(self, state: dict[str, Any]) -> None:
-        model = self.model
-        load_learner_state(model, state["learner"])
+        """Go on from the state of all processes, which may have been others in number."""
+        model, learner = self.model, dict(state["learner"])
+        learner["timesteps"] = int(learner["timesteps"]) // self.ranks.world
+        load_learner_state(model, learner)
         self.callback.load_reward_state(state["reward"])
         adapter = model.get_env()
         assert adapter is not None
         adapter.reset()  # the first reset takes the seed: a later one would start all over
-        model._last_obs = self.decoder.load_state_dict(state["environment"])
-        model._last_episode_starts = np.ones(self.config.environments, bool)  # type: ignore[attr-defined]
+        model._last_obs = self.decoder.load_state_dict(
+            own_environment(state["environment"], self.ranks)
+        )
+        model._last_episode_starts = np.ones(self.own.environments, bool)  # type: ignore[attr-defined]
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
         self.callback.load_state_dict(state["callback"])
-        restore_random_states(state["random"])
+        restore_random_states(state["random"], self.decoder.bundle.device)
 
 
 def _check_longer(config: TrainConfig, state: dict[str, Any] | None) -> None:
@@ -227,47 +267,18 @@ def _observation(config: TrainConfig, bundle: Bundle) -> str:
     return "handles" if observation == "features" and stay else observation
 
 
-def _own_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:
-    """Of the environment; where a discriminator stands in for it, only reported beside."""
-    if config.reward == "adversarial" and bundle.yardstick is None:
-        return lambda images, conditions: torch.zeros(len(images))
-    return config.fixed_reward
-
-
 def _check_new(folder: Path) -> None:
     if (folder / CONFIG).exists():
         raise ValueError(f"out: {str(folder)!r} holds a run; --resume goes on with it")
     check_unclaimed(folder)
 
 
-def _with_discriminator(config: TrainConfig, decoder: NATDecodeVectorEnv) -> AdversarialReward:
-    bundle = decoder.bundle
-    real_folder = Path(config.real_folder) if config.real_folder else None
-    model = AdversarialRewardModel(
-        discriminator_reals(bundle, config.reals, real_folder, config.real_crop),
-        len(bundle.conditions),
-        config.discriminator,
-        config.seed,
-        load_trunk(
-            config.discriminator.trunk,
-            bundle,
-            config.discriminator.trunk_path,
-            config.discriminator.trunk_resolution,
-        ),
-        bundle.device,
-        bundle.conditions.pooled,
-    )
-    return AdversarialReward(
-        decoder,
-        model,
-        bypass=config.bypass_discriminator,
-        capacity=0 if config.fresh_samples else config.trajectories_per_round,
-    )
-
-
 def command(config: TrainConfig) -> None:
-    """Train, and say what came out."""
-    results = Training(config).run()
+    """Train, alone or with the other processes that torchrun started, and say what came out."""
+    with started_ranks(config.device) as ranks:
+        results = Training(config, ranks=ranks).run()
+    if not ranks.first:
+        return
     if not results["history"]:
         print(f"trained without evaluations; run in {config.out}")
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from nat_env.commands import processes
 from nat_env.commands.collisions import check_packages
 from nat_env.commands.endings import leave_closed_output, sentence_of, termination_interrupts
 from nat_env.commands.threads import available_cores, chosen_threads, waiting
@@ -63,7 +64,8 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
         try:
             check_packages()
             refuse_empty(words)
-            chosen, options = _parsed(name, command, words)
+            with processes.quiet_but_first():
+                chosen, options = _parsed(name, command, words)
             _set_up_torch(options)
             with termination_interrupts():
                 load(chosen.run)(options)
@@ -72,13 +74,16 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     except BrokenPipeError:
         leave_closed_output()
         raise SystemExit(1) from None
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        processes.give_precedence(error)
+        if isinstance(error, SystemExit):  # after --help, or an error that has been told
+            raise
         known = {"command": shlex.join([name, *words])}
         after = chosen.interrupted.format_map(vars(options) | known) if chosen and options else ""
         sentence = sentence_of(error, options, after)
         if sentence is None:
             raise
-        raise SystemExit(f"{name}: {sentence}") from None
+        raise SystemExit(f"{name}{processes.spoken_by()}: {sentence}") from None
 
 
 def home_expanded(words: Sequence[str]) -> list[str]:

@@ -43,6 +43,8 @@ class AdversarialRewardModel:
         trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
         pooled: Tensor | None = None,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -54,6 +56,9 @@ class AdversarialRewardModel:
             trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
             pooled: of conditions that are prompts, [num_conditions + 1, P], see `ProjectionHead`.
+            process: which this is of those that train it together, each on as many images of its
+                own, with averaged gradients: they draw alike for all, and take their parts.
+            processes: how many there are.
 
         Raises:
             ValueError: fewer real images than one batch holds, widths that halve them to nothing,
@@ -77,6 +82,7 @@ class AdversarialRewardModel:
                 "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
+        self.process, self.processes = process, processes
         self.reals = reals
         self.device = torch.device(device)
         self.knows_prompts = pooled is not None
@@ -167,7 +173,7 @@ class AdversarialRewardModel:
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
             embedded = self._embedded(len(images), batches, images[:1])
-        size = min(self.config.batch_size, len(images))
+        size = min(self.config.batch_size // self.processes, len(images))
         drawn = self._drawn(len(images), size, count)  # [count, 2, size]
         fakes, reals = sent(drawn, images.device).unbind(dim=1)
         results = []
@@ -214,10 +220,15 @@ class AdversarialRewardModel:
         """For each step numbers of generated images, of `count`, and of real: [steps, 2, size]."""
         drawn = []
         for _ in range(steps):
-            fake = torch.randperm(count, generator=self.generator)[:size]
-            real = torch.multinomial(self._real_weights, size, True, generator=self.generator)
-            drawn.append(torch.stack([fake, real]))
+            order = torch.randperm(count * self.processes, generator=self.generator)
+            fake = order[order // count == self.process][:size] - self.process * count
+            weights, whole = self._real_weights, size * self.processes
+            real = torch.multinomial(weights, whole, True, generator=self.generator)
+            drawn.append(torch.stack([fake, self._own(real)]))
         return torch.stack(drawn)
+
+    def _own(self, drawn: Tensor) -> Tensor:  # of what was drawn for all
+        return drawn.chunk(self.processes)[self.process]
 
     def _real_batches(
         self, drawn: Tensor, on_device: Tensor
@@ -265,8 +276,10 @@ class AdversarialRewardModel:
         """Half of the real images, drawn at random, mirrored left to right."""
         if not self.config.flip:
             return real
-        chosen = torch.rand(len(real), generator=self.generator, dtype=torch.float32) < 0.5
-        return torch.where(sent(chosen, real.device).view(-1, 1, 1, 1), real.flip(-1), real)
+        count = len(real) * self.processes
+        whole = torch.rand(count, generator=self.generator, dtype=torch.float32)
+        chosen = sent(self._own(whole) < 0.5, real.device)
+        return torch.where(chosen.view(-1, 1, 1, 1), real.flip(-1), real)
 
     def _augmented(self, images: Tensor) -> Tensor:
         """The images as updates see them."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import tyro
 
 from agents.learners.config import PRESETS
@@ -122,13 +123,14 @@ def test_options_that_a_run_did_not_have_yet_are_the_usual_ones(run):
         check_same_run(out, replace(config, eval_every=0), bundle)
 
 
-@pytest.mark.parametrize(("here", "restored"), [(1, {0: "a"}), (3, {0: "a", 1: "b"})])
-def test_a_run_goes_on_with_another_number_of_devices(monkeypatch, here, restored):
+@pytest.mark.parametrize(("device", "restored"), [("cuda:1", {"cuda:1": "a"}), ("cpu", {})])
+def test_a_run_goes_on_on_another_device(monkeypatch, device, restored):
     from agents.runs.checkpoint import random_states
 
-    states, found = random_states() | {"cuda": ["a", "b"]}, {}
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: here)
-    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state, i: found.update({i: state}))
-    restore_random_states(states)
+    states, found = random_states(torch.device("cpu")), {}
+    assert states["cuda"] == []
+    monkeypatch.setattr(
+        "torch.cuda.set_rng_state", lambda state, on: found.update({str(on): state})
+    )
+    restore_random_states(states | {"cuda": ["a"]}, torch.device(device))
     assert found == restored

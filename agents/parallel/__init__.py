@@ -1,0 +1,1 @@
+"""One training in several processes, each with its rows of the same vector environment."""

@@ -1,0 +1,77 @@
+"""A learner of stable-baselines3's in several processes, by what it lets one set from outside."""
+
+from collections.abc import Callable
+
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import Tensor
+
+from agents.learners.buffers import EpisodeRolloutBuffer
+from agents.learners.optimizer import AccumulatingAdam
+from agents.learners.policy import AdaNATPolicy
+from agents.parallel.gradients import share_gradients
+from agents.parallel.ranks import Ranks
+
+
+def own_noise(ranks: Ranks) -> Callable[[Tensor], Tensor]:
+    """Standard normal numbers like a tensor [B, ...]: the own rows of those of all processes.
+
+    All of them draw for all, from global generators that so stay alike: a row explores by the same
+    numbers on whichever process it is.
+
+    Example:
+        >>> whole = torch.manual_seed(0) and torch.randn(4, 2)
+        >>> second = torch.manual_seed(0) and own_noise(Ranks(1, 2))(torch.zeros(2, 2))
+        >>> torch.equal(second, whole[2:])
+        True
+    """
+
+    def draw(like: Tensor) -> Tensor:
+        whole = like.new_empty(len(like) * ranks.world, *like.shape[1:]).normal_()
+        return whole[ranks.rows(len(whole))]
+
+    return draw
+
+
+class OwnRows(DiagGaussianDistribution):
+    """stable-baselines3's Gaussian with noise from `own_noise`."""
+
+    def __init__(self, action_dim: int, ranks: Ranks) -> None:
+        """Of actions of so many numbers."""
+        super().__init__(action_dim)
+        self.draw = own_noise(ranks)
+
+    def sample(self) -> Tensor:
+        """Actions [B, action_dim]."""
+        gaussian = self.distribution
+        return gaussian.mean + gaussian.stddev * self.draw(gaussian.mean)
+
+
+def share_learner(model: OnPolicyAlgorithm, ranks: Ranks) -> None:
+    """Let all processes learn as one: gradients, exploration and the scale of returns.
+
+    The loops of stable-baselines3 stay as they are.
+
+    Raises:
+        ValueError: it explores by something else than a Gaussian.
+    """
+    if not ranks.connected:
+        return
+    policy = model.policy
+    optimizer = policy.optimizer
+    if isinstance(optimizer, AccumulatingAdam):
+        share_gradients(policy, ranks, lambda: optimizer.steps_next)
+    else:
+        share_gradients(policy, ranks)
+    if isinstance(policy, AdaNATPolicy):
+        policy.noise_like = own_noise(ranks)
+    elif type(policy.action_dist) is DiagGaussianDistribution:
+        policy.action_dist = OwnRows(policy.action_dist.action_dim, ranks)
+    else:
+        kind = type(getattr(policy, "action_dist", None)).__name__
+        raise ValueError(
+            f"algo: got one that explores by {kind}, allowed with several processes is "
+            "DiagGaussianDistribution"
+        )
+    if isinstance(model.rollout_buffer, EpisodeRolloutBuffer):
+        model.rollout_buffer.summed = ranks.summed

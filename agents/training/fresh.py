@@ -1,0 +1,44 @@
+"""New samples for the discriminator, beside those of the rollout."""
+
+import torch
+from torch import Tensor
+
+from agents.learners.config import TrainConfig
+from agents.parallel.ranks import Ranks
+from nat_env.bundles.bundle import Bundle
+from nat_env.generation import generate
+from nat_env.policies import DecodingPolicy
+from nat_env.seeds import FRESH_SAMPLES
+
+
+def fresh_images(
+    config: TrainConfig,
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    labels: Tensor,
+    number: int,
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """This process's images of new samples, and their labels.
+
+    They are decoded in batches as large as the environment, of which each process has its rows.
+
+    Args:
+        config: of the training of all.
+        bundle: the frozen models.
+        policy: with its exploration noise.
+        labels: of the samples of all processes [n].
+        number: of samples that were drawn in the training before.
+        ranks: the processes.
+
+    Returns:
+        Images [n / world, C, H, W] in [0, 1] and labels [n / world].
+    """
+    images, kept = [], []
+    for batch in labels.split(config.environments):
+        rows = ranks.rows(len(batch))
+        seed, own = FRESH_SAMPLES.seed_of(config.seed, number + rows.start), batch[rows]
+        images.append(generate(bundle, policy, own, config.num_steps, seed, len(own)))
+        kept.append(own)
+        number += len(batch)
+    return torch.cat(images), torch.cat(kept)

@@ -1,0 +1,47 @@
+"""What TensorBoard is told of a rollout: rewards, and quantities step by step."""
+
+import numpy as np
+import torch
+
+from agents.parallel.ranks import Ranks
+from nat_env.actions import ActionMap
+from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.schedules import COLUMNS
+
+IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
+"""Columns without effect where all tokens are revealed."""
+
+Steps = list[tuple[np.ndarray, np.ndarray]]
+"""Actions [num_envs, 4] and rewards [num_envs] of a rollout, step by step."""
+
+
+def whole_steps(steps: Steps, ranks: Ranks) -> Steps:
+    """The rows of all processes, on the first; on the others nothing."""
+    parts = ranks.gathered(steps)
+    return [
+        (np.concatenate([a for a, _ in rows]), np.concatenate([r for _, r in rows]))
+        for rows in zip(*parts, strict=True)
+    ]
+
+
+def reward_scalars(steps: Steps, num_steps: int) -> dict[str, float]:
+    """Mean and spread of the rewards of final images, after every `num_steps` steps."""
+    rewards = np.stack([rewards for _, rewards in steps[num_steps - 1 :: num_steps]])
+    return {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
+
+
+def quantity_scalars(steps: Steps, num_steps: int, action_map: ActionMap) -> dict[str, float]:
+    """Mean and spread of m, tau_1, tau_2, w at every step of an episode, counted from 1."""
+    found: dict[str, float] = {}
+    average = None
+    for step in range(num_steps):
+        given = np.concatenate([actions for actions, _ in steps[step::num_steps]])
+        actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
+        average = action_map.smoothed(actions, timesteps, actions if average is None else average)
+        physical = action_map.physical(average, timesteps)
+        for column, name in enumerate(COLUMNS):
+            if step == num_steps - 1 and column in IDLE_AT_LAST_STEP:
+                continue
+            tag, values = f"{name}/step{step + 1}", physical[:, column]
+            found |= {f"{tag}_mean": float(values.mean()), f"{tag}_std": float(values.std())}
+    return found
