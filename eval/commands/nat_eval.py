@@ -5,6 +5,7 @@ from pathlib import Path
 
 from agents.sharing.names import chosen_bundle, chosen_num_steps, is_gone
 from eval.commands.arguments import Eval
+from eval.commands.shards import WHOLE, Shard
 from eval.comparison import RESULTS, Evaluation, compare
 from eval.evaluation.cells import Cell
 from eval.evaluation.policies import for_seed, named_contestants, split_name
@@ -45,8 +46,12 @@ def _evaluation(arguments: Eval) -> Evaluation:
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
-def cells(arguments: Eval) -> list[Cell]:
+def cells(arguments: Eval, shard: Shard = WHOLE) -> list[Cell]:
     """All policies with all seeds, before anything is computed.
+
+    Args:
+        arguments: of the evaluation.
+        shard: of the study that it is part of, to whose file rows are added.
 
     Raises:
         ValueError: see `run`.
@@ -65,7 +70,7 @@ def cells(arguments: Eval) -> list[Cell]:
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     check_writable_folder(arguments.out)
-    results = Results(arguments.out / RESULTS)
+    results = Results(arguments.out / RESULTS, shard)
     judges, agreements = references(arguments, bundle), _agreements(arguments, bundle)
 
     shuffled = [
