@@ -5,7 +5,6 @@ python notebooks/rllib_ppo.py --bundle digits --num-updates 100
 In an environment of its own: pip install -r notebooks/rllib-requirements.txt, see docs/rllib.md.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,6 @@ from torch import Tensor, nn
 import nat_env  # registers NATDecode-v0
 from nat_env.episodes.observations import pooled
 from nat_env.schedules import residual_schedule
-
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray's next release does
 
 try:
     import ray
@@ -61,21 +58,23 @@ class Module(DefaultPPOTorchRLModule):
         nn.init.constant_(self.pi.log_std, -1.2)
 
 
+def env_config(args: Args) -> dict[str, Any]:
+    """Of the vector environment, besides how many there are."""
+    return {
+        "bundle": args.bundle,
+        "num_steps": args.num_steps,
+        "observation": "pooled",
+        "residual": "heuristic",
+        "reward_fn": args.reward,
+        "autoreset_mode": "NextStep",  # as RLlib's runners take a finished row
+    }
+
+
 def make_config(args: Args) -> PPOConfig:
     """One rollout of whole episodes an update, all in this process."""
     return (
         PPOConfig()
-        .environment(
-            "NATDecode-v0",
-            env_config={
-                "bundle": args.bundle,
-                "num_steps": args.num_steps,
-                "observation": "pooled",
-                "residual": "heuristic",
-                "reward_fn": args.reward,
-                "autoreset_mode": "NextStep",  # as RLlib's runners take a finished row
-            },
-        )
+        .environment("NATDecode-v0", env_config=env_config(args))
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=args.num_envs,
@@ -133,6 +132,7 @@ class ModulePolicy:
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         seen = {"obs": pooled(features, timestep, self.num_steps)}
+        # Means, then logarithms of deviations: [B, 8]
         mean = self.module.forward_inference(seen)["action_dist_inputs"][:, :4]
         return self.action_map.physical(mean.clamp(-1, 1), timestep)
 

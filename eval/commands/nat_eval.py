@@ -5,7 +5,6 @@ from pathlib import Path
 
 from agents.sharing.names import chosen_bundle, chosen_num_steps, is_gone
 from eval.commands.arguments import Eval
-from eval.commands.shards import WHOLE, Shard
 from eval.comparison import RESULTS, Evaluation, compare
 from eval.evaluation.cells import Cell
 from eval.evaluation.policies import for_seed, named_contestants, split_name
@@ -46,12 +45,12 @@ def _evaluation(arguments: Eval) -> Evaluation:
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
-def cells(arguments: Eval, shard: Shard = WHOLE) -> list[Cell]:
+def cells(arguments: Eval, shard: str = "") -> list[Cell]:
     """All policies with all seeds, before anything is computed.
 
     Args:
         arguments: of the evaluation.
-        shard: of the study that it is part of, to whose file rows are added.
+        shard: of the study that it is part of, see `Results`.
 
     Raises:
         ValueError: see `run`.

@@ -38,6 +38,16 @@ class Shard:
             raise ValueError(f"shard: got {text!r}, allowed is i/n with 1 <= i <= n")
         return Shard(int(found[1]), int(found[2]))
 
+    @property
+    def name(self) -> str:
+        """As names of files have it; nothing of the whole.
+
+        Example:
+            >>> Shard(2, 3).name
+            '2-of-3'
+        """
+        return "" if self == WHOLE else f"{self.index}-of-{self.count}"
+
     def of(self, items: Sequence[T]) -> list[T]:
         """The i-th of the items and every n-th after it.
 

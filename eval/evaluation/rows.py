@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eval.commands.shards import WHOLE, Shard
 from eval.evaluation.measure import Measurement
 from eval.judges.clip import Agreement
 from eval.judges.references import Reference
@@ -41,19 +40,19 @@ class Results:
     A row is matched by all that determines it, the bundle's and the policy's fingerprint included.
     """
 
-    def __init__(self, path: Path, shard: Shard = WHOLE) -> None:
+    def __init__(self, path: Path, shard: str = "") -> None:
         """Take up the file at `path` and those of shards beside it, or start one.
 
         Args:
             path: of results.json.
-            shard: whose rows are added, to its own file. The whole adds to results.json, and takes
-                the shards' rows into it.
+            shard: `2-of-3`, the one whose rows are added, to its own file. Without, they are added
+                to results.json, which then takes the shards' rows, too.
 
         Raises:
             ValueError: a file is damaged.
         """
         self.path = path
-        self._own = _shard_path(path, shard)
+        self._own = shard_path(path, shard)
         self.rows: list[Row] = []
         self.floors: list[Row] = []
         self._read()
@@ -79,7 +78,7 @@ class Results:
 
     def gather(self) -> None:
         """Take the shards' rows into results.json, whose files end there; a shard does nothing."""
-        if self._own == self.path and _shard_paths(self.path):
+        if self._own == self.path and shard_paths(self.path):
             self.add([])
 
     @contextmanager
@@ -89,7 +88,7 @@ class Results:
             held.enter_context(edited(self._own))
             # A shard that writes meanwhile waits, and then begins a new file: none of its rows is
             # in neither.
-            shards = _shard_paths(self.path) if self._own == self.path else []
+            shards = shard_paths(self.path) if self._own == self.path else []
             for path in shards:
                 held.enter_context(edited(path))
             stored = _merged([*shards, self._own])
@@ -102,7 +101,7 @@ class Results:
     def _read(self) -> None:
         """Take up what the files hold: other processes may have added to them for hours."""
         # Shards' files first: a file that ends meanwhile has its rows in results.json.
-        stored = _merged([*_shard_paths(self.path), self.path])
+        stored = _merged([*shard_paths(self.path), self.path])
         self.rows, self.floors = stored.rows, stored.floors
 
 
@@ -161,15 +160,18 @@ def _stored(path: Path) -> _Stored:
         return _Stored([], [])
 
 
-def _shard_path(path: Path, shard: Shard) -> Path:
-    """The file that a shard writes."""
-    if shard == WHOLE:
-        return path
-    return path.with_name(f"{path.stem}.{shard.index}-of-{shard.count}{path.suffix}")
+def shard_path(path: Path, shard: str) -> Path:
+    """The file of a shard beside a results.json; without a shard that file itself.
+
+    Example:
+        >>> shard_path(Path("results.json"), "2-of-3").name
+        'results.2-of-3.json'
+    """
+    return path.with_name(f"{path.stem}.{shard}{path.suffix}") if shard else path
 
 
-def _shard_paths(path: Path) -> list[Path]:
-    """The shards' files beside a results.json."""
+def shard_paths(path: Path) -> list[Path]:
+    """The files of shards that there are beside a results.json."""
     return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
 
 
