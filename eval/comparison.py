@@ -149,12 +149,8 @@ def compare(
     first = cells[0]
     rows = [row for cell in cells for row in cell.rows()]
     limits = [r for j in first.judges if len(j.images) for r in _floors(first, j)]
-    distances = [row for row in rows if has_distance(row)]
-    tables = [markdown_table(distances, limits)] if distances else []
-    if metrics:
-        tables.append(metrics_table(distances, limits))
-    tables += filter(None, [agreement_table(rows), adaptation_table(rows)])
-    table = "\n\n".join(tables)
+    first.results.gather()
+    table = tables(rows, limits, metrics)
     drawn = _draw(cells, rows, limits, out, metrics) if pictures else []
     write_text(out / TABLE, table + "\n")
     return Evaluation(
@@ -164,6 +160,22 @@ def compare(
         {path.stem: _loaded(path) for path in drawn},
         [*drawn, out / TABLE, first.results.path] if kept else [],
     )
+
+
+def tables(rows: Sequence[Row], limits: Sequence[Row] = (), metrics: bool = False) -> str:
+    """All that is tabled of rows of one bundle, T and N.
+
+    Args:
+        rows: of policies.
+        limits: floors of the same bundle and N.
+        metrics: have a table of precision, recall and their kin, too.
+    """
+    distances = [row for row in rows if has_distance(row)]
+    found = [markdown_table(distances, limits)] if distances else []
+    if metrics:
+        found.append(metrics_table(distances, limits))
+    found += filter(None, [agreement_table(rows), adaptation_table(rows)])
+    return "\n\n".join(found)
 
 
 def _draw(

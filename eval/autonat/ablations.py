@@ -2,12 +2,13 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from eval.autonat.arguments import Ablations
 from eval.autonat.laboratory import Laboratory
+from eval.autonat.measured import Measured
 from eval.autonat.studies import CLAIMS, STUDIES
 from eval.evaluation.floors import FLOORS, floors
 from eval.evaluation.rows import Row, find, stamp
@@ -15,8 +16,8 @@ from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import verdict
 from eval.judges.embedding import shared_cache
 from nat_env.models.uvit import UViT
-from nat_env.storage.claims import check_same, locked
-from nat_env.storage.files import read_json, write_json, write_text
+from nat_env.storage.claims import edited, locked
+from nat_env.storage.files import write_text
 
 RESULTS = "results.json"
 REPORT = "ablations.md"
@@ -33,38 +34,51 @@ def report(arguments: Ablations) -> str:
             or holds other ablations.
         ImportError: scikit-learn, which has the digits, is not installed.
     """
-    with locked(arguments.out):
-        return _report(arguments)
-
-
-def _report(arguments: Ablations) -> str:
-    laboratories = [Laboratory(arguments, seed) for seed in arguments.seeds]
+    laboratories = [Laboratory(arguments, seed) for seed in dict.fromkeys(arguments.seeds)]
     bundle = laboratories[0].bundle
     setting = arguments.as_json() | {"dtype": bundle.dtype, "fingerprint": bundle.fingerprint}
-    path = arguments.out / RESULTS
-    rows = _measured(path, setting)
-    for name in arguments.studies or STUDIES:
-        for lab in laboratories:
-            print(f"{name}, seed {lab.seed}", flush=True)
-            about = {"study": name, "seed": lab.seed}
-            lines = [about | asdict(line) for line in STUDIES[name](lab)]
-            # What has come out of the folder again keeps its date.
-            new = [find(rows, line) or line | stamp() for line in lines]
-            rows = [row for row in rows if not about.items() <= row.items()] + new
-            rows.sort(key=lambda row: (list(STUDIES).index(row["study"]), row["seed"]))
-            write_json(path, {"setting": setting, "rows": rows})
-    lab = laboratories[0]
+    measured = Measured(arguments.out / RESULTS, setting, arguments.part.name)
+    own = arguments.part.of(laboratories)
+    with ExitStack() as held:
+        for lab in own:
+            held.enter_context(locked(lab.folder))
+        for name in arguments.studies or STUDIES:
+            for lab in own:
+                print(f"{name}, seed {lab.seed}", flush=True)
+                about = {"study": name, "seed": lab.seed}
+                lines = [about | asdict(line) for line in STUDIES[name](lab)]
+                # What has come out of the folder again keeps its date.
+                rows = measured.rows()
+                new = [find(rows, line) or line | stamp() for line in lines]
+                measured.put(name, lab.seed, new)
+    path = arguments.out / REPORT
+    with edited(path):  # the last of several shards has the last word
+        text = _report(arguments, laboratories[0], setting, measured.rows())
+        write_text(path, text + "\n")
+    return text
+
+
+def _report(
+    arguments: Ablations, lab: Laboratory, setting: dict[str, Any], rows: Sequence[Row]
+) -> str:
     listed = "\n".join(f"- {key}: {value}" for key, value in (setting | _sizes(lab)).items())
     note = (
         f"Frechet distances, N = {arguments.num_samples}, lower is better; mean ± sample "
         "standard deviation over seeds."
     )
     names = dict.fromkeys(row["study"] for row in rows)
+    seeds = dict.fromkeys(arguments.seeds)
+    asked = [(name, seed) for name in arguments.studies or STUDIES for seed in seeds]
+    there = {(row["study"], row["seed"]) for row in rows}
+    missing = [f"{name} {seed}" for name, seed in asked if (name, seed) not in there]
+    lacks = (
+        f"{len(asked) - len(missing)} of {len(asked)} tables are there. Missing, study and seed: "
+        f"{', '.join(missing)}."
+    )
     sections = [section(name, [row for row in rows if row["study"] == name]) for name in names]
     title = f"# AutoNAT's ablations on `{arguments.bundle}`"
-    text = "\n\n".join([title, listed, note, _floors(lab), *sections, provenance(rows)])
-    write_text(arguments.out / REPORT, text + "\n")
-    return text
+    parts = [title, listed, note, lacks if missing else "", _floors(lab), *sections]
+    return "\n\n".join(filter(None, [*parts, provenance(rows) if rows else ""]))
 
 
 def section(study: str, rows: Sequence[Row]) -> str:
@@ -156,19 +170,6 @@ def _cost(rows: Sequence[Row]) -> str:
         parts.append(" to ".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]))
         parts[-1] += f" {key}"
     return ", ".join(parts)
-
-
-def _measured(path: Path, setting: dict[str, Any]) -> list[Row]:
-    """The lines that the folder has with this setting.
-
-    Raises:
-        ValueError: the file is damaged, or its lines are of another setting.
-    """
-    if not path.is_file():
-        return []
-    found, rows = read_json(path, "out", lambda v: (dict(v["setting"]), list(v["rows"])))
-    check_same(found, setting, f"out: {path}")
-    return rows
 
 
 def command(arguments: Ablations) -> None:

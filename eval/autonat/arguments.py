@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Len
 
 from eval.commands.arguments import NumSamples, Seed
+from eval.commands.shards import ShardOptions
 from nat_env.commands.computation import Computation
 from pretrain.arguments import MaskRatio
 
@@ -79,7 +80,7 @@ StudyName = Literal[
 
 
 @dataclass(frozen=True)
-class Ablations(Computation):
+class Ablations(ShardOptions):
     """Measure what each part of AutoNAT is worth, on small models trained here.
 
     Every proxy, search and distance is kept, and the same command goes on where it stopped. The
@@ -140,7 +141,7 @@ class Ablations(Computation):
 
     def as_json(self) -> dict[str, Any]:
         """What the distances depend on besides the study and the seed, as files have it."""
-        return _stored(self, "out", "data", "studies", "seeds") | {
+        return _stored(self, "out", "data", "studies", "seeds", "shard") | {
             "proxy_samples": self.proxy_samples, "evaluation_samples": self.num_samples
         }  # fmt: skip
 

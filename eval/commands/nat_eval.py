@@ -45,8 +45,12 @@ def _evaluation(arguments: Eval) -> Evaluation:
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
-def cells(arguments: Eval) -> list[Cell]:
+def cells(arguments: Eval, shard: str = "") -> list[Cell]:
     """All policies with all seeds, before anything is computed.
+
+    Args:
+        arguments: of the evaluation.
+        shard: of the study that it is part of, see `Results`.
 
     Raises:
         ValueError: see `run`.
@@ -65,7 +69,7 @@ def cells(arguments: Eval) -> list[Cell]:
     if arguments.shuffle_features and not learned:
         raise ValueError("shuffle_features: allowed with a run folder among the policies, got none")
     check_writable_folder(arguments.out)
-    results = Results(arguments.out / RESULTS)
+    results = Results(arguments.out / RESULTS, shard)
     judges, agreements = references(arguments, bundle), _agreements(arguments, bundle)
 
     shuffled = [

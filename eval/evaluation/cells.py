@@ -41,7 +41,7 @@ class Cell:
         Raises:
             ValueError: the policy's file is gone, and not all of its rows are kept.
         """
-        if self.policy is None and any(self._missing()):
+        if self.policy is None and self.is_missing:
             raise ValueError(
                 f"policies: the file of {self.contestant.name!r}, seed {self.seed}, is gone, and "
                 f"{self.results.path} has not all of its rows for this bundle, T = "
@@ -78,6 +78,11 @@ class Cell:
         found = [self._find(j.judge.name, j.description) for j in self.judges]
         found += [self._find(a.name, a.description) for a in self.agreements]
         return [row for row in found if row]
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is less than all that is measured."""
+        return any(self._missing())
 
     def _kinship(self, judge: str) -> Row:
         if self.contestant.spec is None:

@@ -1,10 +1,15 @@
-"""Evaluations as rows: results.json, which a stopped command goes on from."""
+"""Evaluations as rows: results.json, which a stopped command goes on from.
+
+Several machines, of which each does a shard of a study, have a file of their own each:
+results.2-of-3.json. Folders that are copied together then hold the rows of all.
+"""
 
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,18 +35,24 @@ _ONE_FLOOR_OF_EACH = ("bundle", "judge", "evaluation_samples")
 
 
 class Results:
-    """The rows of a results.json, written after every change.
+    """The rows of a results.json and of its shards' files, written after every change.
 
     A row is matched by all that determines it, the bundle's and the policy's fingerprint included.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Take up the file at `path`, or start one.
+    def __init__(self, path: Path, shard: str = "") -> None:
+        """Take up the file at `path` and those of shards beside it, or start one.
+
+        Args:
+            path: of results.json.
+            shard: `2-of-3`, the one whose rows are added, to its own file. Without, they are added
+                to results.json, which then takes the shards' rows, too.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: a file is damaged.
         """
         self.path = path
+        self._own = shard_path(path, shard)
         self.rows: list[Row] = []
         self.floors: list[Row] = []
         self._read()
@@ -56,38 +67,112 @@ class Results:
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, in the place of those that they supersede, and write the file."""
-        with edited(self.path):
-            self._read()
+        with self._edited() as stored:
             for row in rows:
-                same = {key: row.get(key) for key in _ONE_OF_EACH}  # classes: no prompts
-                self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
-            self._write()
+                stored.put(row)
 
     def add_floors(self, floors: Sequence[Row]) -> None:
         """Add floors in the place of those that they supersede, and write the file."""
-        new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
-        with edited(self.path):
-            self._read()
-            kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
-            self.floors = [*kept, *floors]
-            self._write()
+        with self._edited() as stored:
+            stored.put_floors(floors)
+
+    def gather(self) -> None:
+        """Take the shards' rows into results.json, whose files end there; a shard does nothing."""
+        if self._own == self.path and shard_paths(self.path):
+            self.add([])
+
+    @contextmanager
+    def _edited(self) -> Iterator["_Stored"]:
+        """What the own file holds, with all that the block adds."""
+        with ExitStack() as held:
+            held.enter_context(edited(self._own))
+            # A shard that writes meanwhile waits, and then begins a new file: none of its rows is
+            # in neither.
+            shards = shard_paths(self.path) if self._own == self.path else []
+            for path in shards:
+                held.enter_context(edited(path))
+            stored = _merged([*shards, self._own])
+            yield stored
+            write_json(self._own, {"rows": stored.rows, "floors": stored.floors})
+            for path in shards:
+                path.unlink(missing_ok=True)
+        self._read()
 
     def _read(self) -> None:
-        """Take up what the file holds: another process may have added to it for hours."""
-        if self.path.is_file():
-            self.rows, self.floors = read_json(
-                self.path,
-                "out",
-                # Rows that name no device were computed where there was none but the CPU, and those
-                # that do not say how conditions were drawn had them in turn.
-                lambda stored: (
-                    [{"device": "cpu", "conditions": "balanced"} | row for row in stored["rows"]],
-                    list(stored["floors"]),
-                ),
-            )
+        """Take up what the files hold: other processes may have added to them for hours."""
+        # Shards' files first: a file that ends meanwhile has its rows in results.json.
+        stored = _merged([*shard_paths(self.path), self.path])
+        self.rows, self.floors = stored.rows, stored.floors
 
-    def _write(self) -> None:
-        write_json(self.path, {"rows": self.rows, "floors": self.floors})
+
+@dataclass
+class _Stored:
+    """Rows and floors of a file, or of several."""
+
+    rows: list[Row]
+    floors: list[Row]
+
+    def put(self, row: Row) -> None:
+        """Add a row in the place of those that it supersedes."""
+        same = {key: row.get(key) for key in _ONE_OF_EACH}  # classes: no prompts
+        self.rows = [old for old in self.rows if not _agrees(old, same)] + [row]
+
+    def put_floors(self, floors: Sequence[Row]) -> None:
+        """Add floors in the place of those that they supersede."""
+        new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
+        kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
+        self.floors = [*kept, *floors]
+
+
+def _merged(paths: Sequence[Path]) -> _Stored:
+    """What files hold together, of which the last is results.json or the only one.
+
+    Of two rows of which one supersedes the other the later one counts.
+    """
+    *others, stored = [_stored(path) for path in paths]
+    for other in others:
+        for row in other.rows:
+            same = {key: row.get(key) for key in _ONE_OF_EACH}
+            found = find(stored.rows, same)
+            if found is None or found.get("date", "") <= row.get("date", ""):
+                stored.put(row)
+        held = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in stored.floors]
+        stored.floors += [f for f in other.floors if not any(_agrees(f, same) for same in held)]
+    return stored
+
+
+def _stored(path: Path) -> _Stored:
+    """What a file holds; nothing where there is none."""
+    try:
+        return read_json(
+            path,
+            "out",
+            # Rows that name no device were computed where there was none but the CPU, and those
+            # that do not say how conditions were drawn had them in turn.
+            lambda stored: _Stored(
+                [{"device": "cpu", "conditions": "balanced"} | row for row in stored["rows"]],
+                list(stored["floors"]),
+            ),
+        )
+    except ValueError:
+        if path.is_file():
+            raise
+        return _Stored([], [])
+
+
+def shard_path(path: Path, shard: str) -> Path:
+    """The file of a shard beside a results.json; without a shard that file itself.
+
+    Example:
+        >>> shard_path(Path("results.json"), "2-of-3").name
+        'results.2-of-3.json'
+    """
+    return path.with_name(f"{path.stem}.{shard}{path.suffix}") if shard else path
+
+
+def shard_paths(path: Path) -> list[Path]:
+    """The files of shards that there are beside a results.json."""
+    return sorted(path.parent.glob(f"{path.stem}.*-of-*{path.suffix}"))
 
 
 def evaluation_rows(

@@ -8,7 +8,7 @@ import tyro
 from annotated_types import Len
 
 from eval.commands.arguments import NumSamples, Seed
-from nat_env.commands.computation import Computation
+from eval.commands.shards import ShardOptions
 
 TableName = Literal[
     "adanat-1",
@@ -29,7 +29,7 @@ TableName = Literal[
 
 
 @dataclass(frozen=True)
-class Paper(Computation):
+class Paper(ShardOptions):
     """The tables of AdaNAT and AutoNAT: each row's command, and what is measured beside the paper.
 
     Prints a command for each row, and which files it still needs. With --run it evaluates the rows

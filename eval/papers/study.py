@@ -15,6 +15,7 @@ from eval.papers.arguments import Paper
 from eval.papers.rows import DATASETS, PaperRow
 from eval.papers.tables import TABLES
 from nat_env.schedules import NAMED_SCHEDULES
+from nat_env.storage.claims import edited
 from nat_env.storage.files import require_writable_folder, write_text
 
 
@@ -138,14 +139,19 @@ def study(arguments: Paper) -> str:
     """
     require_writable_folder(arguments.out)
     tables = entries(arguments)
-    ready = [e for rows in tables.values() for e in rows if not e.missing]
+    every = [entry for rows in tables.values() for entry in rows]
+    ready = [entry for entry in arguments.part.of(every) if not entry.missing]
     if arguments.run:
         for entry in ready:  # all are refused before the first is sampled
             nat_eval.cells(entry.evaluation)
         for entry in ready:
             nat_eval.run(entry.evaluation)
-    report = "\n\n".join(_section(name, rows) for name, rows in tables.items())
-    write_text(arguments.out / "paper.md", report + "\n")
+    path = arguments.out / "paper.md"
+    with edited(path):  # the last of several shards has the last word
+        count = sum(_measured(entry) is not None for entry in every)
+        sections = [_section(name, rows) for name, rows in tables.items()]
+        report = "\n\n".join([f"{count} of {len(every)} rows are measured.", *sections])
+        write_text(path, report + "\n")
     return report
 
 

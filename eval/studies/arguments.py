@@ -12,11 +12,12 @@ from agents.learners.config import PRESETS, TrainConfig
 from agents.learners.options import Algo
 from agents.search.arguments import Grid
 from eval.commands.arguments import Eval, NumSamples, Seed
+from eval.commands.shards import ShardOptions
 from nat_env.commands.computation import Computation
 
 
 @dataclass(frozen=True)
-class Comparison(Computation):
+class Comparison(ShardOptions):
     """Trainings or searches from scratch at equal budgets, and their evaluation."""
 
     out: Path

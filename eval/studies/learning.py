@@ -7,7 +7,6 @@ import numpy as np
 
 from agents.learners.algorithms import algorithm_of
 from agents.runs.validation import validate
-from eval.commands import nat_eval
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
@@ -15,6 +14,7 @@ from eval.studies.trials import Group, Trial, budgets, training, training_config
 from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
+from nat_env.storage.claims import edited
 from nat_env.storage.files import write_text
 
 CURVES = "curves.png"
@@ -66,19 +66,23 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
     group = trials_of(arguments, trainings)
     group.check()
     group.make()
-    table, _ = nat_eval.run(group.evaluation())
-    _draw(group)
-    parts = [
-        f"# {subject.capitalize()} on `{arguments.bundle}`, T = {arguments.num_steps}",
-        budgets(arguments, group.methods),
-        table,
-        *filter(None, [learning_speed_table(group.histories())]),
-        f"![Learning curves]({CURVES})",
-    ]
-    report = "\n\n".join(parts)
     path = arguments.out / f"{subject}.md"
-    write_text(path, report + "\n")
-    print("", report, "", arguments.out / CURVES, path, sep="\n")
+    with edited(path):  # the last of several shards has the last word
+        found = group.compared()
+        if not found.lacks:
+            _draw(group)
+        parts = [
+            f"# {subject.capitalize()} on `{arguments.bundle}`, T = {arguments.num_steps}",
+            budgets(arguments, group.methods),
+            found.lacks,
+            found.table,
+            learning_speed_table(group.histories()),
+            "" if found.lacks else f"![Learning curves]({CURVES})",
+        ]
+        report = "\n\n".join(filter(None, parts))
+        write_text(path, report + "\n")
+    pictures = [] if found.lacks else [arguments.out / CURVES]
+    print("", report, "", *pictures, path, sep="\n")
     return report
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from agents.search import search
 from agents.search.arguments import Arguments
-from eval.commands import nat_eval
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import verdict
 from eval.studies.arguments import Suite
 from eval.studies.trials import Group, Method, Trial, budgets, training
+from nat_env.storage.claims import edited
 from nat_env.storage.files import write_text
 
 
@@ -86,29 +86,34 @@ def suite(arguments: Suite) -> str:
     """
     arguments = arguments.resolved()
     methods = {name: METHODS[name] for name in arguments.methods or METHODS}
-    groups = [
-        Group(arguments, methods, num_steps, arguments.out / f"T{num_steps}", {"metrics": True})
-        for num_steps in arguments.num_steps
-    ]
+    groups: list[Group] = []
+    for num_steps in arguments.num_steps:
+        out = arguments.out / f"T{num_steps}"
+        first = sum(len(group.lines) for group in groups)
+        groups.append(Group(arguments, methods, num_steps, out, {"metrics": True}, first))
     for group in groups:
         group.check()
     for group in groups:
         group.make()
-    parts = [f"# Decoding policies on `{arguments.bundle}`", budgets(arguments, methods)]
-    for group in groups:
-        table, _ = nat_eval.run(group.evaluation())
-        # Those of policies that are gone, too.
-        pictures = sorted(group.out.glob("*.png"))
-        links = [f"![{p.stem}]({p.relative_to(arguments.out)})" for p in pictures]
-        rows = nat_eval.kept_rows(group.evaluation())
-        parts += [f"## T = {group.num_steps}", table, provenance(rows)]
-        parts += filter(None, [orderings(rows), gains(rows)])
-        if speeds := learning_speed_table(group.histories()):
-            parts.append(speeds)
-        parts += links
-    report = "\n\n".join(parts)
-    write_text(arguments.out / "suite.md", report + "\n")
+    path = arguments.out / "suite.md"
+    with edited(path):  # the last of several shards has the last word
+        heading = [f"# Decoding policies on `{arguments.bundle}`", budgets(arguments, methods)]
+        report = "\n\n".join(heading + [_section(group) for group in groups])
+        write_text(path, report + "\n")
     return report
+
+
+def _section(group: Group) -> str:
+    """What there is of one T."""
+    found = group.compared()
+    parts = [f"## T = {group.num_steps}", found.lacks, found.table]
+    if found.rows:
+        parts += [provenance(found.rows), orderings(found.rows), gains(found.rows)]
+    parts.append(learning_speed_table(group.histories()))
+    # Those of policies that are gone, too.
+    pictures = sorted(group.out.glob("*.png"))
+    parts += [f"![{p.stem}]({p.relative_to(group.arguments.out)})" for p in pictures]
+    return "\n\n".join(filter(None, parts))
 
 
 def orderings(rows: Sequence[Row]) -> str:

@@ -15,12 +15,19 @@ from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
+from eval.commands.shards import WHOLE
+from eval.comparison import tables
+from eval.evaluation.cells import Cell
+from eval.evaluation.rows import Row
 from eval.studies.arguments import Comparison
 from nat_env.commands.machine import machine
-from nat_env.storage.claims import check_same, locked
+from nat_env.storage.claims import check_same
 from nat_env.storage.files import read_json, require_writable_folder, write_json
 
 DONE = "done.json"
+
+Line = tuple[str, int]
+"""A policy and a seed: what is trained and evaluated apart from all others."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,23 @@ def training_config(trial: Trial, **changes: Any) -> TrainConfig:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What a folder has of the evaluation of a group."""
+
+    table: str
+    """Markdown."""
+    rows: list[Row]
+    lacks: str = ""
+    """How many rows there are, and what the others are of; nothing where all are there."""
+
+
+@dataclass(frozen=True)
 class Group:
-    """Methods at one T, by name: a trial for each of them and each seed, and their evaluation."""
+    """Methods at one T, by name: a trial for each of them and each seed, and their evaluation.
+
+    Of a shard only its own lines are made: those of a study are dealt out one after the other, by
+    T, policy and seed, so that lines that cost the same go to different shards.
+    """
 
     arguments: Comparison
     methods: Mapping[str, Method]
@@ -84,6 +106,20 @@ class Group:
     """Folder of the evaluation; the trial of a method and seed is in `name/seed` under it."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of nat-eval, besides those that follow from the comparison."""
+    first: int = 0
+    """The number of its first line, among all of the study."""
+
+    @property
+    def lines(self) -> list[Line]:
+        """All, the heuristic's first, which trains nothing."""
+        names = ("heuristic", *self.methods)
+        return [(name, seed) for name in names for seed in dict.fromkeys(self.arguments.seeds)]
+
+    @property
+    def own(self) -> set[Line]:
+        """Those of the shard."""
+        numbered = [None] * self.first + self.lines
+        return {line for line in self.arguments.part.of(numbered) if line is not None}
 
     def check(self) -> None:
         """Refuse, before any training, what would be refused after it.
@@ -95,19 +131,44 @@ class Group:
             ImportError: the second judge's packages are not installed.
         """
         require_writable_folder(self.out)
-        trials = [(name, seed) for name in self.methods for seed in self.arguments.seeds]
-        done = {trial for trial in trials if self._is_done(*trial)}
+        trials = [line for line in self.lines if line[0] in self.methods]
+        done = {trial for trial in trials if self._is_done(*trial)} & self.own
         for cell in nat_eval.cells(self.evaluation()):
-            if (cell.contestant.name, cell.seed) in done:
+            if _line(cell) in done:
                 cell.check()
 
     def make(self) -> None:
-        """Make the trials that are not done."""
-        with locked(self.out):
-            for seed in self.arguments.seeds:
-                for name, method in self.methods.items():
-                    if not self._is_done(name, seed):
-                        self._make(name, seed, method)
+        """Make the trials that are not done, and a shard's rows.
+
+        Raises:
+            ValueError: another process is making one of these trials.
+        """
+        own, part = self.own, self.arguments.part
+        for seed in self.arguments.seeds:
+            for name, method in self.methods.items():
+                if (name, seed) in own and not self._is_done(name, seed):
+                    self._make(name, seed, method)
+        if part != WHOLE:
+            for cell in nat_eval.cells(self.evaluation(), part.name):
+                if _line(cell) in own:
+                    cell.rows()
+
+    def compared(self) -> Compared:
+        """What the folder has, by whichever shards.
+
+        When all rows are there, or else may be computed by no shard, with floors and pictures.
+        """
+        evaluation = self.evaluation()
+        cells = nat_eval.cells(evaluation)
+        missing = [cell for cell in cells if cell.is_missing]
+        if missing and self.arguments.part != WHOLE:
+            rows = [row for cell in cells for row in cell.kept()]
+            names = ", ".join(f"{name} {seed}" for name, seed in map(_line, missing))
+            count = f"{len(rows)} of {len(cells) * len(cells[0].judges)}"
+            lacks = f"{count} rows are there. Missing, policy and seed: {names}."
+            return Compared(tables(rows, metrics=evaluation.metrics), rows, lacks)
+        table, _ = nat_eval.run(evaluation)
+        return Compared(table, nat_eval.kept_rows(evaluation))
 
     def _make(self, name: str, seed: int, method: Method) -> None:
         if self.arguments.progress:
@@ -176,6 +237,10 @@ class Group:
             return False
         check_same(read_json(path, "out", dict), self._identity, f"out: {str(path.parent)!r}")
         return True
+
+
+def _line(cell: Cell) -> Line:
+    return cell.contestant.name, cell.seed
 
 
 def budgets(arguments: Comparison, methods: Mapping[str, Method]) -> str:

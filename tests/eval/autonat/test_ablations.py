@@ -1,6 +1,7 @@
 """AutoNAT's ablations, at a size at which nothing is learned but everything runs as it should."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import cma
@@ -260,6 +261,37 @@ def test_a_report_is_of_all_that_its_folder_has_measured(arguments, tmp_path, mo
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
         report(arguments)
+
+
+def test_shards_measure_seeds_of_their_own(arguments, tmp_path, monkeypatch):
+    def study(lab):
+        yield Line("line", {"j": 1.0 + lab.seed})
+
+    def of_the_lines(folder):
+        return [(r["study"], r["seed"], r["frechet_distances"]) for r in rows_of(folder)]
+
+    names = ("table-2", "table-6e")
+    monkeypatch.setattr(eval.autonat.ablations, "STUDIES", dict.fromkeys(names, study))
+    asked = replace(arguments, seeds=(0, 1, 2))
+    whole, together, merged = (
+        replace(asked, out=tmp_path / n) for n in ("whole", "together", "merged")
+    )
+    report(whole)
+    assert of_the_lines(whole.out) == [(n, s, {"j": 1.0 + s}) for n in names for s in (0, 1, 2)]
+
+    missing = ("4 of 6 tables are there. Missing, study and seed: table-2 1, table-6e 1.", "")
+    for index in (1, 2):
+        text = report(replace(together, shard=f"{index}/2"))
+        assert text.count("Missing") == (index == 1) and missing[index - 1] in text
+        apart = replace(asked, out=tmp_path / f"{index}", shard=f"{index}/2")
+        report(apart)
+        assert not (apart.out / "results.json").exists()
+        shutil.copytree(apart.out, merged.out, dirs_exist_ok=True)
+    assert "Missing" not in report(together) + report(merged)
+    assert of_the_lines(together.out) == of_the_lines(merged.out) == of_the_lines(whole.out)
+    assert not list(tmp_path.glob("merged/results.*-of-*.json"))
+    with pytest.raises(ValueError, match="evaluation_samples = 66, now 67 is asked for"):
+        report(replace(apart, num_samples=67))
 
 
 def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_real_images(arguments):
