@@ -144,7 +144,8 @@ def train_transformer(
         hidden = Hidden.drawn(training, batch, config.num_tokens)
         if model.dropout is dropout:
             dropout.draw((batch, config.num_tokens, config.hidden_size), execution.device)
-        losses = []
+        losses: list[Tensor] = []
+        norm: Tensor | None = None
         for rows in execution.rows:
             own = indices[rows]
             with accelerator.accumulate(network), dropout.of(rows):
@@ -161,6 +162,7 @@ def train_transformer(
                 stepper.step()
                 stepper.zero_grad()
             losses.append(loss.detach())
+        assert norm is not None  # of the last pass, by which all gradients are there
         average.update_parameters(model)
         return {"loss": torch.stack(losses).mean(), "gradient_norm": norm}
 

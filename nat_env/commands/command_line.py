@@ -11,7 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from nat_env.commands.collisions import check_packages
-from nat_env.commands.endings import leave_closed_output, sentence_of, termination_interrupts
+from nat_env.commands.endings import (
+    is_told_elsewhere,
+    leave_closed_output,
+    sentence_of,
+    termination_interrupts,
+)
 from nat_env.commands.threads import available_cores, chosen_threads, waiting
 
 
@@ -78,7 +83,8 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
         sentence = sentence_of(error, options, after)
         if sentence is None:
             raise
-        raise SystemExit(f"{name}: {sentence}") from None
+        told = not is_told_elsewhere(error, os.environ)
+        raise SystemExit(f"{name}: {sentence}" if told else 1) from None
 
 
 def home_expanded(words: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -42,6 +42,24 @@ def sentence_of(error: BaseException, options: Any = None, afterwards: str = "")
     if isinstance(error, ValueError | ImportError | OSError) or _is_of_safetensors(error):
         return str(error)
     return None
+
+
+def is_told_elsewhere(error: BaseException, environment: Mapping[str, str]) -> bool:
+    """Whether another process of the same launch says the same: what all refuse is told once.
+
+    Args:
+        error: that ended the work of this process.
+        environment: in which launchers of several processes number those of a machine.
+
+    Example:
+        >>> is_told_elsewhere(ValueError("out: ..."), {"LOCAL_RANK": "1"})
+        True
+        >>> is_told_elsewhere(MemoryError(), {"LOCAL_RANK": "1"})
+        False
+    """
+    if environment.get("LOCAL_RANK", "0") == "0" or getattr(error, "of_one_process", False):
+        return False
+    return isinstance(error, ValueError | ImportError | KeyboardInterrupt)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=wanted.type == "cpu", timeout=_PATIENCE)
-        own = wanted if wanted.type == "cpu" else state.device
+        own = wanted if wanted.type == "cpu" else torch.device(str(state.device))
         return cls(state.process_index, state.num_processes, own)
 
     @property
@@ -148,7 +148,7 @@ class Processes:
 
         Example:
             >>> [Processes(index, 3).slice_of(10, multiple=2) for index in range(3)]
-            [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+            [slice(0, 2, None), slice(2, 6, None), slice(6, 10, None)]
         """
         pieces = -(-length // multiple)
         first, end = (pieces * i // self.count * multiple for i in (self.index, self.index + 1))
