@@ -1,6 +1,9 @@
 """Batch normalisation over the batch of all processes, on any device."""
 
+from typing import Any
+
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 
@@ -42,8 +45,21 @@ def with_whole_batch_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def _mean_over_processes(values: Tensor) -> Tensor:
-    """With the gradient that it has for every process."""
-    from torch.distributed.nn.functional import all_reduce
+class _MeanOverProcesses(torch.autograd.Function):
+    """Of what each has. Its gradient is that of all processes' losses, and of the same form."""
 
-    return all_reduce(values) / torch.distributed.get_world_size()
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _mean_over_processes(*gradients)
+
+
+def _mean_over_processes(values: Tensor) -> Tensor:
+    mean = _MeanOverProcesses.apply(values.contiguous())
+    assert isinstance(mean, Tensor)
+    return mean

@@ -59,7 +59,7 @@ class Execution:
         Raises:
             ValueError: float16 on a CPU.
         """
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import Accelerator
         from accelerate.state import AcceleratorState
         from accelerate.utils import GradientAccumulationPlugin
 
@@ -78,8 +78,6 @@ class Execution:
             gradient_accumulation_plugin=GradientAccumulationPlugin(
                 num_steps=self.passes, sync_with_dataloader=False
             ),
-            # Buffers are the same anyway: statistics are of the whole batch.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
         )
 
     def whole(self, parts: Sequence[Tensor]) -> Tensor:

@@ -1,9 +1,6 @@
 """Two processes that accelerate launches: what one process gives, whatever ends them."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +12,9 @@ from nat_env import load_bundle
 from nat_env.storage.state import load_state
 from pretrain.arguments import Tokens
 from pretrain.parallel.execution import Execution
+from pretrain.parallel.processes import Processes
 from pretrain.tokens.fill import fill
 
-ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("small_trainings.py")
 
 
@@ -28,17 +25,8 @@ def small_trainings():
     return module
 
 
-def launch(*words):
-    """`accelerate launch` with two processes and one thread each; a port that is free."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    command += ["--dynamo_backend", "no", "--main_process_port", "0", *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, launch):
     """What two processes wrote, of which one was killed at the end."""
     folder = tmp_path_factory.mktemp("two")
     reals = load_bundle("digits", "float32").reals
@@ -85,22 +73,34 @@ def test_passes_of_one_process_equal_one_batch(tmp_path, name):
     close(train(tmp_path / "passes", Execution(passes=4)).state_dict(), once)
 
 
-def test_after_a_kill_any_number_of_processes_goes_on(folder, whole):
+@pytest.fixture(scope="module")
+def resumed(folder, launch):
+    """The step that the killed training had come to, what one process made of it, and what two."""
     path = folder / "killed" / "transformer.safetensors"
     saved, step = path.read_bytes(), load_state(path)["step"]
-    assert 3 <= step <= 4  # it was killed in the fifth update
     alone = small_trainings().transformer(folder / "killed", Execution()).state_dict()
-    close(alone, whole[0]["transformer"])
     path.write_bytes(saved)
     ended = launch(SCRIPT, folder, "resume")
     assert ended.returncode == 0, ended.stderr
-    for index in range(2):  # as many as before: to the bit
-        resumed = load_state(folder / f"resumed{index}")["killed"]
+    return step, alone, [load_state(folder / f"resumed{index}") for index in range(2)]
+
+
+def test_after_a_kill_any_number_of_processes_goes_on(whole, resumed):
+    step, alone, both = resumed
+    assert 3 <= step <= 4  # it was killed in the fifth update
+    close(alone, whole[0]["transformer"])
+    for one in both:  # as many as before: to the bit
         for key, value in whole[0]["transformer"].items():
-            assert torch.equal(resumed[key], value), key
+            assert torch.equal(one["killed"][key], value), key
 
 
-def test_the_tokens_are_the_files_of_one_process(folder, tmp_path):
+def test_what_all_processes_refuse_is_told_once(resumed):
+    said = [one["said"] for one in resumed[2]]
+    assert said[0].startswith("nat-pretrain: ") and "nowhere" in said[0]
+    assert said[1] == "1"
+
+
+def test_the_tokens_are_the_files_of_one_process(folder, resumed, tmp_path):
     arguments = Tokens(
         data=folder / "images", bundle="digits", out=tmp_path, shard_images=4, threads=1
     )
@@ -126,3 +126,27 @@ def test_bfloat16_trains_nearly_the_same(tmp_path):
         losses.append(events.Reload().Scalars("transformer/loss")[-1].value)
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_batches_without_equal_portions_are_refused():
+    Execution(Processes(0, 3), passes=2).check_batch_size(12)
+    with pytest.raises(ValueError, match=r"^batch_size: got 8, allowed are multiples of 6 \(3 pro"):
+        Execution(Processes(0, 3), passes=2).check_batch_size(8)
+
+
+def test_float16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^mixed_precision: got fp16 on a CPU, allowed are no and"
+    ):
+        small_trainings().judge(tmp_path / "x", Execution(mixed_precision="fp16"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_launches_that_would_not_be_what_was_asked_for_are_refused():
+    assert Processes.of_launch("cpu", {}) == Processes()
+    assert Processes.of_launch("cpu", {"WORLD_SIZE": "1", "MASTER_PORT": "1"}) == Processes()
+    one = {"ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500"}  # of --cpu --num_processes 2
+    with pytest.raises(ValueError, match=r"^num_processes: accelerate launch --cpu starts one"):
+        Processes.of_launch("cpu", one)
+    with pytest.raises(ValueError, match=r"^device: got 'cuda:1', allowed is 'cuda' with several"):
+        Processes.of_launch("cuda:1", {"WORLD_SIZE": "2"})
