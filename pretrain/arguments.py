@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from nat_env.commands.computation import DeviceOptions
+from pretrain.parallel.options import ExecutionOptions
 
 _NOT_DRAWN = ("Cc", "Cs", "Zl", "Zp")
 """Categories of Unicode: control characters, halves of pairs (how Python reads bytes that are no
@@ -15,7 +16,7 @@ UTF-8), line and paragraph separators."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakingOptions(DeviceOptions):
+class MakingOptions(ExecutionOptions):
     """Where it is made, and kept."""
 
     out: Path

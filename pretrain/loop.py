@@ -2,18 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from nat_env.storage.files import explained
 from nat_env.storage.state import load_state, save_state
+from pretrain.parallel.execution import Execution
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass(frozen=True)
@@ -71,21 +78,30 @@ def fit(
     num_samples: int,
     seed: int,
     parts: dict[str, nn.Module | Optimizer],
-    update: Callable[[int, int, Tensor], dict[str, float]],
+    update: Callable[[int, int, Tensor], Mapping[str, Tensor]],
+    execution: Execution | None = None,
+    scaler: GradScaler | None = None,
 ) -> None:
     """Call `update(step, total_steps, batch indices)` for every step, from where it stopped.
 
     The state of `parts` is saved in `folder/<name>.safetensors`; a later call with the same
     arguments goes on from there. Torch's global generator is seeded from (seed, step) before
     each update, so that a resumed training is the unbroken one. An update steps every optimizer,
-    whose learning rates then follow `learning_rate_at`.
+    whose learning rates then follow `learning_rate_at`; the numbers that it gives are read only
+    where they are logged.
+
+    Several processes are given the same batch, of which an update takes their rows. What is random
+    is a function of seed, step and row, and all else is the same in each of them: no process has a
+    state of its own, the main one saves what they share, and any number of them goes on from it.
 
     Raises:
-        ValueError: the file is damaged, or of other parts; or a batch is larger than the data.
+        ValueError: the file is damaged, of other parts, or not the same for all processes; or a
+            batch is larger than the data, or has no equal portions.
         OSError: the disk is full, say; the same call goes on from the last save.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
+    execution = execution or Execution()
+    execution.check_batch_size(config.batch_size)
+    processes = execution.processes
     path = folder / f"{name}.safetensors"
     total_steps = config.total_steps(num_samples)
     schedules = {
@@ -95,7 +111,7 @@ def fit(
         for key, part in parts.items()
         if isinstance(part, Optimizer)
     }
-    kept = parts | schedules
+    kept: dict[str, Any] = parts | schedules | ({"scaler": scaler} if scaler else {})
     step = 0
     if path.is_file():
         state = load_state(path)
@@ -104,12 +120,64 @@ def fit(
         step = int(state["step"])
         for key, part in kept.items():
             part.load_state_dict(state[key])
+    if len(steps := set(processes.gathered(step))) > 1:
+        raise ValueError(
+            f"folder: {str(folder)!r} has step {' and '.join(map(str, sorted(steps)))} for several "
+            "processes, allowed is one folder that all machines see"
+        )
 
     def save() -> None:
         save_state(path, {"step": step} | {k: p.state_dict() for k, p in kept.items()})
 
     batches = epoch_batches(num_samples, config.batch_size, seed, step)
     last_saved = time.monotonic()
+    with _reported(name, folder, step, total_steps, processes.is_main) as report:
+        while step < total_steps:
+            torch.manual_seed(seed * 1_000_003 + step)
+            scalars = update(step, total_steps, next(batches))
+            for schedule in schedules.values():
+                schedule.step()
+            step += 1
+            report.advance()
+            if step % 50 == 0 or step == total_steps:
+                report.tell(step, execution.read(scalars))
+            if processes.is_main and time.monotonic() - last_saved > config.checkpoint_seconds:
+                save()
+                last_saved = time.monotonic()
+    if processes.is_main:
+        save()
+
+
+@dataclass(frozen=True)
+class _Report:
+    """A bar and TensorBoard's events; neither but of the main process."""
+
+    name: str
+    writer: "SummaryWriter | None" = None
+    bar: "tqdm[Any] | None" = None
+
+    def advance(self) -> None:
+        """By a step."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def tell(self, step: int, scalars: Mapping[str, float]) -> None:
+        """What was measured at a step."""
+        if self.writer is not None and self.bar is not None:
+            for key, value in scalars.items():
+                self.writer.add_scalar(f"{self.name}/{key}", value, step)
+            self.bar.set_postfix({k: f"{v:.3g}" for k, v in scalars.items()}, refresh=False)
+
+
+@contextmanager
+def _reported(
+    name: str, folder: Path, step: int, total_steps: int, shown: bool
+) -> Iterator[_Report]:
+    if not shown:
+        yield _Report(name)
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
     events = folder / "tensorboard" / name
     with (
         explained(events),
@@ -118,18 +186,4 @@ def fit(
             total=total_steps, initial=step, desc=name, unit="step", mininterval=2, disable=None
         ) as bar,
     ):
-        while step < total_steps:
-            torch.manual_seed(seed * 1_000_003 + step)
-            scalars = update(step, total_steps, next(batches))
-            for schedule in schedules.values():
-                schedule.step()
-            step += 1
-            bar.update()
-            if step % 50 == 0 or step == total_steps:
-                for key, value in scalars.items():
-                    writer.add_scalar(f"{name}/{key}", value, step)
-                bar.set_postfix({k: f"{v:.3g}" for k, v in scalars.items()}, refresh=False)
-            if time.monotonic() - last_saved > config.checkpoint_seconds:
-                save()
-                last_saved = time.monotonic()
-    save()
+        yield _Report(name, writer, bar)

@@ -1,7 +1,8 @@
 """Making a bundle: all parts trained on a data set, measured, and written."""
 
 import hashlib
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ from nat_env.storage.files import check_writable_folder
 from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
 from pretrain.data import LabelledImages
+from pretrain.parallel.execution import Execution
 from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 from pretrain.verdict import measured, save_picture, verdict
 
 
 def make_bundle(
-    data: LabelledImages, config: PretrainConfig, work: Path, out: Path, device: str = "cpu"
+    data: LabelledImages,
+    config: PretrainConfig,
+    work: Path,
+    out: Path,
+    execution: Execution | None = None,
 ) -> None:
     """Train all parts on `data`, measure them, and write the bundle to `out`.
 
@@ -37,66 +43,75 @@ def make_bundle(
         config: sizes and trainings of the parts.
         work: folder of the checkpoints, from which every part resumes.
         out: folder of the bundle.
-        device: of the trainings; a batch of images at a time is brought there.
+        execution: of the trainings; a batch of images at a time is brought to its device. Several
+            processes train together, and the main one measures and writes.
 
     Raises:
         ValueError: a folder that cannot be written, sizes that do not go
-            together, fewer images than a judge needs, or `work` is in use or holds the parts of
-            another configuration or data set.
+            together, fewer images than a judge needs, batches that have no equal portions, or
+            `work` is in use or holds the parts of another configuration or data set.
     """
+    execution = execution or Execution()
     count, channels, height, width = data.train_images.shape
     sizes = config.sizes(channels, (height, width), len(data.class_names))
     judge_features = sizes[2].widths[-1]
-    if count <= judge_features:
-        raise ValueError(
-            f"train_images: got {count}, allowed are more than the judge's {judge_features} "
-            "features, whose covariance they have to give"
-        )
+    with ExitStack() as held:
+        with execution.processes.main_first():
+            if count <= judge_features:
+                raise ValueError(
+                    f"train_images: got {count}, allowed are more than the judge's "
+                    f"{judge_features} features, whose covariance they have to give"
+                )
+            for part in (config.tokenizer, config.transformer):
+                execution.check_batch_size(part.loop.batch_size)
+            for part in (config.judge, config.trunk):
+                replace(execution, passes=1).check_batch_size(part.loop.batch_size)
+            if execution.processes.is_main:
+                _check_folders(work, out)
+                identity = _identity(config, data, execution)
+                held.enter_context(claimed(work, "config.json", identity, "work"))
+        _make(data, config, sizes, work, out, execution)
+
+
+def _check_folders(work: Path, out: Path) -> None:
     taken = [out.resolve(), *((out / part).resolve() for part in PARTS)]
     if work.resolve() == taken[0] or any(work.resolve().is_relative_to(path) for path in taken[1:]):
         raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")
     check_replaceable(out)
     check_writable_folder(out)
-    with claimed(work, "config.json", _identity(config, data), "work"):
-        _make(data, config, sizes, work, out, device)
 
 
 def _make(
-    data: LabelledImages, config: PretrainConfig, sizes: Sizes, work: Path, out: Path, device: str
+    data: LabelledImages,
+    config: PretrainConfig,
+    sizes: Sizes,
+    work: Path,
+    out: Path,
+    execution: Execution,
 ) -> None:
     tokenizer_size, transformer_size, judge_size, trunk_size = sizes
+    images, labels, device = data.train_images, data.train_labels, execution.device
     print(
         "training tokenizer, judge, trunk and transformer, one after the other; checkpoints and "
         f"TensorBoard events are in {work}",
         flush=True,
     )
     tokenizer = train_tokenizer(
-        data.train_images, tokenizer_size, config.tokenizer, work, config.seed, device
+        images, tokenizer_size, config.tokenizer, work, config.seed, execution
     )
-    ids = encode_all(tokenizer, data.train_images, device)
+    own = images[execution.processes.slice_of(len(images))]
+    ids = torch.cat(execution.processes.gathered(encode_all(tokenizer, own, device)))
     judge = train_classifier(
-        data.train_images,
-        data.train_labels,
-        judge_size,
-        config.judge,
-        work,
-        config.seed,
-        "judge",
-        device,
+        images, labels, judge_size, config.judge, work, config.seed, "judge", execution
     )
     trunk = train_classifier(
-        data.train_images,
-        data.train_labels,
-        trunk_size,
-        config.trunk,
-        work,
-        config.seed + 1,
-        "trunk",
-        device,
+        images, labels, trunk_size, config.trunk, work, config.seed + 1, "trunk", execution
     )
     transformer = train_transformer(
-        ids, data.train_labels, transformer_size, config.transformer, work, config.seed, device
+        ids, labels, transformer_size, config.transformer, work, config.seed, execution
     )
+    if not execution.processes.is_main:
+        return
 
     statistics = balanced_statistics(embeddings_of(judge, data.train_images), data.train_labels)
     held_out = balanced_statistics(embeddings_of(judge, data.test_images), data.test_labels)
@@ -108,7 +123,7 @@ def _make(
     decoded = balanced_statistics(torch.cat(described), data.train_labels)
     conditions = Conditions(data.class_names)
     yardstick = Yardstick(f"{data.name}-judge", judge, statistics)
-    nat = FrozenNAT(transformer, conditions.null, torch.device(device))
+    nat = FrozenNAT(transformer, conditions.null, device)
     bundle = Bundle(data.name, conditions, nat, tokenizer, yardstick)
     overview = measured(bundle, data, config.seed)
     quality = {
@@ -141,12 +156,13 @@ def _make(
     )
 
 
-def _identity(config: PretrainConfig, data: LabelledImages) -> dict[str, Any]:
+def _identity(config: PretrainConfig, data: LabelledImages, execution: Execution) -> dict[str, Any]:
     """What the parts are of."""
     images = hashlib.sha256()
     for part in (data.train_images, data.train_labels):
         images.update(str(tuple(part.shape)).encode() + part.numpy().tobytes())
-    return {"images": images.hexdigest(), "config": asdict(config)}
+    precision = execution.mixed_precision
+    return {"images": images.hexdigest(), "config": asdict(config), "mixed_precision": precision}
 
 
 def _balanced_subset(labels: torch.Tensor, count: int, seed: int) -> torch.Tensor:

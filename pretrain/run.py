@@ -11,18 +11,25 @@ from pretrain.config import PRESETS, PretrainConfig
 from pretrain.data import LabelledImages, digits, fashion_mnist
 from pretrain.folder import check_folder, folder_config, folder_images
 from pretrain.make import make_bundle
+from pretrain.parallel.execution import Execution
+from pretrain.parallel.processes import Processes
 
 
 def command(arguments: Fashion | Digits | Folder) -> None:
     """Make the bundle; every part resumes from `work` where it stopped."""
     check_device(arguments.device)
-    source = None if isinstance(arguments, Digits) else arguments.data
-    for name, folder in (("out", arguments.out), ("work", arguments.parts)):
-        check_apart(**{name: folder, "data": source})
-    data, config = prepared(arguments)
-    make_bundle(data, config, arguments.parts / data.name, arguments.out, arguments.device)
-    train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
-    print(f"next, a policy for it: {shlex.join(train)}")
+    processes = Processes.of_launch(arguments.device)
+    execution = Execution(processes, arguments.mixed_precision, arguments.accumulate)
+    with processes.speaking():
+        with processes.main_first():
+            source = None if isinstance(arguments, Digits) else arguments.data
+            for name, folder in (("out", arguments.out), ("work", arguments.parts)):
+                check_apart(**{name: folder, "data": source})
+            data, config = prepared(arguments)
+        make_bundle(data, config, arguments.parts / data.name, arguments.out, execution)
+        train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
+        print(f"next, a policy for it: {shlex.join(train)}")
+    processes.end()
 
 
 def prepared(arguments: Fashion | Digits | Folder) -> tuple[LabelledImages, PretrainConfig]:

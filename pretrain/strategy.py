@@ -22,6 +22,8 @@ from nat_env.seeds import PROXIES
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import read_json, write_json
 from pretrain.arguments import MaskRatio
+from pretrain.parallel.execution import Execution
+from pretrain.parallel.processes import Processes
 from pretrain.transformer import TransformerTraining, train_transformer
 
 
@@ -132,7 +134,7 @@ class Proxies:
         with claimed(folder, "proxy.json", identity, "folder", foreign):
             transformer = train_transformer(
                 self.ids, self.labels, self.architecture, training, folder, self.seed,
-                str(nat.device),
+                Execution(Processes(device=nat.device)),
             )  # fmt: skip
         frozen = FrozenNAT(transformer, nat.null_condition, nat.device, nat.dtype)
         return replace(self.bundle, nat=frozen, fingerprint=fingerprint)

@@ -1,5 +1,6 @@
 """Training of the tokenizer: a VQGAN (Esser et al. 2021) at the size of a laptop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nat_env.frozen.batches import in_batches
+from nat_env.frozen.precision import without_autocast
 from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_float
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
+from pretrain.parallel.execution import Execution
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,29 @@ class _Counter(nn.Module):
         self.register_buffer("count", torch.zeros(size))
 
 
+class _Reconstruction(nn.Module):
+    """A tokenizer as a module, for accelerate to prepare: images to images, codes and losses."""
+
+    def __init__(self, tokenizer: VQTokenizer) -> None:
+        super().__init__()
+        self.network = tokenizer.vq
+        self._tokenizer = tokenizer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [b, C, H, W] -> reconstructions, ids [b * N] and the loss of codes."""
+        latents = self._tokenizer.latents(images)
+        with without_autocast(images.device):  # the nearest code is found in float32
+            quantised, code_loss, (_, _, ids) = self.network.quantize(latents.float())
+        return self._tokenizer.images(quantised), ids.flatten(), code_loss
+
+
 def train_tokenizer(
     images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int,
-    device: str = "cpu",
+    execution: Execution | None = None,
 ) -> VQTokenizer:  # fmt: skip
     """Train on images [n, C, H, W] uint8, resuming from `folder`."""
+    execution = execution or Execution()
+    device = execution.device
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config).to(device)
     network = tokenizer.vq
@@ -74,37 +95,58 @@ def train_tokenizer(
     optimizer = torch.optim.Adam(network.parameters(), rate, betas=(0.9, 0.99))
     d_optimizer = torch.optim.Adam(discriminator.parameters(), rate, betas=(0.5, 0.99))
     uses = _Counter(config.codebook_size).to(device)
+    accelerator = execution.accelerator()
+    reconstruct, stepper = accelerator.prepare(_Reconstruction(tokenizer), optimizer)
+    discriminate, d_stepper = accelerator.prepare(discriminator, d_optimizer)
 
-    def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        batch = to_float(images[indices].to(device))
-        latents = tokenizer.latents(batch)
+    def update(step: int, total_steps: int, indices: Tensor) -> dict[str, Tensor]:
+        batches = [to_float(images[indices[rows]].to(device)) for rows in execution.rows]
         if step == 0:
-            _restart_codes(tokenizer, latents, uses.count == 0)
-        quantised, code_loss, (_, _, ids) = tokenizer.vq.quantize(latents)
-        output = tokenizer.images(quantised)
-        pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
-        loss = pixel_loss + training.commitment * code_loss
-        scalars = {"pixel_loss": pixel_loss.item(), "code_loss": code_loss.item()}
+            _restart_codes(tokenizer, _latents(tokenizer, batches, execution), uses.count == 0)
+        restarts = (step + 1) % training.restart_every == 0
+        # Those of before the update, as the codes that they are of.
+        latents = _latents(tokenizer, batches, execution) if restarts else None
         joined = step >= training.adversarial_start * total_steps
+        discriminator.requires_grad_(False)
+        outputs, found = [], _Means()
+        counts = torch.zeros_like(uses.count)
+        for number, batch in enumerate(batches):
+            discriminator.train(number == 0)  # spectral norms go on once a batch, not once a pass
+            with accelerator.accumulate(reconstruct):
+                output, ids, code_loss = reconstruct(batch)
+                pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
+                loss = pixel_loss + training.commitment * code_loss
+                if joined:
+                    with accelerator.autocast():
+                        score = discriminator(output).float().mean()
+                    loss = loss - training.adversarial_weight * score
+                accelerator.backward(loss)
+                stepper.step()
+                stepper.zero_grad()
+            found.add(pixel_loss=pixel_loss, code_loss=code_loss)
+            counts.scatter_add_(0, ids, torch.ones_like(ids, dtype=counts.dtype))
+            outputs.append(output.detach())
+        discriminator.requires_grad_(True)
         if joined:
-            loss = loss - training.adversarial_weight * discriminator(output).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        d_optimizer.zero_grad()
-        if joined:
-            real, fake = discriminator(torch.cat([batch, output.detach()])).chunk(2)
-            d_loss = (F.relu(1 - real) + F.relu(1 + fake)).mean()  # hinge
-            d_loss.backward()
-            scalars["discriminator_loss"] = d_loss.item()
-        d_optimizer.step()  # moves nothing before the discriminator has joined
+            for number, (batch, output) in enumerate(zip(batches, outputs, strict=True)):
+                discriminator.train(number == 0)
+                with accelerator.accumulate(discriminate):
+                    real, fake = discriminate(torch.cat([batch, output])).chunk(2)
+                    d_loss = (F.relu(1 - real) + F.relu(1 + fake)).mean()  # hinge
+                    accelerator.backward(d_loss)
+                    d_stepper.step()
+                    d_stepper.zero_grad()
+                found.add(discriminator_loss=d_loss)
+        else:
+            d_optimizer.step()  # moves nothing before the discriminator has joined
 
-        uses.count.add_(torch.bincount(ids.flatten(), minlength=config.codebook_size))
-        if (step + 1) % training.restart_every == 0:
+        scalars = found.means()
+        uses.count.add_(execution.summed(counts))
+        if latents is not None:
             unused = uses.count == 0
-            scalars["unused_codes"] = float(unused.sum())
+            scalars["unused_codes"] = unused.sum()
             if step < training.restart_until * total_steps:
-                _restart_codes(tokenizer, latents.detach(), unused)
+                _restart_codes(tokenizer, latents, unused)
             uses.count.zero_()
         return scalars
 
@@ -115,9 +157,32 @@ def train_tokenizer(
         "d_optimizer": d_optimizer,
         "uses": uses,
     }
-    fit("tokenizer", folder, training.loop, len(images), seed, parts, update)
+    fit(
+        "tokenizer", folder, training.loop, len(images), seed, parts, update, execution,
+        accelerator.scaler,
+    )  # fmt: skip
     network.eval().requires_grad_(False)
     return tokenizer
+
+
+class _Means:
+    """Means over the passes of a batch, where they are: nothing is read."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[Tensor]] = {}
+
+    def add(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value.detach())
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: torch.stack(values).mean() for name, values in self._values.items()}
+
+
+@torch.no_grad()
+def _latents(tokenizer: VQTokenizer, batches: Sequence[Tensor], execution: Execution) -> Tensor:
+    """Of the whole batch [B, L, h, w], in every process."""
+    return execution.whole([tokenizer.latents(batch) for batch in batches])
 
 
 def encode_all(tokenizer: Tokenizer, images: Tensor, device: str | torch.device) -> Tensor:
@@ -139,6 +204,7 @@ def encode_all(tokenizer: Tokenizer, images: Tensor, device: str | torch.device)
 def _restart_codes(tokenizer: VQTokenizer, latents: Tensor, unused: Tensor) -> None:
     """Put the unused codes [K] (bool) onto latents [B, L, h, w] drawn at random from the batch."""
     candidates = latents.permute(0, 2, 3, 1).flatten(0, 2)  # [B * h * w, L]
-    chosen = torch.randint(len(candidates), (int(unused.sum()),))
+    places = unused.nonzero()[:, 0]
+    chosen = torch.randint(len(candidates), (len(places),)).to(candidates.device)
     jitter = 1e-3 * torch.randn(len(chosen), candidates.shape[1])
-    tokenizer.codebook[unused] = candidates[chosen] + jitter.to(candidates.device)
+    tokenizer.codebook[places] = candidates[chosen] + jitter.to(candidates.device)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from nat_env.models.uvit import UViT, UViTConfig
 from pretrain.loop import LoopConfig, fit
+from pretrain.parallel.dropout import WholeBatchDropout
+from pretrain.parallel.execution import Execution
 
 _NUMBER = r"([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)"
 _BETA = re.compile(rf"beta\({_NUMBER}, *{_NUMBER}\)")
@@ -34,25 +37,68 @@ class TransformerTraining:
     """Warmed up: min(ema_decay, (1 + n) / (10 + n)) after n steps; the first step's is 0."""
 
 
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What the network does not see of a batch; on the host, as all that is drawn there."""
+
+    masked: Tensor
+    """Tokens [B, N], bool."""
+    dropped: Tensor
+    """Labels [B], bool."""
+
+    @classmethod
+    def drawn(cls, training: TransformerTraining, batch: int, num_tokens: int) -> "Hidden":
+        """From torch's global generator."""
+        masked = random_masks(sample_mask_ratio(training.mask_ratio, batch), num_tokens)
+        return cls(masked, torch.rand(batch) < training.label_dropout)
+
+    def __getitem__(self, rows: slice) -> "Hidden":
+        """Of some rows of the batch."""
+        return Hidden(self.masked[rows], self.dropped[rows])
+
+
+class MaskedTokens(nn.Module):
+    """The NAT's logits of masked tokens alone: a module, for accelerate to prepare."""
+
+    def __init__(self, model: UViT) -> None:
+        """Of `model`."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, shown: Tensor, condition: Tensor, positions: Tensor) -> Tensor:
+        """Logits [m, K].
+
+        Args:
+            shown: tokens [B, N], masked where they are.
+            condition: labels [B], the null label where dropped.
+            positions: of the masked tokens among all B N [m].
+        """
+        hidden = self.model.unfolded(self.model.features(shown, condition))  # [B, N, D]
+        return self.model.logits(hidden.flatten(0, 1).index_select(0, positions))
+
+
 def masked_token_loss(
-    model: UViT, ids: Tensor, labels: Tensor, training: TransformerTraining
+    network: nn.Module, model: UViT, ids: Tensor, labels: Tensor, hidden: Hidden, smoothing: float
 ) -> Tensor:
-    """Cross entropy at the masked positions.
+    """Mean cross entropy of the masked tokens.
+
+    What is hidden is known to the host, which prepares all indices: nothing waits for the device.
 
     Args:
+        network: the `MaskedTokens` of `model`, or what accelerate made of it.
         model: the NAT.
         ids: tokens [B, N].
         labels: classes [B].
-        training: mask-ratio distribution, label dropout and smoothing.
+        hidden: of them.
+        smoothing: of labels.
     """
-    batch, num_tokens = ids.shape
-    masked = random_masks(sample_mask_ratio(training.mask_ratio, batch), num_tokens)  # [B, N]
-    masked = masked.to(ids.device)
-    dropped = (torch.rand(batch) < training.label_dropout).to(ids.device)
-    condition = labels.masked_fill(dropped, model.config.num_classes)
-    features = model.features(ids.masked_fill(masked, model.mask_id), condition)
-    logits = model.logits(model.unfolded(features)[masked])  # [masked tokens, K]
-    return F.cross_entropy(logits, ids[masked], label_smoothing=training.label_smoothing)
+    device = model.head_bias.device
+    positions = hidden.masked.flatten().nonzero()[:, 0]  # [m]
+    shown = ids.masked_fill(hidden.masked, model.mask_id)
+    condition = labels.masked_fill(hidden.dropped, model.config.num_classes)
+    logits = network(*(part.to(device) for part in (shown, condition, positions)))
+    targets = ids.flatten()[positions].to(device)
+    return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
 class Rows(Protocol):
@@ -69,12 +115,17 @@ class Rows(Protocol):
 
 def train_transformer(
     ids: Rows, labels: Tensor, config: UViTConfig, training: TransformerTraining,
-    folder: Path, seed: int, device: str = "cpu",
+    folder: Path, seed: int, execution: Execution | None = None,
 ) -> UViT:  # fmt: skip
-    """Train on tokens [n, N] and labels [n], resuming from `folder`; gives the EMA model."""
+    """Train on tokens [n, N] and labels [n], resuming from `folder`; gives the EMA model.
+
+    Every process draws what is hidden of the whole batch and takes its rows of it, so that the
+    result does not depend on how many there are, but for rounding.
+    """
     sample_mask_ratio(training.mask_ratio, 1)  # an unknown name is told before any work
+    execution = execution or Execution()
     torch.manual_seed(seed)
-    model = UViT(config).to(device)
+    model = UViT(config).to(execution.device)
     average = warmed_up_average(model, training.ema_decay)
     optimizer = torch.optim.AdamW(
         _decayed_groups(model, training.weight_decay),
@@ -82,20 +133,46 @@ def train_transformer(
         betas=(0.9, 0.98),
         fused=True,
     )
+    dropout = WholeBatchDropout(config.dropout)
+    if execution.portions > 1 and config.dropout:
+        model.dropout = dropout  # type: ignore[assignment]
+    accelerator = execution.accelerator()
+    network, stepper = accelerator.prepare(MaskedTokens(model), optimizer)
 
-    def update(step: int, total_steps: int, indices: Tensor) -> dict[str, float]:
-        batch = ids[indices].to(device), labels[indices].to(device)
-        loss = masked_token_loss(model, *batch, training)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+    def update(step: int, total_steps: int, indices: Tensor) -> dict[str, Tensor]:
+        batch = len(indices)
+        hidden = Hidden.drawn(training, batch, config.num_tokens)
+        if model.dropout is dropout:
+            dropout.draw((batch, config.num_tokens, config.hidden_size), execution.device)
+        losses: list[Tensor] = []
+        norm: Tensor | None = None
+        for rows in execution.rows:
+            own = indices[rows]
+            with accelerator.accumulate(network), dropout.of(rows):
+                loss = masked_token_loss(
+                    network, model, ids[own].cpu(), labels[own].cpu(), hidden[rows],
+                    training.label_smoothing,
+                )  # fmt: skip
+                # Portions have as many rows, but not as many masked tokens: the mean is over these.
+                share = hidden.masked[rows].sum().item() / hidden.masked.sum().item()
+                loss = loss * (share * execution.portions)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
+                stepper.step()
+                stepper.zero_grad()
+            losses.append(loss.detach())
+        assert norm is not None  # of the last pass, by which all gradients are there
         average.update_parameters(model)
-        return {"loss": loss.item(), "gradient_norm": norm.item()}
+        return {"loss": torch.stack(losses).mean(), "gradient_norm": norm}
 
     parts = {"model": model, "average": average, "optimizer": optimizer}
-    fit("transformer", folder, training.loop, len(ids), seed, parts, update)
+    fit(
+        "transformer", folder, training.loop, len(ids), seed, parts, update, execution,
+        accelerator.scaler,
+    )  # fmt: skip
     model.load_state_dict(average.module.state_dict())
+    model.dropout = nn.Dropout(config.dropout)
     return model.eval().requires_grad_(False)
 
 
@@ -105,11 +182,13 @@ def warmed_up_average(model: nn.Module, decay: float) -> AveragedModel:
     The first one, n = 0, takes the model as it is.
     """
 
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        n = int(updates)
-        return averaged.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
+        n = int(averaging.n_averaged)  # on the host, where what is given is on the device
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, 1 - min(decay, (1 + n) / (10 + n)))
 
-    return AveragedModel(model, avg_fn=average)
+    averaging = AveragedModel(model, multi_avg_fn=average)
+    return averaging
 
 
 def _decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:

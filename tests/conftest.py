@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +14,21 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def launch() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`accelerate launch` of a script, or of `-m` and a module, in two processes on the CPU."""
+    root = Path(__file__).parents[1]
+
+    def launched(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        command += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+        command += ["--dynamo_backend", "no", "--main_process_port", "0", *map(str, words)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=root)
+
+    return launched
 
 
 @pytest.fixture

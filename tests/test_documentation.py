@@ -151,7 +151,9 @@ COMMANDS = sorted(
         command.split("#")[0].strip()
         for page in PAGES
         for command in re.findall(
-            r"^(?:\| `|    )(nat-[^`\n]*)", page.read_text("utf-8"), re.MULTILINE
+            r"^(?:\| `|    )(?:accelerate launch .* -m nat_env )?(nat-[^`\n]*)",
+            page.read_text("utf-8"),
+            re.MULTILINE,
         )
     }
 )

@@ -78,7 +78,8 @@ def _run(arguments: Grid, schedules: dict[str, Schedule], bundle: Bundle) -> lis
 
 def _about(arguments: Grid, bundle: Bundle) -> Trial:
     """What a trial depends on besides its schedule."""
-    return {
+    other = bundle.decoder_dtype != "float32"
+    return ({"decoder_dtype": bundle.decoder_dtype} if other else {}) | {
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
         "judge": bundle.require("yardstick").name,

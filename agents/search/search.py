@@ -152,8 +152,11 @@ def _objective(arguments: Arguments, bundle: Bundle) -> Objective:
 def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     """What the scores depend on."""
     values = asdict(arguments)
-    for name in ("out", "budget", "repeats", "threads", "device"):
+    for name in ("out", "budget", "repeats", "threads", "device", "tf32", "compiled"):
         del values[name]
+    if values["decoder_dtype"] == "float32":  # as in searches before there was another
+        del values["decoder_dtype"]
+    values["batch_size"] = arguments.batch_size or bundle.nat.rows_per_pass
     del values["finite_differences" if arguments.method == "cma" else "cma"]
     options = values["cma" if arguments.method == "cma" else "finite_differences"]
     start = options["initialisation"]

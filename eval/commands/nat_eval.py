@@ -16,9 +16,10 @@ from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference, reference_from_file, second_judge
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
-from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.loading import check_device, load_bundle
 from nat_env.bundles.prompted import with_prompts_of
 from nat_env.storage.files import check_writable_folder, require_writable_folder
+from pretrain.parallel.processes import Processes
 
 
 def run(arguments: Eval) -> tuple[str, list[Path]]:
@@ -32,24 +33,32 @@ def run(arguments: Eval) -> tuple[str, list[Path]]:
             not allowed, a folder that cannot be written, or kept rows that are not there.
         ImportError: the second judge's packages are not installed.
     """
-    found = _evaluation(arguments)
+    found = _evaluation(arguments, Processes())
+    assert found is not None
     return found.table, [path for path in found.files if path.suffix == ".png"]
 
 
-def _evaluation(arguments: Eval) -> Evaluation:
-    every_cell = cells(arguments)
-    for cell in every_cell:
-        cell.check()
-    require_writable_folder(arguments.out)  # only now has all been accepted
+def _evaluation(arguments: Eval, processes: Processes) -> Evaluation | None:
+    """What the main process found; None in the others, which have helped to decode."""
+    with processes.main_first():
+        every_cell = cells(arguments, processes)
+        for cell in every_cell:
+            cell.check()
+        require_writable_folder(arguments.out)  # only now has all been accepted
+    if not processes.is_main:
+        for cell in every_cell:
+            cell.rows()
+        return None
     metrics = arguments.metrics or arguments.inception is not None  # whose score is asked for
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
-def cells(arguments: Eval, shard: str = "") -> list[Cell]:
+def cells(arguments: Eval, processes: Processes | None = None, shard: str = "") -> list[Cell]:
     """All policies with all seeds, before anything is computed.
 
     Args:
         arguments: of the evaluation.
+        processes: that share the decoding; by default this one does it all.
         shard: of the study that it is part of, see `Results`.
 
     Raises:
@@ -91,6 +100,7 @@ def cells(arguments: Eval, shard: str = "") -> list[Cell]:
             arguments.conditions == "uniform",
             agreements,
             arguments.kept_rows,
+            processes or Processes(),
         )
         for contestant in contestants + shuffled
         for seed in seeds
@@ -165,5 +175,10 @@ def _agreements(arguments: Eval, bundle: Bundle) -> list[Agreement]:
 
 def command(arguments: Eval) -> None:
     """Evaluate, and show the table."""
-    found = _evaluation(arguments)
-    print("", found, "", *found.files, sep="\n")
+    check_device(arguments.device)
+    processes = Processes.of_launch(arguments.device)
+    with processes.speaking():
+        found = _evaluation(replace(arguments, device=str(processes.device)), processes)
+        if found is not None:
+            print("", found, "", *found.files, sep="\n")
+    processes.end()

@@ -1,7 +1,7 @@
 """A line of a comparison: a contestant with one seed under all judges, computed where missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from eval.evaluation.fingerprint import policy_fingerprint
@@ -13,6 +13,7 @@ from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.policies import DecodingPolicy
 from nat_env.text.encoder import prompts_fingerprint
+from pretrain.parallel.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Cell:
     """Of images and their prompts."""
     kept_rows: bool = False
     """Take a row of the same policy in another dtype or on another device, too."""
+    processes: Processes = field(default_factory=Processes)
+    """That share the decoding of what is computed."""
 
     def check(self) -> None:
         """Refuse what can be neither found nor computed.
@@ -49,8 +52,8 @@ class Cell:
             )
 
     def rows(self) -> list[Row]:
-        """Those there are, and the others computed."""
-        name, (missing, unsaid) = self.contestant.name, self._missing()
+        """Those there are, and the others computed; the main process writes and has them."""
+        name, (missing, unsaid) = self.contestant.name, self._shared(self._missing())
         computed = bool(missing or unsaid)
         if computed and self.policy is not None:
             evaluation = measure(
@@ -65,9 +68,14 @@ class Cell:
                 self.contestant.shuffled,
                 self.uniform,
                 unsaid,
+                processes=self.processes,
             )
-            rows = evaluation_rows(self._identity, evaluation, missing, unsaid)
-            self.results.add([row | self._kinship(row["judge"]) for row in rows])
+            if self.processes.is_main:
+                rows = evaluation_rows(self._identity, evaluation, missing, unsaid)
+                launch = {"processes": n} if (n := self.processes.count) > 1 else {}
+                self.results.add([row | self._kinship(row["judge"]) | launch for row in rows])
+        if not self.processes.is_main:
+            return []
         rows = self.kept()
         if self.progress:
             _report(rows, "" if computed else " (was there)")
@@ -114,7 +122,9 @@ class Cell:
         if self.policy is None:  # from another machine, perhaps of another dtype
             return identity
         if self.contestant.shuffled:  # within a batch
-            identity["batch_size"] = self.batch_size
+            identity["batch_size"] = self.batch_size or self.bundle.nat.rows_per_pass
+        if self.bundle.decoder_dtype != "float32":
+            identity["decoder_dtype"] = self.bundle.decoder_dtype
         return identity | {
             "policy_fingerprint": policy_fingerprint(self.policy),
             "dtype": self.bundle.dtype,
@@ -127,6 +137,17 @@ class Cell:
             for name in ("dtype", "device"):
                 identity.pop(name, None)
         return self.results.find(identity)
+
+    def _shared(
+        self, found: tuple[list[Reference], list[Agreement]]
+    ) -> tuple[list[Reference], list[Agreement]]:
+        """What the main process misses, whatever the others see of its files."""
+        names = {judged.judge.name for judged in found[0]} | {one.name for one in found[1]}
+        names = self.processes.from_main(names)
+        return (
+            [judged for judged in self.judges if judged.judge.name in names],
+            [agreement for agreement in self.agreements if agreement.name in names],
+        )
 
     def _missing(self) -> tuple[list[Reference], list[Agreement]]:
         """What there are no rows of, or some of a release that measured less."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from nat_env.frozen.nat import FIRST_PASSES_KEPT
 from nat_env.generation import StepRecord, generate_batches
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
+from pretrain.parallel.processes import Processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,7 @@ def measure(
     uniform: bool = False,
     agreements: Sequence[Agreement] = (),
     seeds: SeedRange = NAT_EVAL,
+    processes: Processes | None = None,
 ) -> Measurement:
     """Generate samples of all classes alike, and compare them with real images.
 
@@ -87,6 +90,8 @@ def measure(
         uniform: draw each sample's class, as the papers do, instead of taking them in turn.
         agreements: of images and their prompts, see `eval.judges.clip`.
         seeds: which samples; whatever chooses a policy takes others than what judges it.
+        processes: that share the work, and all are given the result; by default this one does all.
+            Each decodes whole batches of those that one process decodes: the images are the same.
 
     Raises:
         ValueError: a number out of its range, or no more samples than a judge's embedding has
@@ -95,72 +100,139 @@ def measure(
     check_numbers(num_samples, seed, batch_size, seeds)
     for judged in judges:
         check_rank(judged.judge.name, judged.statistics, num_samples)
+    processes = processes or Processes()
+    at_once = processes.from_main(batch_size or bundle.nat.rows_per_pass)
+    own = processes.slice_of(num_samples, multiple=at_once)
     if shuffle_features:
         policy = ShuffledPolicy(policy, seed)
+        policy.skip(own.start // at_once, at_once, num_steps)
     first_seed = seeds.seed_of(seed)
     if uniform:
         conditions = uniform_conditions(num_samples, len(bundle.conditions), first_seed)
     else:
         conditions = balanced_conditions(num_samples, len(bundle.conditions))
-    features = [EmbeddingAccumulator() for _ in judges]
-    kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
-    classifiers = [judged.judge for judged in judges if judged.judge.classifier is not None]
-    scores = {j.name: ScoreAccumulator(num_samples, min(10, num_samples)) for j in classifiers}
-    sums = {agreement.name: 0.0 for agreement in agreements}
-    quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions))
-    seconds = judge_seconds = 0.0
-    correct = done = 0
+    sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start)
 
-    def record(step: StepRecord) -> None:
-        taken = step.actions.double().cpu().numpy()
-        classes = conditions[done : done + len(taken)].numpy()  # of the batch being decoded
-        quantities.update(step.timestep, taken, classes)
+    def decode() -> _Sums:
+        mine = conditions[own]
+        if not len(mine):  # fewer batches than processes
+            return sums
+        _warm_up(bundle, mine.unique(), at_once)
 
-    batches = generate_batches(
-        bundle, policy, conditions, num_steps, first_seed, batch_size, record
-    )
-    judge = bundle.yardstick and bundle.yardstick.judge
-    _warm_up(bundle, conditions.unique(), batch_size)
-    with image_bar(num_samples, progress) as bar:
-        started = _now(bundle)
-        for images, labels in batches:
-            generated = _now(bundle)
-            for judged, accumulator, every in zip(judges, features, kept, strict=True):
-                vectors = judged.judge.embeddings(images)
-                accumulator.update(vectors.cpu().numpy())
-                if judged.embeddings is not None:
-                    every.append(vectors.cpu().numpy())
-                if judged.judge.name in scores:
-                    chances = judged.judge.probabilities(vectors)
-                    scores[judged.judge.name].update(chances.cpu().numpy())
-            for agreement in agreements:
-                sums[agreement.name] += float(agreement.score(images, labels).double().sum())
-            if judge is not None:
-                correct += int((judge(images).argmax(dim=1) == labels).sum())
-            done += len(labels)
-            seconds += generated - started
-            judge_seconds += _now(bundle) - generated
-            bar.update(len(labels))
-            started = _now(bundle)  # the next batch is generated when the loop asks for it
+        def record(step: StepRecord) -> None:
+            classes = mine[sums.count : sums.count + len(step.actions)]  # of the batch in work
+            actions = step.actions.double().cpu().numpy()
+            sums.quantities.update(step.timestep, actions, classes.numpy())
 
-    return Measurement(
-        frechet_distances={
-            judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
-            for judged, accumulator in zip(judges, features, strict=True)
-        },
-        metrics={
-            judged.judge.name: sample_metrics(judged.embeddings, np.concatenate(every))
-            for judged, every in zip(judges, kept, strict=True)
-            if judged.embeddings is not None
-        },
-        scores={name: accumulator.score() for name, accumulator in scores.items()},
-        agreements={name: total / num_samples for name, total in sums.items()},
-        class_accuracy=None if judge is None else correct / num_samples,
-        num_samples=num_samples,
-        seconds=seconds,
-        judge_seconds=judge_seconds,
-        quantities=quantities.result(),
-    )
+        batches = generate_batches(
+            bundle, policy, mine, num_steps, first_seed + own.start, at_once, record
+        )
+        with image_bar(len(mine), progress) as bar:
+            started = _now(bundle)
+            for images, labels in batches:
+                generated = _now(bundle)
+                sums.update(images, labels)
+                sums.seconds += generated - started
+                sums.judge_seconds += _now(bundle) - generated
+                bar.update(len(labels))
+                started = _now(bundle)  # the next batch is generated when the loop asks for it
+        return sums
+
+    return processes.part(decode).together(processes)
+
+
+class _Sums:
+    """What is kept of the samples of a process; of all of them, a measurement."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        num_steps: int,
+        num_samples: int,
+        judges: Sequence[Reference],
+        agreements: Sequence[Agreement],
+        first: int,
+    ) -> None:
+        """Start with no samples; the first one will be of that number."""
+        self._judge = bundle.yardstick and bundle.yardstick.judge
+        self._judges, self._agreements, self._num_samples = judges, agreements, num_samples
+        self.features = [EmbeddingAccumulator() for _ in judges]
+        self.kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
+        self.scores = {
+            judged.judge.name: ScoreAccumulator(num_samples, min(10, num_samples), first=first)
+            for judged in judges
+            if judged.judge.classifier is not None
+        }
+        self.sums = {agreement.name: 0.0 for agreement in agreements}
+        self.quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions))
+        self.count = self.correct = 0
+        self.seconds = self.judge_seconds = 0.0
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
+        """Add a batch."""
+        for judged, accumulator, every in zip(self._judges, self.features, self.kept, strict=True):
+            vectors = judged.judge.embeddings(images)
+            accumulator.update(vectors.cpu().numpy())
+            if judged.embeddings is not None:
+                every.append(vectors.cpu().numpy())
+            if judged.judge.name in self.scores:
+                chances = judged.judge.probabilities(vectors)
+                self.scores[judged.judge.name].update(chances.cpu().numpy())
+        for agreement in self._agreements:
+            self.sums[agreement.name] += float(agreement.score(images, labels).double().sum())
+        if self._judge is not None:
+            self.correct += int((self._judge(images).argmax(dim=1) == labels).sum())
+        self.count += len(labels)
+
+    def together(self, processes: Processes) -> Measurement:
+        """Of the samples of all processes, in all of them."""
+        others = processes.on_main(self._state())
+        found = None
+        if others is not None:
+            for state in others[1:]:
+                self._merge(state)
+            found = self._measurement()
+        return processes.from_main(found)
+
+    def _state(self) -> dict[str, Any]:
+        """Without what all processes have."""
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
+
+    def _merge(self, state: Mapping[str, Any]) -> None:
+        """Add the samples that come next in their order."""
+        for mine, theirs in zip(self.features, state["features"], strict=True):
+            mine.merge(theirs)
+        for every, theirs in zip(self.kept, state["kept"], strict=True):
+            every.extend(theirs)
+        for name, score in self.scores.items():
+            score.merge(state["scores"][name])
+        for name in self.sums:
+            self.sums[name] += state["sums"][name]
+        self.quantities.merge(state["quantities"])
+        self.correct += state["correct"]
+        self.seconds = max(self.seconds, state["seconds"])
+        self.judge_seconds = max(self.judge_seconds, state["judge_seconds"])
+
+    def _measurement(self) -> Measurement:
+        judges, num_samples = self._judges, self._num_samples
+        return Measurement(
+            frechet_distances={
+                judged.judge.name: frechet_distance(accumulator.statistics(), judged.statistics)
+                for judged, accumulator in zip(judges, self.features, strict=True)
+            },
+            metrics={
+                judged.judge.name: sample_metrics(judged.embeddings, np.concatenate(every))
+                for judged, every in zip(judges, self.kept, strict=True)
+                if judged.embeddings is not None
+            },
+            scores={name: accumulator.score() for name, accumulator in self.scores.items()},
+            agreements={name: total / num_samples for name, total in self.sums.items()},
+            class_accuracy=None if self._judge is None else self.correct / num_samples,
+            num_samples=num_samples,
+            seconds=self.seconds,
+            judge_seconds=self.judge_seconds,
+            quantities=self.quantities.result(),
+        )
 
 
 def check_numbers(
@@ -178,10 +250,9 @@ def check_numbers(
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
 
 
-def _warm_up(bundle: Bundle, conditions: Tensor, batch_size: int | None) -> None:
+def _warm_up(bundle: Bundle, conditions: Tensor, batch_size: int) -> None:
     """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
-    at_once = batch_size or bundle.nat.rows_per_pass
-    for part in conditions[: FIRST_PASSES_KEPT - 1].split(at_once):
+    for part in conditions[: FIRST_PASSES_KEPT - 1].split(batch_size):
         bundle.nat.first_passes(part)
     ids = torch.zeros(1, bundle.num_tokens, dtype=torch.int64, device=bundle.device)
     bundle.tokenizer.decode(ids)

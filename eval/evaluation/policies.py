@@ -153,3 +153,8 @@ class ShuffledPolicy:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         order = torch.from_numpy(self.generator.permutation(len(features)))
         return self.policy(features[order.to(features.device)], timestep)
+
+    def skip(self, batches: int, batch_size: int, num_steps: int) -> None:
+        """Draw what whole batches are shuffled by that another process decodes before this one."""
+        for _ in range(batches * num_steps):
+            self.generator.permutation(batch_size)

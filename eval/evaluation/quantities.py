@@ -43,6 +43,21 @@ class QuantitiesAccumulator:
         np.add.at(self._sums[timestep], classes, differences)
         self._squares[timestep] += np.square(differences).sum(axis=0)
 
+    def merge(self, other: "QuantitiesAccumulator") -> None:
+        """Add all samples of another accumulator, of the same steps and classes."""
+        if not self._counts.any():
+            self._first = other._first
+        # Its differences, from our first sample's action.
+        shift = other._first - self._first  # [T, 4]
+        counts, sums = other._counts, other._sums
+        self._squares += (
+            other._squares
+            + 2 * shift * sums.sum(axis=1)
+            + np.square(shift) * counts.sum(axis=1)[:, None]
+        )
+        self._sums += sums + counts[..., None] * shift[:, None]
+        self._counts += counts
+
     def result(self) -> Quantities:
         """Of all samples so far, at least two at each step."""
         count = self._counts.sum(axis=1)[:, None]  # [T, 1]

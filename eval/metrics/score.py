@@ -35,6 +35,7 @@ class ScoreAccumulator:
         num_splits: 2 to N parts that are scored apart. A part's score is biased: it cannot exceed
             its number of samples, so that parts should be large beside the number of classes C.
         seed: of the order in which samples are dealt to parts; samples often come class by class.
+        first: number of the sample that comes first, where others take those before it.
 
     Raises:
         ValueError: num_splits out of its range.
@@ -47,7 +48,9 @@ class ScoreAccumulator:
         Score(mean=1.0, std=0.0)
     """
 
-    def __init__(self, num_samples: int, num_splits: int = 10, seed: int = 0) -> None:
+    def __init__(
+        self, num_samples: int, num_splits: int = 10, seed: int = 0, first: int = 0
+    ) -> None:
         if not 2 <= num_splits <= num_samples:
             raise ValueError(f"num_splits: got {num_splits}, allowed are 2 .. N = {num_samples}")
         order = np.random.default_rng(seed).permutation(num_samples)
@@ -55,7 +58,7 @@ class ScoreAccumulator:
         for part, members in enumerate(np.array_split(order, num_splits)):
             self._part[members] = part
         self._sizes = np.bincount(self._part)
-        self._count = 0
+        self._first, self._count = first, 0
         self._sums = np.zeros((num_splits, 0))  # of p, by part and class
         self._negative_entropies = np.zeros(num_splits)  # sums of p log p
 
@@ -74,15 +77,25 @@ class ScoreAccumulator:
                 "probabilities: allowed are rows of values >= 0 that sum to 1, got values from "
                 f"{rows.min():.4g} to {rows.max():.4g}; give the softmax of logits"
             )
-        end = self._count + len(rows)
+        begin = self._first + self._count
+        end = begin + len(rows)
         if end > len(self._part):
             raise ValueError(f"probabilities: got {end} rows, allowed are N = {len(self._part)}")
-        parts = self._part[self._count : end]
+        parts = self._part[begin:end]
         if not self._count:
             self._sums = np.zeros((len(self._sums), rows.shape[1]))
         np.add.at(self._sums, parts, rows)
         np.add.at(self._negative_entropies, parts, _negative_entropy(rows))
-        self._count = end
+        self._count += len(rows)
+
+    def merge(self, other: "ScoreAccumulator") -> None:
+        """Add all samples of another accumulator, of the same N and parts, and of other samples."""
+        if not self._count:
+            self._sums = np.zeros_like(other._sums)
+        if other._count:
+            self._sums = self._sums + other._sums
+            self._negative_entropies = self._negative_entropies + other._negative_entropies
+            self._count += other._count
 
     def score(self) -> Score:
         """Of all N samples.

@@ -149,7 +149,7 @@ class Group:
                 if (name, seed) in own and not self._is_done(name, seed):
                     self._make(name, seed, method)
         if part != WHOLE:
-            for cell in nat_eval.cells(self.evaluation(), part.name):
+            for cell in nat_eval.cells(self.evaluation(), shard=part.name):
                 if _line(cell) in own:
                     cell.rows()
 

@@ -156,6 +156,12 @@ class Bundle:
         return str(self.nat.dtype).removeprefix("torch.")
 
     @property
+    def decoder_dtype(self) -> str:
+        """In which the tokenizer decodes: `float32`, or what `load_bundle` was asked for."""
+        found = getattr(self.tokenizer, "decoder_dtype", torch.float32)
+        return str(found).removeprefix("torch.")
+
+    @property
     def device(self) -> torch.device:
         """Where the models are."""
         return self.nat.device

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import check_apart, sha256, write_json, written_aside
 from pretrain.arguments import Tokens
+from pretrain.parallel.processes import Processes
 from pretrain.tokens.cache import ABOUT, COMPLETE, LABELS, TokenCache, shard_file
 
 _MOST_UNREADABLE = 0.01
@@ -41,22 +44,44 @@ def tokenizer_fingerprint(bundle: str | Path) -> str:
     return _digest([description["tokenizer"], files])
 
 
-def fill(arguments: Tokens) -> TokenCache:
+def fill(arguments: Tokens, processes: Processes | None = None) -> TokenCache:
     """Compute the shards that are missing, and give the whole.
+
+    Several processes take shards by turns, each with all that belongs to them; the files are those
+    that one process writes.
+
+    Args:
+        arguments: of the command.
+        processes: that share the work; by default this one has all of it.
 
     Raises:
         ValueError: a folder that does not fit the bundle, one of another cache, or so many images
             that cannot be read that something else is wrong.
     """
-    device = check_device(arguments.device)
-    check_apart(out=arguments.out, data=arguments.data)
-    bundle = load_bundle(arguments.bundle, "float32", device)
-    check_crop(arguments.crop, bundle.tokenizer.image_size)
-    found = find_images(arguments.data)
-    labels = folder_conditions(found, bundle)
-    check_every_condition(labels, bundle.conditions.names, f"data: {str(arguments.data)!r}")
-    print(found)
-    about = {
+    processes = processes or Processes(device=torch.device(check_device(arguments.device)))
+    with ExitStack() as held:
+        with processes.main_first():
+            check_apart(out=arguments.out, data=arguments.data)
+            bundle = load_bundle(arguments.bundle, "float32", str(processes.device))
+            check_crop(arguments.crop, bundle.tokenizer.image_size)
+            found = find_images(arguments.data)
+            labels = folder_conditions(found, bundle)
+            check_every_condition(labels, bundle.conditions.names, f"data: {str(arguments.data)!r}")
+            print(found)
+            about = _about(arguments, bundle, found)
+            if processes.is_main:
+                foreign = (LABELS, shard_file(0))
+                held.enter_context(claimed(arguments.out, ABOUT, about, foreign=foreign))
+        if not processes.from_main((arguments.out / COMPLETE).is_file()):
+            if processes.is_main:
+                _save(arguments.out / LABELS, labels.numpy().astype(np.int32))
+            _fill(arguments, bundle, found, processes)
+    return TokenCache.load(arguments.out, tokenizer=about["tokenizer"])
+
+
+def _about(arguments: Tokens, bundle: Bundle, found: ImageFolder) -> dict[str, Any]:
+    """What the tokens are of."""
+    return {
         "tokenizer": tokenizer_fingerprint(arguments.bundle),
         "grid": list(bundle.tokenizer.grid),
         "codebook_size": bundle.tokenizer.codebook_size,
@@ -67,33 +92,31 @@ def fill(arguments: Tokens) -> TokenCache:
         "flips": arguments.flips,
         "shard_images": arguments.shard_images,
     }
-    with claimed(arguments.out, ABOUT, about, foreign=(LABELS, shard_file(0))):
-        _fill(arguments, bundle, found, labels.numpy().astype(np.int32))
-    return TokenCache.load(arguments.out, tokenizer=about["tokenizer"])
 
 
-def _fill(arguments: Tokens, bundle: Bundle, found: ImageFolder, labels: NDArray[np.int32]) -> None:
+def _fill(arguments: Tokens, bundle: Bundle, found: ImageFolder, processes: Processes) -> None:
     out, size, total = arguments.out, arguments.shard_images, len(found.paths)
-    if (out / COMPLETE).is_file():
-        return
-    _save(out / LABELS, labels)
-    names = [LABELS]
-    with tqdm(total=total, desc="tokens", unit="image", mininterval=2, disable=None) as bar:
-        for number, first in enumerate(range(0, total, size)):
-            names.append(shard_file(number))
-            numbers = range(first, min(first + size, total))
-            if not (out / names[-1]).is_file():  # one that is there is whole
-                shard = _shard(bundle, found, numbers, arguments, bar)
-                _save(out / names[-1], shard)
-            else:
+    shards = [range(first, min(first + size, total)) for first in range(0, total, size)]
+    paths = [out / shard_file(number) for number in range(len(shards))]
+    own = processes.dealt(list(zip(paths, shards, strict=True)))
+    count = sum(len(numbers) for _, numbers in own)
+    with tqdm(total=count, desc="tokens", unit="image", mininterval=2, disable=None) as bar:
+        for path, numbers in own:
+            if path.is_file():  # one that is there is whole
                 bar.update(len(numbers))
-    unreadable = [
-        str(found.paths[first + int(place)])
-        for first, name in zip(range(0, total, size), names[1:], strict=True)
-        for place in np.flatnonzero(np.load(out / name, mmap_mode="r")[:, 0, 0] < 0)
-    ]
-    files = {name: sha256(out / name) for name in names}
-    write_json(out / COMPLETE, {"files": files, "unreadable": unreadable})
+            else:
+                made = partial(_shard, bundle, found, numbers, arguments, bar)
+                _save(path, processes.part(made))
+    processes.gathered(None)  # all of them are there
+    if processes.is_main:
+        unreadable = [
+            str(found.paths[numbers[int(place)]])
+            for path, numbers in zip(paths, shards, strict=True)
+            for place in np.flatnonzero(np.load(path, mmap_mode="r")[:, 0, 0] < 0)
+        ]
+        files = {path.name: sha256(path) for path in (out / LABELS, *paths)}
+        write_json(out / COMPLETE, {"files": files, "unreadable": unreadable})
+    processes.gathered(None)
 
 
 def _shard(
@@ -136,8 +159,12 @@ def _digest(value: Any) -> str:
 
 def command(arguments: Tokens) -> None:
     """Fill the cache, and say what it holds."""
-    cache = fill(arguments)
-    print(f"{len(cache.ids)} rows of {cache.ids.num_tokens} tokens in {arguments.out}")
-    if cache.unreadable:
-        shown = ", ".join(cache.unreadable[:5])
-        print(f"{len(cache.unreadable)} images cannot be read and are left out: {shown}")
+    check_device(arguments.device)
+    processes = Processes.of_launch(arguments.device)
+    with processes.speaking():
+        cache = fill(arguments, processes)
+        print(f"{len(cache.ids)} rows of {cache.ids.num_tokens} tokens in {arguments.out}")
+        if cache.unreadable:
+            shown = ", ".join(cache.unreadable[:5])
+            print(f"{len(cache.unreadable)} images cannot be read and are left out: {shown}")
+    processes.end()

@@ -34,6 +34,8 @@ from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.make import make_bundle
 from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import (
+    Hidden,
+    MaskedTokens,
     TransformerTraining,
     masked_token_loss,
     random_masks,
@@ -349,7 +351,7 @@ class TinyTraining:
         self.optimizer.step()
         if step == self.stop_in:
             raise Stop
-        return {"loss": loss.item()}
+        return {"loss": loss}
 
     def run(self, config=None):
         parts = {"model": self.model, "optimizer": self.optimizer}
@@ -593,7 +595,8 @@ def test_loss_is_the_cross_entropy_at_masked_tokens(monkeypatch, smoothing, mask
         mask_ratio=mask_ratio, label_dropout=0.3, label_smoothing=smoothing
     )
     torch.manual_seed(3)
-    loss = masked_token_loss(model, ids, labels, training)
+    hidden = Hidden.drawn(training, 40, 6)
+    loss = masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, smoothing)
     ((shown, condition),) = seen
     masked = shown == model.mask_id
     assert torch.equal(shown[~masked], ids[~masked])
@@ -623,8 +626,9 @@ def test_label_dropout_has_its_share(monkeypatch):
             lambda ids, c, kept=conditions: kept.append(c) or torch.zeros(3000, 6, 8),
         )
         torch.manual_seed(5)
-        training = TransformerTraining(label_dropout=share)
-        masked_token_loss(model, torch.zeros(3000, 6).long(), labels, training)
+        hidden = Hidden.drawn(TransformerTraining(label_dropout=share), 3000, 6)
+        ids = torch.zeros(3000, 6).long()
+        masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, 0.1)
         error = 5 * math.sqrt(share * (1 - share) / 3000)
         assert abs((conditions[0] == 3).float().mean().item() - share) <= error
 

@@ -82,9 +82,9 @@ def test_a_trial_trains_under_its_distribution_and_is_not_repeated(proxies, tmp_
     used = []
     train = pretrain.strategy.train_transformer
 
-    def spy(ids, labels, config, training, folder, seed, device):
+    def spy(ids, labels, config, training, folder, seed, execution):
         used.append((training.mask_ratio, folder.name))
-        return train(ids, labels, config, training, folder, seed, device)
+        return train(ids, labels, config, training, folder, seed, execution)
 
     monkeypatch.setattr(pretrain.strategy, "train_transformer", spy)
     before = [p.clone() for p in proxies.bundle.nat.transformer.parameters()]
@@ -109,14 +109,14 @@ def test_a_proxy_is_trained_where_the_bundle_is_and_runs_in_its_dtype(
     proxies.bundle = load_bundle("digits", dtype="bfloat16")
     given = []
 
-    def train(ids, labels, config, training, folder, seed, device):
-        given.append(device)
+    def train(ids, labels, config, training, folder, seed, execution):
+        given.append(execution.device)
         return UViT(config)
 
     monkeypatch.setattr(pretrain.strategy, "train_transformer", train)
     monkeypatch.setattr(proxies.bundle.nat, "device", torch.device("meta"))
     found = proxies.trained("arccos")
-    assert given == ["meta"]
+    assert given == [torch.device("meta")]
     assert (found.dtype, found.device) == ("bfloat16", torch.device("meta"))
 
 

@@ -61,7 +61,7 @@ def rows_of(folder) -> list[dict]:
 def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
     trained = []
 
-    def train(ids, labels, config, training, folder, seed, device):
+    def train(ids, labels, config, training, folder, seed, execution):
         trained.append((training.mask_ratio, config.hidden_size))
         torch.manual_seed(sum(training.mask_ratio.encode()))
         model = UViT(config)

@@ -53,9 +53,9 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
     """What is evaluated from here on: seed and judges."""
     calls = []
 
-    def spy(bundle, policy, num_steps, num_samples, seed, judges, *rest):
+    def spy(bundle, policy, num_steps, num_samples, seed, judges, *rest, **options):
         calls.append((seed, [judged.judge.name for judged in judges]))
-        return measure(bundle, policy, num_steps, num_samples, seed, judges, *rest)
+        return measure(bundle, policy, num_steps, num_samples, seed, judges, *rest, **options)
 
     monkeypatch.setattr(eval.evaluation.cells, "measure", spy)
     return calls
@@ -165,10 +165,10 @@ def test_a_rerun_computes_nothing(arguments, evaluations):
 def test_a_stopped_run_loses_nothing(arguments, evaluations, monkeypatch):
     spied = eval.evaluation.cells.measure
 
-    def stops(*values):
+    def stops(*values, **options):
         if len(evaluations) == 2:
             raise KeyboardInterrupt
-        return spied(*values)
+        return spied(*values, **options)
 
     monkeypatch.setattr(eval.evaluation.cells, "measure", stops)
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,1 @@
+"""Several processes, started by `accelerate launch`, do one work between them."""
