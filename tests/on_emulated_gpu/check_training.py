@@ -94,6 +94,22 @@ def test_an_interrupted_training_goes_on_to_what_the_cpu_learns(tmp_path, monkey
     assert_same(resumed, trained(tmp_path / "here", "cpu", **options))
 
 
+def test_a_training_waits_for_the_device_no_more_often_than_it_has_to(tmp_path, recorded):
+    rounds, steps = 3, TINY.num_steps
+    options = {"eval_every": 0, "warmup_rounds": 0, "budget": rounds * TINY.trajectories_per_round}
+    with recorded() as events:
+        trained(tmp_path, "emulated", **options)
+    waits = events.syncs()
+    # Within a step what was drawn and what the transformer gave is looked at; at an episode's end
+    # two rewards are read, the environment's and the discriminator's; of an update what it found.
+    rooms = ("nat_env/bundles/", "nat_env/storage/")  # once at the start, and when it is saved
+    found = {k: n for k, n in waits.items() if k.startswith("nat_env/") and not k.startswith(rooms)}
+    assert sum(found.values()) <= rounds * (2 * steps + 2 + 1), str(events)
+    # Sigma, which the callback reads for the log; stable-baselines3's lines are its own.
+    learners = {k: n for k, n in waits.items() if k.startswith("agents/learners/")}
+    assert sum(learners.values()) <= 3 * rounds, str(events)
+
+
 def discriminator(device, streamed=False, prompts=False, **options):
     bundle = load_bundle("digits", "float32", device)
     config = DiscriminatorConfig(**({"trunk": "bundle", "widths": (8,), "batch_size": 8} | options))
