@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nat_env.frozen.protocol import Tokenizer
+from nat_env.frozen.transfers import sent
 from nat_env.images.image_file import Crop
 from nat_env.images.image_folder import read_images
 from nat_env.images.streaming import ImageFiles, Piece, streamed
@@ -39,7 +40,10 @@ class Reals(Protocol):
         ...
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Images [b, C, H, W] float32 in [0, 1], a batch for each of `chosen`, numbers [b]."""
+        """Images [b, C, H, W] float32 in [0, 1], a batch for each of `chosen`, numbers [b].
+
+        On the host, or on the device that made them.
+        """
         ...
 
 
@@ -225,7 +229,7 @@ class ReconstructedReals:
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`."""
         for images in self.raw.batches(chosen):
-            yield self.tokenizer.decode(self.tokenizer.encode(images.to(self.device))).cpu()
+            yield self.tokenizer.decode(self.tokenizer.encode(sent(images, self.device)))
 
 
 def check_every_condition(

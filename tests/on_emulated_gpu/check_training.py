@@ -11,6 +11,7 @@ from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.reals import ReconstructedReals
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.rewards.names import named_reward
@@ -93,20 +94,44 @@ def test_an_interrupted_training_goes_on_to_what_the_cpu_learns(tmp_path, monkey
     assert_same(resumed, trained(tmp_path / "here", "cpu", **options))
 
 
-def discriminator(device, **options):
+def test_a_training_waits_for_the_device_no_more_often_than_it_has_to(tmp_path, recorded):
+    rounds, steps = 3, TINY.num_steps
+    options = {"eval_every": 0, "warmup_rounds": 0, "budget": rounds * TINY.trajectories_per_round}
+    with recorded() as events:
+        trained(tmp_path, "emulated", **options)
+    waits = events.syncs()
+    # Within a step what was drawn and what the transformer gave is looked at; at an episode's end
+    # two rewards are read, the environment's and the discriminator's; of an update what it found.
+    rooms = ("nat_env/bundles/", "nat_env/storage/")  # once at the start, and when it is saved
+    found = {k: n for k, n in waits.items() if k.startswith("nat_env/") and not k.startswith(rooms)}
+    assert sum(found.values()) <= rounds * (2 * steps + 2 + 1), str(events)
+    # Sigma, which the callback reads for the log; stable-baselines3's lines are its own.
+    learners = {k: n for k, n in waits.items() if k.startswith("agents/learners/")}
+    assert sum(learners.values()) <= 3 * rounds, str(events)
+
+
+def discriminator(device, streamed=False, prompts=False, **options):
     bundle = load_bundle("digits", "float32", device)
     config = DiscriminatorConfig(**({"trunk": "bundle", "widths": (8,), "batch_size": 8} | options))
     trunk = load_trunk(config.trunk, bundle)
     reals = discriminator_reals(bundle)
-    model = AdversarialRewardModel(reals, len(bundle.conditions), config, 0, trunk, bundle.device)
+    if streamed:
+        reals = ReconstructedReals(bundle.require("reals"), bundle.tokenizer, bundle.device)
+    pooled = torch.rand(11, 6, generator=torch.Generator().manual_seed(0)) if prompts else None
+    model = AdversarialRewardModel(reals, 10, config, 0, trunk, bundle.device, pooled)
     images = torch.rand(20, *reals.image_shape, generator=torch.Generator().manual_seed(1))
     return model, images.to(device), (torch.arange(20) % 10).to(device)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"loss": "bce"}, {"flip": True, "r1": 1.0}, {"trunk": "scratch", "widths": (8, 16)}],
-    ids=["bundle", "bce", "flip-r1", "scratch"],
+    [
+        {},
+        {"prompts": True},
+        {"flip": True, "r1": 1.0},
+        {"trunk": "scratch", "widths": (8, 16), "augment": True, "streamed": True},
+    ],
+    ids=["bundle", "prompts", "flip-r1", "scratch-streamed"],
 )
 def test_updates_of_the_discriminator_wait_once_for_the_device(options, recorded, assert_same):
     model, images, labels = discriminator("emulated", **options)
@@ -131,6 +156,7 @@ def test_a_reward_waits_once_for_the_device(name, recorded):
 
 def test_the_discriminators_reward_adds_one_wait_to_the_end_of_an_episode(recorded):
     bundle = load_bundle("digits", "float32", "emulated")
+    bundle.nat.first_passes(torch.arange(10))  # kept from here on, whatever episodes begin with
 
     def waits(env):
         env.reset(seed=0)
