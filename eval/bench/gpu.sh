@@ -52,18 +52,21 @@ measurements() {
         --repeats 2
         --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 256 1024
         --paper-round.trajectories 1024 4096 --paper-round.num-envs 1024
+        --plan.nat S --plan.num-steps 8 --plan.trajectories 256 512 --plan.held 1024
+        --plan.num-envs 256
     )
     if [ "${REHEARSAL:-0}" = 1 ]; then
         sizes=(
             --repeats 1
             --decode.random-num-steps 8 --decode.random-batch-sizes 64 256
             --paper-round.trajectories 64 256 --paper-round.num-envs 128
+            --plan.nat small --plan.trajectories 32 64 --plan.held 128
         )
     fi
     part measurements 400 env OMP_NUM_THREADS="$threads" "$python" -c \
         'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
         --out "$out" --device "$device" --threads "$threads" \
-        --parts paper-round decode \
+        --parts paper-round decode plan \
         --paper-round.nat L --paper-round.num-steps 8 \
         --decode.bundles --decode.random S L --decode.random-tokenizer --decode.dtypes auto \
         "${sizes[@]}"

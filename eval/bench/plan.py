@@ -114,7 +114,7 @@ def _seconds(work: Callable[..., Any], *given: Any) -> float:
 
 
 def _heads(config: Any) -> Learned:
-    training = Training(replace(config, out=config.out.with_name("heads")), progress=False)
+    training: Any = Training(replace(config, out=config.out.with_name("heads")), progress=False)
     training.close()
     parameters = list(training.env.model.discriminator.parameters())
     trained = [p for p in parameters if p.requires_grad]
