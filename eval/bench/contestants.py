@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -124,20 +124,22 @@ def prepared_batch(contestant: Contestant) -> Callable[[], None]:
     return partial(prepared(contestant), Phases())
 
 
+@lru_cache(maxsize=4)
 def random_nat(config: UViTConfig, dtype: str, device: str = "cpu") -> FrozenNAT:
-    """Without training; the same one for the same sizes."""
+    """Without training; the same one for the same sizes, made once for all that ask."""
     with seeded_weights(0):
         uvit = UViT(config)
     where = torch.device(check_device(device))
     return FrozenNAT(uvit, config.num_classes, where, resolve_dtype(dtype, device))
 
 
-def random_tokenizer(config: UViTConfig) -> MaskGITVQGAN:
+@lru_cache(maxsize=2)
+def random_tokenizer(config: UViTConfig, device: str = "cpu") -> MaskGITVQGAN:
     """MaskGIT's VQGAN without training, the published one for the published grid and codes."""
     height, width = config.grid
     sizes = MaskGITVQGANConfig((16 * height, 16 * width), codebook_size=config.codebook_size)
     with seeded_weights(0):
-        return MaskGITVQGAN(sizes).eval().requires_grad_(False)
+        return MaskGITVQGAN(sizes).eval().requires_grad_(False).to(device)
 
 
 def untrained_network(nat: FrozenNAT, num_steps: int, hidden_size: int) -> LearnedPolicy:
@@ -159,7 +161,7 @@ def _models(contestant: Contestant) -> tuple[FrozenNAT, Callable[..., Any], Deco
         nat, num_classes = random_nat(config, contestant.dtype, device), config.num_classes
         decode = torch.clone
         if contestant.tokenizer:
-            decode = random_tokenizer(config).to(nat.device).decode
+            decode = random_tokenizer(config, device).decode
     else:
         bundle = load_bundle(config, contestant.dtype, device)
         nat, decode, num_classes = bundle.nat, bundle.tokenizer.decode, len(bundle.conditions)

@@ -43,7 +43,7 @@ part() { # what to show, seconds at most, a command
 }
 
 checks() {
-    part checks 100 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
+    part checks 90 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
         "$python" -m pytest -q -W default -p no:cacheprovider --durations=3 tests/device
 }
 
@@ -63,7 +63,7 @@ measurements() {
             --plan.nat small --plan.trajectories 32 64 --plan.held 128
         )
     fi
-    part measurements 400 env OMP_NUM_THREADS="$threads" "$python" -c \
+    part measurements 380 env OMP_NUM_THREADS="$threads" "$python" -c \
         'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
         --out "$out" --device "$device" --threads "$threads" \
         --parts paper-round decode plan \
