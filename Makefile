@@ -48,7 +48,7 @@ gpu:
 
 # Beside torch, numpy and the usual packages: of ours, and of theirs, what is not among those.
 MISSING ?= gymnasium farama-notifications stable-baselines3 sb3-contrib diffusers tyro typeguard \
-	docstring-parser annotated-types cma
+	docstring-parser annotated-types cma importlib-metadata
 WHEELS ?= .wheels
 WHEELS_PYTHON ?= 3.12
 

@@ -69,7 +69,7 @@ def evaluate(
     judges: Sequence[Judge | Reference] | None = None,
     out: Path | str | None = None,
     pictures: bool = True,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Compare decoding policies by their samples' Frechet distances to real images.
@@ -89,7 +89,7 @@ def evaluate(
         out: a folder for results.json, table.md and pictures, where rows that are there already
             are not computed again; None for none.
         pictures: draw.
-        batch_size: samples decoded at once.
+        batch_size: samples decoded at once; by default as `generate` has it.
         progress: show bars.
 
     Raises:

@@ -1,7 +1,7 @@
 """The policy's numbers in [-1, 1] and the physical quantities they stand for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,6 +49,10 @@ class ActionMap:
     models have it, takes more than 5. Raw values have no bound in the paper."""
     smoothing: float = 0.0
     """alpha of the running average over the steps of an episode; 0: each step by itself."""
+    _kept: dict[torch.device, tuple[Tensor, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """See `_tables`."""
 
     def __post_init__(self) -> None:
         """Check scale and smoothing.
@@ -106,7 +110,7 @@ class ActionMap:
         """
         mean = actions.double()
         std = torch.as_tensor(std, dtype=torch.float64, device=mean.device).clamp_min(1e-9)
-        nodes, weights = (p.to(mean.device)[:, None, None] for p in (_NODES, _WEIGHTS))
+        _, nodes, weights = self._tables(mean.device)
         low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
         half = (high - low) / 2
         at = (low + high) / 2 + half * nodes  # [nodes, B, 4]
@@ -129,10 +133,22 @@ class ActionMap:
         return (raw / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
-        if self.residual is None:
-            return torch.zeros((), dtype=torch.float64, device=like.device)
-        table = self.residual.table.to(like.device).double()
-        return _inverse_activation(table)[timestep.clamp_max(len(table) - 1)]
+        """What is added to raw values at timesteps [B]: [B, 4]."""
+        offsets, _, _ = self._tables(like.device)
+        return offsets[timestep.clamp_max(len(offsets) - 1)]
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Raw values of the residual [T, 4], quadrature nodes and weights [nodes, 1, 1].
+
+        Sent to a device once.
+        """
+        if device not in self._kept:
+            table = torch.zeros(1, 4, dtype=torch.float64)
+            if self.residual is not None:
+                table = _inverse_activation(self.residual.table.to("cpu", torch.float64))
+            nodes = (part[:, None, None] for part in (_NODES, _WEIGHTS))
+            self._kept[device] = tuple(part.to(device) for part in (table, *nodes))
+        return self._kept[device]
 
 
 def _activation(raw: Tensor) -> Tensor:

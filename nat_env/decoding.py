@@ -6,6 +6,8 @@ that is partly known, N counts the tokens that were not (as in MaskGIT's code).
 Everything random is an argument: two uniforms in [0, 1) per token and step.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -39,10 +41,15 @@ def guide(logits: Tensor, null_logits: Tensor, scale: Tensor) -> Tensor:
         >>> guide(torch.tensor([[2.0, minus]]), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0]))
         tensor([[5., -inf]])
     """
-    guided = torch.lerp(null_logits, logits, 1 + scale[:, None])
+    guided = _lerp(logits, null_logits, scale)
     # Whatever is not finite on either side makes the sum so: one cheap pass where all is well.
     if bool(guided.sum().isfinite()):
         return guided
+    return _guided_where_allowed(guided, logits, null_logits)
+
+
+def _guided_where_allowed(guided: Tensor, logits: Tensor, null_logits: Tensor) -> Tensor:
+    """What `guide` gives where not all is finite."""
     for name, given in (("logits", logits), ("null_logits", null_logits)):
         if bool((given.isnan() | given.isposinf()).any()):
             raise ValueError(f"{name}: got NaN or +inf, allowed are numbers, and -inf at codes")
@@ -73,7 +80,8 @@ def sample_tokens(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tens
     total = cdf[:, -1:]
     # Below the total, to which the product may round: above it lie codes of probability 0 alone.
     threshold = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(cdf, threshold, right=True)[:, 0]
+    found = torch.searchsorted(cdf, threshold, right=True)[:, 0]
+    return found.clamp_max(logits.shape[1] - 1)  # of NaN: a token, until the caller is told
 
 
 def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
@@ -111,6 +119,10 @@ def remask(
     """
     if bool((confidence.isnan() & masked).any()):
         raise ValueError("confidence: got NaN at a masked token, allowed are numbers")
+    return _remasked(confidence, masked, ratio, unknown)
+
+
+def _remasked(confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None) -> Tensor:
     num_tokens = confidence.shape[1]
     allowed = (ratio * (num_tokens if unknown is None else unknown)).floor().long()  # [B]
     largest = torch.finfo(confidence.dtype).max  # so that known tokens come last
@@ -128,11 +140,8 @@ def check_quantities(actions: Tensor, batch: int) -> None:
         ValueError: no tensor or another shape, a number that is not finite, m outside [0, 1] or
             another quantity below 0.
     """
-    shape = tuple(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
-    if shape != (batch, 4):
-        raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, 4)")
-    allowed = (actions >= 0) & actions.isfinite()
-    allowed[:, REMASK_RATIO] &= actions[:, REMASK_RATIO] <= 1
+    _check_shape(actions, batch)
+    allowed = _allowed(actions)
     if not bool(allowed.all()):
         row = actions[int((~allowed.all(dim=1)).nonzero()[0, 0])].tolist()
         raise ValueError(
@@ -141,11 +150,26 @@ def check_quantities(actions: Tensor, batch: int) -> None:
         )
 
 
+def _check_shape(actions: Tensor, batch: int) -> None:
+    shape = tuple(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
+    if shape != (batch, 4):
+        raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, 4)")
+
+
+def _allowed(actions: Tensor) -> Tensor:
+    """Which of m, tau_1, tau_2, w [B, 4] are in their ranges."""
+    allowed = (actions >= 0) & actions.isfinite()
+    allowed[:, REMASK_RATIO] &= actions[:, REMASK_RATIO] <= 1
+    return allowed
+
+
 def decode_step(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
     last: Tensor, mask_id: int, unknown: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed.
+
+    An accelerator is waited for once, where all is well.
 
     Args:
         ids: tokens [B, N] int64, `mask_id` where masked.
@@ -164,27 +188,59 @@ def decode_step(
     Raises:
         ValueError: actions or uniforms out of range, or see `guide`; nothing was changed.
     """
+    _check_shape(actions, len(ids))
+    drawn = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
+    arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown
+    after, confidence, total = _transition(*arguments, guided=_lerp)
+    if bool(drawn & total.isfinite()):
+        return after, confidence
     check_quantities(actions, len(ids))
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError("uniforms: got a number that is not in [0, 1), or NaN")
+    after, confidence, _ = _transition(*arguments, guided=guide)
+    return after, confidence
+
+
+def _transition(
+    ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
+    last: Tensor, mask_id: int, unknown: Tensor | None,
+    guided: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """What `decode_step` gives, and the sum of all that was guided."""
     num_tokens, codebook_size = logits.shape[1:]
     masked = ids == mask_id
-    places = masked.flatten().nonzero()[:, 0]  # [M] of B * N
     logits, null_logits = logits.flatten(0, 1), null_logits.flatten(0, 1)  # [B * N, K]
     revealed = ids.flatten().clone()  # [B * N]
     confidence = torch.full(revealed.shape, torch.inf, dtype=torch.float32, device=ids.device)
+    total = torch.zeros((), device=ids.device)
     actions, uniforms = actions.float(), uniforms.flatten(0, 1)  # [B, 4], [B * N, 2]
     piece = LOGITS_AT_ONCE.get(ids.device.type, 2**26) // codebook_size
-    for at in places.split(max(1, piece)):
+    for at in _places(masked).split(max(1, piece)):
         action, uniform = actions[at // num_tokens], uniforms[at]  # [m, 4], [m, 2]
-        scale = action[:, GUIDANCE_SCALE]
-        guided = guide(logits[at].float(), null_logits[at].float(), scale)
-        tokens = sample_tokens(guided, action[:, SAMPLING_TEMPERATURE], uniform[:, 0])
+        scores = guided(logits[at].float(), null_logits[at].float(), action[:, GUIDANCE_SCALE])
+        total = total + scores.sum()
+        tokens = sample_tokens(scores, action[:, SAMPLING_TEMPERATURE], uniform[:, 0])
         revealed[at] = tokens
         temperature = action[:, REMASK_TEMPERATURE]
-        confidence[at] = confidences(guided, tokens, temperature, uniform[:, 1])
+        confidence[at] = confidences(scores, tokens, temperature, uniform[:, 1])
 
-    confidence = confidence.view_as(ids)
+    confidence = confidence.view_as(ids).masked_fill(~masked, torch.inf)
     ratio = actions[:, REMASK_RATIO].masked_fill(last, 0.0)
-    stays = remask(confidence, masked, ratio, unknown)
-    return revealed.view_as(ids).masked_fill(stays, mask_id), confidence
+    stays = _remasked(confidence, masked, ratio, unknown)
+    after = torch.where(masked, revealed.view_as(ids), ids).masked_fill(stays, mask_id)
+    return after, confidence, total
+
+
+def _places(masked: Tensor) -> Tensor:
+    """Places [M] of the B * N where a token is to be drawn: on an accelerator all.
+
+    How many are masked only the accelerator knows: to ask it costs more than to draw in vain.
+    """
+    if masked.device.type == "cpu":
+        return masked.flatten().nonzero()[:, 0]
+    return torch.arange(masked.numel(), device=masked.device)
+
+
+def _lerp(logits: Tensor, null_logits: Tensor, scale: Tensor) -> Tensor:
+    """`guide` where all is finite."""
+    return torch.lerp(null_logits, logits, 1 + scale[:, None])

@@ -12,6 +12,7 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.decoding import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.transfers import sent
 from nat_env.policies import DecodingPolicy
 
 
@@ -52,30 +53,39 @@ def generate_tokens(
         ValueError: a policy that gives another shape or numbers out of range, or see
             `decode_step`.
     """
-    conditions = conditions.to(nat.device)
     batch = len(conditions)
+    passes = nat.opening_passes(conditions, canvas)
     if canvas is None:
         canvas = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
     ids, unknown = canvas, (canvas == nat.mask_id).sum(dim=1)
-    passes = nat.opening_passes(ids, conditions)
+    conditions = conditions.to(nat.device)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1
         actions = policy(passes.features, timestep)
+        if isinstance(actions, Tensor):
+            actions = actions.clone()  # its own, whatever the policy does with the one it keeps
+        uniforms = sent(draw_uniforms(generators, nat.num_tokens), nat.device)
         try:
-            check_quantities(actions, batch)
-        except ValueError as error:
-            raise ValueError(f"policy: at step {step} it gave {error}") from None
-        actions = actions.clone()  # its own, whatever the policy does with the one it keeps
-        uniforms = draw_uniforms(generators, nat.num_tokens).to(nat.device)
-        ids, confidence = decode_step(
-            ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id, unknown
-        )
+            ids, confidence = decode_step(
+                ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id,
+                unknown,
+            )  # fmt: skip
+        except ValueError:
+            _check_given(actions, batch, step)
+            raise
         if on_step is not None:
             on_step(StepRecord(step, ids.clone(), actions, confidence))
         if step < num_steps - 1:
             passes = nat.passes(ids, conditions)
     return ids
+
+
+def _check_given(actions: Tensor, batch: int, step: int) -> None:
+    try:
+        check_quantities(actions, batch)
+    except ValueError as error:
+        raise ValueError(f"policy: at step {step} it gave {error}") from None
 
 
 def generate_batches(
@@ -84,7 +94,7 @@ def generate_batches(
     conditions: Tensor | np.ndarray | Sequence[int],
     num_steps: int,
     seed: int,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
     ids: Any = None,
     known: Any = None,
@@ -104,7 +114,7 @@ def generate_batches(
         conditions: labels [B], a tensor of int64, an array or a list.
         num_steps: T >= 1.
         seed: >= 0.
-        batch_size: samples decoded at once.
+        batch_size: samples decoded at once; by default `FrozenNAT.rows_per_pass`.
         on_step: called after every step of every batch.
         ids: tokens of images that are partly known, integers [B, N]; see `partly_known`.
         known: which of them are kept, bool [B, N]: m is then a share of the others.
@@ -118,7 +128,7 @@ def generate_batches(
             than the policy's, a negative seed, no batch, or see `partly_known`. While decoding: a
             policy that gives another shape or numbers out of range, or logits that are not finite.
     """
-    numbers = bundle.conditions.checked(conditions)
+    numbers = bundle.conditions.checked(conditions).cpu()
     if num_steps < 1:
         raise ValueError(f"num_steps: got {num_steps}, allowed is T >= 1")
     own = getattr(policy, "num_steps", None)
@@ -129,22 +139,23 @@ def generate_batches(
         )
     if seed < 0:
         raise ValueError(f"seed: got {seed}, allowed is >= 0")
-    if batch_size < 1:
+    at_once = bundle.nat.rows_per_pass if batch_size is None else batch_size
+    if at_once < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
     canvas = partly_known(bundle.nat, ids, known, (len(numbers), bundle.num_tokens))
 
     @torch.no_grad()
     def batch(start: int) -> tuple[Tensor, Tensor]:
-        labels = numbers[start : start + batch_size]
+        labels = numbers[start : start + at_once]
         generators = [
             np.random.Generator(np.random.PCG64(seed + start + i)) for i in range(len(labels))
         ]
-        begun = None if canvas is None else canvas[start : start + batch_size]
+        begun = None if canvas is None else canvas[start : start + at_once]
         tokens = generate_tokens(bundle.nat, policy, labels, num_steps, generators, on_step, begun)
         images = bundle.tokenizer.decode(tokens)
         return images, labels.to(images.device, copy=True)  # not a view of the caller's
 
-    return map(batch, range(0, len(numbers), batch_size))
+    return map(batch, range(0, len(numbers), at_once))
 
 
 def generate(
@@ -153,7 +164,7 @@ def generate(
     conditions: Tensor | np.ndarray | Sequence[int],
     num_steps: int,
     seed: int,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
     ids: Any = None,
     known: Any = None,

@@ -24,6 +24,8 @@ class ScheduledPolicy:
     def __init__(self, schedule: Schedule) -> None:
         """Follow `schedule`."""
         self.schedule = schedule
+        self._table = schedule.table
+        """Where it was asked for last: it is sent to a device once."""
 
     @property
     def num_steps(self) -> int:
@@ -32,4 +34,5 @@ class ScheduledPolicy:
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """The schedule's rows at timesteps [B]."""
-        return self.schedule.table.to(features.device)[timestep]
+        self._table = self._table.to(features.device)
+        return self._table[timestep]

@@ -28,14 +28,15 @@ from nat_env.episodes.inputs import (
 from nat_env.episodes.observations import ObservationForm
 from nat_env.episodes.prompts import PromptTable
 from nat_env.frozen.nat import Passes
+from nat_env.frozen.transfers import sent
 from nat_env.generation import draw_uniforms
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 
-_OF_ROWS = ("ids", "conditions", "timesteps", "unknown", "average")
-"""Tensors of a row each, which say where it stands."""
+_OF_ROWS = ("conditions", "timesteps", "unknown", "average")
+"""Tensors of a row each, which say where it stands; with the ids, which are on the device."""
 
 
 class NATDecodeVectorEnv(VectorEnv):
@@ -70,6 +71,7 @@ class NATDecodeVectorEnv(VectorEnv):
         reward_fn: RewardChoice = "judge",
         raw_scale: float = RAW_SCALE,
         action_smoothing: float = 0.0,
+        observations_kept: int = 1,
     ) -> None:
         """Make the environments.
 
@@ -78,7 +80,8 @@ class NATDecodeVectorEnv(VectorEnv):
             bundle: a shipped bundle's name, a folder, or a loaded bundle.
             num_steps: T >= 1.
             observation: `features` (Dict of features [N * D] and timestep), `pooled` (one flat
-                Box) or `tokens` (Dict of ids, condition and timestep).
+                Box), `tokens` (Dict of ids, condition and timestep), or `handles` (Dict of slot and
+                timestep): the features stay on the device, where `ring.rows(slot)` has them.
             dtype: of the transformer, see `load_bundle`; ignored for a loaded bundle.
             device: likewise.
             residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
@@ -90,11 +93,14 @@ class NATDecodeVectorEnv(VectorEnv):
                 options, or a function; by default the judge's log-likelihood of the label.
             raw_scale: raw values of the actions -1 and 1: temperatures and guidance reach up to it.
             action_smoothing: alpha of the running average that stands for the actions, in [0, 1).
+            observations_kept: of `handles`, how many of the latest observations have features.
 
         Raises:
             ValueError: any of these is not allowed.
         """
-        check_construction(num_envs, num_steps, render_mode, self.metadata["render_modes"])
+        check_construction(
+            num_envs, num_steps, observations_kept, render_mode, self.metadata["render_modes"]
+        )
         self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
@@ -104,7 +110,11 @@ class NATDecodeVectorEnv(VectorEnv):
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
         self.action_map = ActionMap(schedule, raw_scale, action_smoothing)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
-        self._form = ObservationForm.named(observation, self.bundle, num_steps)
+        self._form = ObservationForm.named(
+            observation, self.bundle, num_steps, num_envs, observations_kept
+        )
+        self.ring = self._form.ring
+        """The features of `handles`, else None."""
         self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -115,16 +125,17 @@ class NATDecodeVectorEnv(VectorEnv):
         """One per sub-environment: labels and uniforms are drawn from these alone."""
         nat = self.bundle.nat
         self.ids = torch.full((num_envs, nat.num_tokens), nat.mask_id, device=nat.device)
-        self.conditions = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
-        self.timesteps = torch.zeros(num_envs, dtype=torch.int64, device=nat.device)
+        """[B, N], on the device; of what else a row is, the host has no need to ask it."""
+        self.conditions = torch.zeros(num_envs, dtype=torch.int64)
+        self.timesteps = torch.zeros(num_envs, dtype=torch.int64)
         self.unknown = torch.full_like(self.timesteps, nat.num_tokens)
         """Tokens that were unknown at the start of each row's episode [B]: m is a share of them."""
-        self.average = torch.zeros(num_envs, 4, device=nat.device)
+        self.average = torch.zeros(num_envs, 4)
         """Of each row's actions so far [B, 4], see `ActionMap.smoothed`."""
         self.final_images: Tensor | None = None
         """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
         self.final_conditions: Tensor | None = None
-        """Their labels [F]."""
+        """Their labels [F], where the images are."""
         self._passes: Passes | None = None
 
     @property
@@ -183,22 +194,20 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         if self._passes is None or self.generators is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        checked = torch.from_numpy(checked_actions(actions, self.num_envs)).to(self.bundle.device)
+        checked = torch.from_numpy(checked_actions(actions, self.num_envs))
         finished = self.timesteps == self.num_steps
         if self.autoreset_mode == AutoresetMode.DISABLED and bool(finished.any()):
             raise gym.error.ResetNeeded(
                 f"rows {finished.nonzero()[:, 0].tolist()} are finished; call "
                 "reset(options={'reset_mask': ...}) first"
             )
-        active = (~finished).nonzero()[:, 0]
         average = self.action_map.smoothed(checked, self.timesteps, self.average)
         physical = self.action_map.physical(average, self.timesteps)
-        self._decode(active, physical)
+        self._decode((~finished).nonzero()[:, 0], physical)
         self.average = average  # only after a step that was not refused
-        info: dict[str, Any] = {"action": physical.cpu().numpy()}
-        info["_action"] = (~finished).cpu().numpy()
+        info: dict[str, Any] = {"action": physical.numpy(), "_action": (~finished).numpy()}
         terminated = (self.timesteps == self.num_steps) & ~finished
-        done = terminated.cpu().numpy()
+        done = terminated.numpy()
         rewards = self._rewards(terminated)
         starting = finished
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
@@ -217,7 +226,7 @@ class NATDecodeVectorEnv(VectorEnv):
         if self.generators is None:
             raise gym.error.ResetNeeded("call reset() first")
         generators = [g.bit_generator.state for g in self.generators]
-        tensors = {name: getattr(self, name) for name in _OF_ROWS}
+        tensors = {name: getattr(self, name) for name in ("ids", *_OF_ROWS)}
         return tensors | {"prompts": self.table.others, "generators": generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
@@ -228,14 +237,16 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         state = completed_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
         self.table.restore(state.get("prompts", []))
+        self.ids = state["ids"].to(self.bundle.device)
         for name in _OF_ROWS:
-            setattr(self, name, state[name].to(self.bundle.device))
+            setattr(self, name, state[name].cpu())
         self.generators = restored_generators(state["generators"])
         self._passes = self.table.nat.first_passes(self.conditions)
         seen = (self.timesteps > 0) | (self.unknown < self.bundle.num_tokens)
         begun = (seen & (self.timesteps < self.num_steps)).nonzero()[:, 0]
         if len(begun):
-            passes = self.table.nat.passes(self.ids[begun], self.conditions[begun])
+            at = sent(begun, self.bundle.device)
+            passes = self.table.nat.passes(self.ids[at], self.conditions[begun])
             self._passes = self._passes.put(begun, passes)
         return self._observation()
 
@@ -253,14 +264,16 @@ class NATDecodeVectorEnv(VectorEnv):
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]
             labels = torch.tensor([int(g.integers(len(self.bundle.conditions))) for g in chosen])
+        first = nat.opening_passes(labels, ids)
+        unknown = torch.full((len(rows),), nat.num_tokens)
         if ids is None:
             ids = torch.full((len(rows), nat.num_tokens), nat.mask_id, device=nat.device)
-        rows, labels = rows.to(nat.device), labels.to(nat.device)
-        self.conditions = self.conditions.index_copy(0, rows, labels)
+        else:
+            unknown = (ids == nat.mask_id).sum(dim=1).cpu()
+        self.conditions = self.conditions.index_copy(0, rows, labels.cpu())
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
-        self.ids = self.ids.index_copy(0, rows, ids)
-        self.unknown = self.unknown.index_copy(0, rows, (ids == nat.mask_id).sum(dim=1))
-        first = nat.opening_passes(ids, labels)
+        self.ids = self.ids.index_copy(0, sent(rows, nat.device), ids)
+        self.unknown = self.unknown.index_copy(0, rows, unknown)
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, rows: Tensor, physical: Tensor) -> None:
@@ -272,15 +285,18 @@ class NATDecodeVectorEnv(VectorEnv):
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
         logits, null_logits, _ = self._passes.rows(rows)
         last = self.timesteps[rows] == self.num_steps - 1
+        given = torch.cat([physical[rows], last[:, None], self.unknown[rows][:, None]], dim=1)
+        given, at = sent(given, nat.device), sent(rows, nat.device)
+        actions, last, unknown = given[:, :4], given[:, 4] > 0, given[:, 5]
         ids, _ = decode_step(
-            self.ids[rows], logits, null_logits, physical[rows], uniforms.to(nat.device), last,
-            nat.mask_id, self.unknown[rows],
+            self.ids[at], logits, null_logits, actions, sent(uniforms, nat.device), last,
+            nat.mask_id, unknown,
         )  # fmt: skip
-        ids = self.ids.index_copy(0, rows, ids)
+        ids = self.ids.index_copy(0, at, ids)
         timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
         going_on = rows[timesteps[rows] < self.num_steps]
         if len(going_on):
-            passes = nat.passes(ids[going_on], self.conditions[going_on])
+            passes = nat.passes(ids[sent(going_on, nat.device)], self.conditions[going_on])
             self._passes = self._passes.put(going_on, passes)
         self.ids, self.timesteps = ids, timesteps  # only after a pass that was not refused
 
@@ -288,11 +304,11 @@ class NATDecodeVectorEnv(VectorEnv):
         rewards = np.zeros(self.num_envs, np.float64)
         self.final_images = self.final_conditions = None
         if bool(terminated.any()):
-            conditions = self.conditions[terminated]
-            self.final_images = self.bundle.tokenizer.decode(self.ids[terminated])
-            self.final_conditions = conditions
-            scores = scores_of(self.reward_fn, self.final_images, conditions)
-            rewards[terminated.cpu().numpy()] = scores.cpu().numpy()
+            rows, device = terminated.nonzero()[:, 0], self.bundle.device
+            self.final_conditions = sent(self.conditions[rows], device)
+            self.final_images = self.bundle.tokenizer.decode(self.ids[sent(rows, device)])
+            scores = scores_of(self.reward_fn, self.final_images, self.final_conditions)
+            rewards[terminated.numpy()] = scores.cpu().numpy()
         return rewards
 
     def _observation(self) -> Any:

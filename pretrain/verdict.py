@@ -53,7 +53,7 @@ def measured(bundle: Bundle, data: LabelledImages, seed: int) -> Overview:
         data: what it was made of.
         seed: of the samples.
     """
-    yardstick, device = bundle.require("yardstick"), bundle.device
+    yardstick = bundle.require("yardstick")
     judge, count = yardstick.judge, yardstick.statistics.mean.size
     decoded = _reconstructed(bundle, data.test_images)
     conditions = balanced_conditions(max(NUM_SAMPLES, count + 1), len(bundle.conditions))
@@ -66,7 +66,7 @@ def measured(bundle: Bundle, data: LabelledImages, seed: int) -> Overview:
     for images, _ in generate_batches(bundle, policy, shown, NUM_STEPS, seed):
         first.append(images.cpu())
     quality = {
-        "judge_test_accuracy": accuracy(judge, data.test_images.to(device), data.test_labels),
+        "judge_test_accuracy": accuracy(judge, data.test_images, data.test_labels),
         "judge_accuracy_on_reconstructions": accuracy(judge, decoded, data.test_labels),
         "judge_accuracy_on_samples": found / len(conditions),
         "heuristic": frechet_distance(accumulator.statistics(), yardstick.statistics),

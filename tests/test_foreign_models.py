@@ -308,8 +308,15 @@ def test_first_passes_are_kept_for_a_bounded_number_of_conditions(folder, monkey
         codes = (torch.arange(16) + torch.tensor(conditions)[:, None]) % 8
         assert torch.equal(logits.argmax(dim=2), codes)
     assert seen == [[0, 1, 4], [2], [1]]  # 0 was asked for after 1, and stayed
-    kept = [part for parts in nat._first.values() for part in parts]
-    assert all(part.untyped_storage().nbytes() == part.nbytes for part in kept)
+    assert [len(table) for table in nat._first] == [3, 3]
+    rng = np.random.default_rng(0)
+    for _ in range(30):  # of more than are kept, too
+        conditions = torch.from_numpy(rng.integers(0, 5, rng.integers(1, 6)))
+        passes = nat.first_passes(conditions)
+        direct = nat.passes(torch.full((len(conditions), 16), nat.mask_id), conditions)
+        for given, expected in zip(passes, direct, strict=True):
+            assert torch.equal(given, expected)
+        assert max(len(table) for table in nat._first) <= 5
 
 
 def test_a_live_bundle_needs_no_folder(folder):

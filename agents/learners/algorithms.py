@@ -75,7 +75,7 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     return algorithm
 
 
-def _steps(config: TrainConfig) -> int:
+def steps_of_a_round(config: TrainConfig) -> int:
     """Of each environment in a round: whole episodes."""
     return config.trajectories_per_round // config.environments * config.num_steps
 
@@ -84,7 +84,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
     return {
         "action_std": lambda left: config.action_std if left > 0.5 else config.final_action_std,
         "learning_rate": linear(config.learning_rate, config.final_learning_rate),
-        "n_steps": _steps(config),
+        "n_steps": steps_of_a_round(config),
         "rollout_buffer_kwargs": {"folder": config.rollout_folder},
         "batch_size": config.batch_size,
         "n_epochs": config.epochs,
@@ -107,7 +107,7 @@ def _adanat(config: TrainConfig) -> dict[str, Any]:
 def _on_policy(config: TrainConfig) -> dict[str, Any]:
     """A rollout of whole episodes and no discount; all else is the library's default."""
     return {
-        "n_steps": _steps(config),
+        "n_steps": steps_of_a_round(config),
         "gamma": 1.0,
         "gae_lambda": 1.0,
         "policy_kwargs": {
@@ -131,7 +131,7 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
     """After each round as many gradient steps as PPO takes."""
     transitions = config.trajectories_per_round * config.num_steps
     return {
-        "train_freq": (_steps(config), "step"),
+        "train_freq": (steps_of_a_round(config), "step"),
         "gradient_steps": max(1, config.epochs * transitions // config.batch_size),
         "batch_size": config.batch_size,
         "buffer_size": BUFFER_ROUNDS * transitions,

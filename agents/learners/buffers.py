@@ -42,6 +42,8 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
 
     def reset(self) -> None:
         """Empty the buffer."""
+        if "features" not in self.obs_shape:  # handles, whose features are not here
+            return super().reset()
         shapes, size = self.obs_shape, self.obs_shape["features"]
         self.obs_shape = shapes | {"features": (0,)}  # of the right size below, never in float32
         super().reset()

@@ -15,7 +15,7 @@ from agents.learners.options import (
     RewardOptions,
     RunOptions,
 )
-from nat_env.commands.computation import DeviceOptions
+from nat_env.commands.computation import ModelOptions
 from nat_env.commands.own_code import is_own, name_or_object
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
@@ -40,7 +40,7 @@ def linear(start: float, end: float) -> Callable[[float], float]:
 
 @dataclass(frozen=True)
 class TrainConfig(
-    DeviceOptions,
+    ModelOptions,
     EvaluationOptions,
     RewardOptions,
     ExplorationOptions,

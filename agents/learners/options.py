@@ -55,8 +55,6 @@ class DecodingOptions:
     candidate policy of `ars`, or by the reward `frechet`."""
     rollout_folder: Path | None = None
     """Keep the features of a round in a file in this folder, not in memory (`ppo` alone)."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,7 @@ from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
-
-_IDLE_AT_LAST_STEP = [REMASK_RATIO, REMASK_TEMPERATURE]
+from nat_env.episodes.ring import FeatureRing
 
 
 def rounded(features: Tensor) -> Tensor:
@@ -29,37 +28,55 @@ def rounded(features: Tensor) -> Tensor:
 
 
 def check_observation_space(space: spaces.Space) -> spaces.Dict:
-    """The space, if it is of the form `features`.
+    """The space, if it is of the form `features`, or `handles`.
 
     Raises:
         ValueError: it is of another form, that of several observations stacked say.
     """
     parts = space.spaces if isinstance(space, spaces.Dict) else {}
     shapes = {name: part.shape for name, part in parts.items()}
+    handles = {"slot": (1,), "timestep": (1,)}
+    if isinstance(space, spaces.Dict) and shapes == handles:
+        return space
     features = shapes.pop("features", None) or ()
     if not isinstance(space, spaces.Dict) or len(features) != 1 or shapes != {"timestep": (1,)}:
         raise ValueError(
             f"observation_space: got {space}, allowed with AdaNATPolicy is the Dict of features "
-            "and timestep that an environment with observation='features' has"
+            "and timestep that an environment with observation='features' has, or that of "
+            "observation='handles'"
         )
     return space
 
 
 class _Unfold(BaseFeaturesExtractor):
-    """Observation dict -> features [B, N, D] and timestep [B]; no parameters."""
+    """Observation dict -> features [B, M, D] and timestep [B]; no parameters."""
 
-    def __init__(self, observation_space: spaces.Dict, num_tokens: int, num_steps: int) -> None:
+    ring: FeatureRing | None = None
+    """Of the environment whose observations are handles."""
+
+    def __init__(self, observation_space: spaces.Dict, places: int, num_steps: int) -> None:
         super().__init__(observation_space, features_dim=1)
-        self.num_tokens = num_tokens
+        self.places = places
         self.num_steps = num_steps
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        features = rounded(observations["features"])
-        return features.unflatten(1, (self.num_tokens, -1)), self._timestep(observations)
+        timestep = self._timestep(observations)
+        if "slot" not in observations:
+            features = rounded(observations["features"])
+            return features.unflatten(1, (self.places, -1)), timestep
+        if self.ring is None:
+            raise ValueError(
+                "observations: got handles, allowed are those of the environment that the policy "
+                "learns on: model.set_env(env) tells it"
+            )
+        return self.ring.rows(observations["slot"][:, 0]), timestep
 
     def _timestep(self, observations: dict[str, Tensor]) -> Tensor:
         given = observations["timestep"][:, 0]
         timestep = given.long()
+        # Whoever changes them does so on the host; an accelerator would have to be waited for.
+        if given.device.type != "cpu":
+            return timestep
         if ((timestep != given) | (timestep < 0) | (timestep > self.num_steps)).any():
             raise ValueError(
                 f"timestep: got {given.min():g} .. {given.max():g}, allowed are the integers "
@@ -78,6 +95,8 @@ class AdaNATPolicy(ActorCriticPolicy):
     """
 
     sigma: Tensor
+    _idle: Tensor
+    """Which of the four have no effect at each timestep [T + 1, 4]."""
 
     def __init__(
         self,
@@ -90,6 +109,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         adaptive: bool = True,
         shared_noise: bool = False,
         raw_scale: float = RAW_SCALE,
+        feature_size: int | None = None,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = AccumulatingAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -110,6 +130,8 @@ class AdaNATPolicy(ActorCriticPolicy):
                 adaptive they then share their configuration, and a reward that belongs to the
                 batch (`FrechetReward`) can tell what it was worth.
             raw_scale: of the environment's `ActionMap`.
+            feature_size: D, where observations are handles, which do not tell it; `PPO` asks the
+                environment.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
@@ -118,14 +140,11 @@ class AdaNATPolicy(ActorCriticPolicy):
             ValueError: another observation form, or a grid that does not fit it.
         """
         observation_space = check_observation_space(observation_space)
-        flat = int(np.prod(observation_space["features"].shape))  # type: ignore[arg-type]
-        num_tokens = grid[0] * grid[1]
-        if flat % num_tokens:
-            raise ValueError(f"grid: got {grid}, must divide the {flat} numbers of the features")
+        places = grid[0] * grid[1]
         if use_sde:
             raise ValueError("use_sde: got True, allowed is False")
         self.grid = tuple(grid)
-        self.feature_size = flat // num_tokens
+        self.feature_size = _feature_size(observation_space, places, feature_size)
         self.hidden_size = hidden_size or min(4 * math.ceil(self.feature_size / 4), 512)
         timestep = observation_space["timestep"]
         assert isinstance(timestep, spaces.Box)
@@ -139,11 +158,14 @@ class AdaNATPolicy(ActorCriticPolicy):
             action_space,
             lr_schedule,
             features_extractor_class=_Unfold,
-            features_extractor_kwargs={"num_tokens": num_tokens, "num_steps": num_steps},
+            features_extractor_kwargs={"places": places, "num_steps": num_steps},
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs or {},  # None: stable-baselines3 chooses Adam's eps
         )
         self.register_buffer("sigma", torch.tensor(float(action_std)))
+        idle = torch.zeros(num_steps + 1, 4, dtype=torch.bool)
+        idle[self.last_step, [REMASK_RATIO, REMASK_TEMPERATURE]] = True
+        self.register_buffer("_idle", idle, persistent=False)
 
     @property
     def action_std(self) -> float:
@@ -184,7 +206,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
         log_prob = self._log_prob(mean, actions * self.raw_scale, timestep)
-        entropy = Normal(mean, self.sigma).entropy().sum(dim=1)
+        entropy = self._gaussian(mean).entropy().sum(dim=1)
         return self.critic(features, timestep), log_prob, entropy
 
     def explore(self, mean: Tensor) -> Tensor:
@@ -213,10 +235,13 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _log_prob(self, mean: Tensor, raw: Tensor, timestep: Tensor) -> Tensor:
         """Log-density of raw actions [B, 4], summed over those that have an effect: [B]."""
-        each = Normal(mean, self.sigma).log_prob(raw)  # [B, 4]
-        idle = torch.zeros_like(each, dtype=torch.bool)
-        idle[:, _IDLE_AT_LAST_STEP] = (timestep == self.last_step)[:, None]
-        return each.masked_fill(idle, 0.0).sum(dim=1)
+        each = self._gaussian(mean).log_prob(raw)  # [B, 4]
+        return each.masked_fill(self._idle[timestep], 0.0).sum(dim=1)
+
+    def _gaussian(self, mean: Tensor) -> Normal:
+        # What torch would check waits for an accelerator; numbers that are not finite end in a
+        # loss, where they are seen.
+        return Normal(mean, self.sigma, validate_args=False)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         inherited = super()._get_constructor_parameters()
@@ -228,4 +253,19 @@ class AdaNATPolicy(ActorCriticPolicy):
             "adaptive": self.adaptive,
             "shared_noise": self.shared_noise,
             "raw_scale": self.raw_scale,
+            "feature_size": self.feature_size,
         }
+
+
+def _feature_size(space: spaces.Dict, places: int, given: int | None) -> int:
+    """D: of the space's features, or as it is given."""
+    if "slot" in space.spaces:
+        if given is None:
+            raise ValueError("feature_size: got none, allowed with handles is D of the features")
+        return given
+    flat = int(np.prod(space["features"].shape))  # type: ignore[arg-type]
+    if flat % places:
+        raise ValueError(
+            f"grid: got {places} places, which must divide the {flat} numbers of the features"
+        )
+    return flat // places

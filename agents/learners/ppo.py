@@ -20,6 +20,7 @@ from agents.learners.trained import LearnedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
 from nat_env.actions import RAW_SCALE
+from nat_env.episodes.ring import FeatureRing
 from nat_env.seeds import TRAINING
 
 LEARNING_RATE = linear(TrainConfig.learning_rate, TrainConfig.final_learning_rate)
@@ -147,10 +148,38 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             if self.env is not None:
                 _check_timestep(self.env)
                 given = {"grid": self._grid(self.env), "raw_scale": self._raw_scale(self.env)}
+                if (ring := self._ring(self.env)) is not None:
+                    given["feature_size"] = ring.features.shape[-1]
                 self.policy_kwargs = self.policy_kwargs | given
         if self.env is not None and self.accumulate != 1:
             self._check_accumulation(self.n_steps * self.env.num_envs)
         super()._setup_model()
+        self._look_up_in(self.env)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """As stable-baselines3's; handles are then those of this environment."""
+        super().set_env(env, force_reset)
+        if hasattr(self, "policy"):  # else it is being loaded
+            self._look_up_in(self.env)
+
+    def _look_up_in(self, env: VecEnv | None) -> None:
+        if isinstance(self.policy, AdaNATPolicy) and env is not None:
+            unfold: Any = self.policy.features_extractor
+            unfold.ring = self._ring(env)
+
+    def _ring(self, env: VecEnv) -> FeatureRing | None:
+        """Where the features of an environment's handles are; None where it gives features.
+
+        Raises:
+            ValueError: one that has forgotten a rollout's first features before its end.
+        """
+        ring = env.get_attr("ring", 0)[0] if env.has_attr("ring") else None
+        if ring is not None and ring.kept <= self.n_steps:
+            raise ValueError(
+                f"observations_kept: got {ring.kept}, allowed with n_steps = {self.n_steps} is one "
+                "more, or above"
+            )
+        return ring
 
     def _grid(self, env: VecEnv) -> tuple[int, int]:
         given = self.policy_kwargs.get("grid")

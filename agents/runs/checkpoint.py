@@ -33,8 +33,11 @@ _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 _ADDED = {
     "accumulate": 1,
     "action_smoothing": 0.0,
+    "compiled": False,
+    "decoder_dtype": "float32",
     "raw_scale": 5.0,
     "test_action": "expectation",
+    "tf32": False,
 }
 """Options that older runs do not have, by what they did."""
 

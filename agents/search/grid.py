@@ -44,7 +44,7 @@ def run(arguments: Grid) -> list[Trial]:
             written or is in use.
     """
     schedules = {schedule.name: schedule for schedule in schedules_of(arguments)}
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = load_bundle(arguments.bundle, **arguments.models())
     check_bundle_rank(bundle, arguments.num_samples)
     with locked(arguments.out):
         return _run(arguments, schedules, bundle)

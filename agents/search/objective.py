@@ -36,7 +36,7 @@ class Objective:
         num_samples: int = 256,
         seed: int = 0,
         common_random_numbers: bool = True,
-        batch_size: int = 128,
+        batch_size: int | None = None,
     ) -> None:
         """Score schedules on `bundle`.
 
@@ -51,7 +51,7 @@ class Objective:
                 more than an embedding by the judge has numbers.
             seed: of the search.
             common_random_numbers: see above.
-            batch_size: images decoded at once.
+            batch_size: images decoded at once; by default as `generate` has it.
 
         Raises:
             ValueError: another name, a module that is not there or fails, or a number out of its

@@ -134,7 +134,7 @@ def variance(arguments: Arguments) -> dict[str, dict[str, float]]:
 
 def _bundle(arguments: Arguments, given: Bundle | None = None) -> Bundle:
     """The one that is given or named, with the prompts that are asked for."""
-    bundle = given or load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = given or load_bundle(arguments.bundle, **arguments.models())
     return with_prompts_of(bundle, arguments.prompts)
 
 

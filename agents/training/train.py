@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.logger import configure
 
-from agents.learners.algorithms import algorithm_of
+from agents.learners.algorithms import algorithm_of, steps_of_a_round
 from agents.learners.config import TrainConfig
 from agents.learners.factory import make_learner
 from agents.learners.vec_env import GymnasiumVecEnv
@@ -88,7 +88,7 @@ class Training:
         check_apart(out=config.out, real_folder=real_folder)
         wandb, self.before = wandb_module(config), None
         """The run's configuration until now, where it goes on."""
-        bundle = load_bundle(config.bundle, config.dtype, config.device)
+        bundle = load_bundle(config.bundle, **config.models())
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
         if config.resume:
@@ -107,11 +107,12 @@ class Training:
             config.environments,
             bundle,
             config.num_steps,
-            observation=algorithm_of(config).observation,
+            observation=_observation(config, bundle),
             residual=residual,
             raw_scale=config.raw_scale,
             action_smoothing=config.action_smoothing,
             reward_fn=_own_reward(config, bundle),
+            observations_kept=steps_of_a_round(config) + 1,
         )
         if config.reward == "adversarial":
             self.env = _with_discriminator(config, self.decoder)
@@ -217,6 +218,13 @@ def _check_longer(config: TrainConfig, state: dict[str, Any] | None) -> None:
             f"budget: got {config.budget}, allowed is at least what the run in "
             f"{str(config.out)!r} has done: {done * config.trajectories_per_round}"
         )
+
+
+def _observation(config: TrainConfig, bundle: Bundle) -> str:
+    """The learner's; on an accelerator features stay there, unless a folder is to hold them."""
+    observation = algorithm_of(config).observation
+    stay = bundle.device.type != "cpu" and config.rollout_folder is None
+    return "handles" if observation == "features" and stay else observation
 
 
 def _own_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:

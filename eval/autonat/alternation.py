@@ -34,7 +34,7 @@ def alternate(arguments: Alternation) -> list[dict[str, Any]]:
             another alternation.
         ImportError: see `proxies`.
     """
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = load_bundle(arguments.bundle, **arguments.models())
     for name in ("search_samples", "proxy_samples"):
         check_bundle_rank(bundle, getattr(arguments, name), name)
     models = proxies(arguments, bundle)

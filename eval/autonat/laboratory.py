@@ -38,7 +38,7 @@ class Laboratory:
         """
         self.setting, self.seed = setting, seed
         self.folder = setting.out / f"seed{seed}"
-        self.bundle = load_bundle(setting.bundle, setting.dtype, setting.device)
+        self.bundle = load_bundle(setting.bundle, **setting.models())
         for name in ("search_samples", "proxy_samples", "num_samples"):
             check_bundle_rank(self.bundle, getattr(setting, name), name)
         judges = [bundle_judge(self.bundle)]

@@ -55,7 +55,7 @@ def cells(arguments: Eval) -> list[Cell]:
     seeds = tuple(dict.fromkeys(arguments.seeds))
     every = [for_seed(split_name(s)[1], seed) for s in arguments.policies for seed in seeds]
     left = [spec for spec in every if not (arguments.kept_rows and is_gone(spec))]
-    bundle = load_bundle(chosen_bundle(left, arguments.bundle), arguments.dtype, arguments.device)
+    bundle = load_bundle(chosen_bundle(left, arguments.bundle), **arguments.models())
     bundle = with_prompts_of(bundle, arguments.prompts)
     num_steps = chosen_num_steps(left, arguments.num_steps)
     contestants = named_contestants(

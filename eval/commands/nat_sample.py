@@ -48,9 +48,7 @@ def run(arguments: Sample) -> list[Path]:
             folder that cannot be written.
     """
     num_steps = chosen_num_steps([arguments.policy], arguments.num_steps)
-    bundle = load_bundle(
-        chosen_bundle([arguments.policy], arguments.bundle), arguments.dtype, arguments.device
-    )
+    bundle = load_bundle(chosen_bundle([arguments.policy], arguments.bundle), **arguments.models())
     known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
     unknown = int((~known.known).sum()) if known else None
     _, policy = named_policy(arguments.policy, bundle, num_steps, unknown)

@@ -26,7 +26,7 @@ class Cell:
     seed: int
     judges: Sequence[Reference]
     results: Results
-    batch_size: int
+    batch_size: int | None
     progress: bool
     uniform: bool = False
     """Draw each sample's class, instead of taking them in turn."""

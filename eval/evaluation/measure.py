@@ -61,7 +61,7 @@ def measure(
     num_samples: int,
     seed: int,
     judges: Sequence[Reference],
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: str | None = None,
     shuffle_features: bool = False,
     uniform: bool = False,
@@ -81,7 +81,7 @@ def measure(
         num_samples: N, 2 to the stride of `seeds`. A Frechet distance falls as N grows.
         seed: a run seed of `seeds`; no two share a random number.
         judges: with their references, see `eval.judges.references.reference`.
-        batch_size: samples decoded at once.
+        batch_size: samples decoded at once; by default as `generate` has it.
         progress: label of a progress bar; None for no bar.
         shuffle_features: the policy sees the features of other samples of the batch.
         uniform: draw each sample's class, as the papers do, instead of taking them in turn.
@@ -164,7 +164,7 @@ def measure(
 
 
 def check_numbers(
-    num_samples: int, seed: int, batch_size: int, seeds: SeedRange = NAT_EVAL
+    num_samples: int, seed: int, batch_size: int | None, seeds: SeedRange = NAT_EVAL
 ) -> None:
     """Check the numbers of an evaluation, before anything is computed for it.
 
@@ -174,14 +174,15 @@ def check_numbers(
     if not 2 <= num_samples <= seeds.stride:
         raise ValueError(f"num_samples: got {num_samples}, allowed are 2 .. {seeds.stride}")
     seeds.seed_of(seed)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}, allowed is >= 1")
 
 
-def _warm_up(bundle: Bundle, conditions: Tensor, batch_size: int) -> None:
+def _warm_up(bundle: Bundle, conditions: Tensor, batch_size: int | None) -> None:
     """Load the tokenizer and fill the cache of first passes, outside of what is timed."""
-    for part in conditions[: FIRST_PASSES_KEPT - 1].split(batch_size):
-        bundle.nat.first_passes(part.to(bundle.device))
+    at_once = batch_size or bundle.nat.rows_per_pass
+    for part in conditions[: FIRST_PASSES_KEPT - 1].split(at_once):
+        bundle.nat.first_passes(part)
     ids = torch.zeros(1, bundle.num_tokens, dtype=torch.int64, device=bundle.device)
     bundle.tokenizer.decode(ids)
 

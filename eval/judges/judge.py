@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.frozen.batches import in_batches
+from nat_env.frozen.precision import full_float32
 from nat_env.models.efficientnet import load_efficientnet_lite0
 
 
@@ -45,7 +46,7 @@ class Judge:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def embeddings(self, images: Tensor) -> Tensor:
-        """Compute the embeddings of a batch of any size.
+        """Compute the embeddings of a batch of any size, without TF32.
 
         Args:
             images: float32 [B, C, H, W] in [0, 1], B at least 1.
@@ -62,15 +63,16 @@ class Judge:
             )
         if images.dtype != torch.float32:
             raise ValueError(f"expected float32 images in [0, 1], got {images.dtype}")
-        low, high = (bound.item() for bound in images.aminmax())
+        low, high = torch.stack(images.aminmax()).tolist()
         # Written so that a NaN fails it.
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"expected images in [0, 1], got values from {low} to {high}")
-        return in_batches(self.network, images, batch_size=self.batch_size).float()
+        with full_float32():
+            return in_batches(self.network, images, batch_size=self.batch_size).float()
 
     @torch.no_grad()
     def probabilities(self, embeddings: Tensor) -> Tensor:
-        """Compute the class probabilities of images that `embeddings` has seen.
+        """Compute the class probabilities of images that `embeddings` has seen, without TF32.
 
         Args:
             embeddings: float32 [B, D], of `embeddings`.
@@ -83,7 +85,9 @@ class Judge:
         """
         if self.classifier is None:
             raise ValueError(f"judge: {self.name} has no classifier, allowed is one that has")
-        return self.classifier(embeddings).float().softmax(dim=1).to(embeddings.device)
+        with full_float32():
+            logits = self.classifier(embeddings)
+        return logits.float().softmax(dim=1).to(embeddings.device)
 
 
 def efficientnet_lite0(

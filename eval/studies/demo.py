@@ -45,7 +45,7 @@ def demo(arguments: Demo) -> None:
         second_judge_images=arguments.num_samples,  # more take longer than the samples
         **arguments.computation(),
     )
-    bundle = load_bundle(config.bundle, config.dtype, config.device)
+    bundle = load_bundle(config.bundle, **config.models())
     if arguments.second_judge:  # what it needs is said before the training, not after it
         second_judge(bundle, arguments.num_samples, arguments.num_samples)
     print(

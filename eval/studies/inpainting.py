@@ -81,7 +81,7 @@ def run(arguments: Inpainting) -> Path:
             folder that cannot be written.
     """
     num_steps = chosen_num_steps([arguments.policy], arguments.num_steps, default=8)
-    bundle = load_bundle("fashion", arguments.dtype, arguments.device)
+    bundle = load_bundle("fashion", **arguments.models())
     name, policy = named_policy(arguments.policy, bundle, num_steps)
     require_writable_folder(arguments.out)
     data = fashion_mnist(arguments.data)

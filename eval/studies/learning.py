@@ -88,7 +88,7 @@ def _draw(group: Group) -> None:
     Of each training's seed there are others; the line is the mean, as the curves are.
     """
     arguments, num_steps = group.arguments, group.num_steps
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = load_bundle(arguments.bundle, **arguments.models())
     num_samples = arguments.preset.num_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
     levels = [

@@ -23,7 +23,7 @@ def report(arguments: Quality) -> tuple[str, list[Path]]:
         ValueError: an unknown bundle, a schedule that is not allowed, or a folder that cannot be
             written.
     """
-    bundle = load_bundle(arguments.bundle, arguments.dtype, arguments.device)
+    bundle = load_bundle(arguments.bundle, **arguments.models())
     pictures, found, rows = [], [], []
     for num_steps in arguments.num_steps:
         grid.run(arguments.grid(num_steps))

@@ -29,6 +29,8 @@ from nat_env.frozen.nat import FrozenNAT
 from nat_env.models.kinds import load_part
 from nat_env.text.encoder import StoredTextEncoder
 
+DECODER_DTYPES = ("float32", "bfloat16")
+
 
 def shipped_bundles() -> tuple[str, ...]:
     """Names of the bundles in `nat_env/assets`."""
@@ -66,26 +68,38 @@ def bundle_spec(name_or_path: str | Path) -> str:
     return str(name_or_path if str(name_or_path) in shipped_bundles() else folder)
 
 
-def load_bundle(name_or_path: str | Path, dtype: str = "auto", device: str = "cpu") -> Bundle:
-    """Load a bundle, once per folder, dtype and device: later calls share the models.
+def load_bundle(
+    name_or_path: str | Path,
+    dtype: str = "auto",
+    device: str = "cpu",
+    decoder_dtype: str = "float32",
+    compiled: bool = False,
+) -> Bundle:
+    """Load a bundle, once for all calls with the same arguments: later ones share the models.
 
     Args:
         name_or_path: a shipped bundle's name or a folder.
         dtype: of the transformer: `float32`, `bfloat16`, `float16` (that of the authors' code), or
             `auto` (bfloat16 where the hardware multiplies it fast, else float32).
         device: a torch device.
+        decoder_dtype: of the tokenizer's decoder: `float32`, or `bfloat16`, which is faster where
+            the hardware multiplies it fast; images are float32 all the same, and a little others.
+        compiled: run the transformer through `torch.compile`: slower to begin with.
 
     The latest 8 are kept: `load_bundle.cache_clear()` forgets them all, which frees their memory
     once nothing else holds them.
 
     Raises:
-        ValueError: an unknown bundle, kind of model, dtype or device, or a file that is missing or
-            damaged.
+        ValueError: an unknown bundle, kind of model, dtype or device, a file that is missing or
+            damaged, or a tokenizer that has no choice of a dtype.
     """
     device = check_device(device)
     folder = bundle_folder(name_or_path)
+    if decoder_dtype not in DECODER_DTYPES:
+        raise ValueError(f"decoder_dtype: got {decoder_dtype!r}, allowed are {DECODER_DTYPES}")
     written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
-    return _load(folder, written, resolve_dtype(dtype, device), device)
+    numbers = resolve_dtype(dtype, device), getattr(torch, decoder_dtype)
+    return _load(folder, written, *numbers, device, compiled)
 
 
 def check_device(device: str) -> str:
@@ -131,7 +145,14 @@ def resolve_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
 
 
 @lru_cache(maxsize=8)
-def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bundle:
+def _load(
+    folder: Path,
+    written: bytes,
+    dtype: torch.dtype,
+    decoder_dtype: torch.dtype,
+    device: str,
+    compiled: bool,
+) -> Bundle:
     description = read_description(folder)
     try:
         conditions = Conditions.load(description["conditions"], folder / CONDITIONS)
@@ -160,8 +181,14 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
         return Bundle(
             name=description["name"],
             conditions=conditions,
-            nat=FrozenNAT(models["transformer"], conditions.null, torch.device(device), dtype),
-            tokenizer=models["tokenizer"].to(device),
+            nat=FrozenNAT(
+                models["transformer"],
+                conditions.null,
+                torch.device(device),
+                dtype,
+                compiled=compiled,
+            ),
+            tokenizer=_decoding_in(decoder_dtype, models["tokenizer"].to(device)),
             yardstick=yardstick,
             trunk=models["trunk"].to(device) if "trunk" in models else None,
             reals=_load_reals(folder / REALS) if REALS in description["files"] else None,
@@ -175,6 +202,17 @@ def _load(folder: Path, written: bytes, dtype: torch.dtype, device: str) -> Bund
 
 
 load_bundle.cache_clear = _load.cache_clear  # type: ignore[attr-defined]
+
+
+def _decoding_in(dtype: torch.dtype, tokenizer: Any) -> Any:
+    if dtype != torch.float32:
+        if not hasattr(tokenizer, "decoder_dtype"):
+            raise ValueError(
+                f"decoder_dtype: got {dtype}, allowed with {type(tokenizer).__name__}, which has "
+                "no attribute decoder_dtype, is float32"
+            )
+        tokenizer.decoder_dtype = dtype
+    return tokenizer
 
 
 def _read_text_encoder(folder: Path, description: dict[str, Any], conditions: Conditions) -> Any:

@@ -64,7 +64,7 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
             check_packages()
             refuse_empty(words)
             chosen, options = _parsed(name, command, words)
-            _set_threads(options)
+            _set_up_torch(options)
             with termination_interrupts():
                 load(chosen.run)(options)
         finally:
@@ -143,11 +143,15 @@ def _parsed(name: str, command: Command | Choice, args: list[str]) -> tuple[Comm
     return command, parse(asked, name, args)
 
 
-def _set_threads(options: Any) -> None:
+def _set_up_torch(options: Any) -> None:
+    """Threads and precision, of a command that computes."""
     if not hasattr(options, "threads"):
         return
+    import torch
+
     threads = options.threads or chosen_threads(os.environ, available_cores())
     if threads is not None:
-        import torch
-
         torch.set_num_threads(threads)
+    tf32 = getattr(options, "tf32", False)
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32  # of convolutions, and True where nobody says so

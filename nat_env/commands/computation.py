@@ -16,6 +16,9 @@ class DeviceOptions:
     """A torch device."""
     threads: Annotated[int, Ge(1)] | None = None
     """Torch threads. By default OMP_NUM_THREADS, or as many as there are cores, 4 at most."""
+    tf32: bool = False
+    """Multiply float32 in TF32 where an accelerator has it: faster, to 3 digits instead of 7. Of
+    policies, discriminators, tokenizers and what is pretrained; judges never do."""
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -27,13 +30,29 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computation(DeviceOptions):
-    """How it computes."""
+class ModelOptions(DeviceOptions):
+    """How the frozen models compute."""
 
-    batch_size: Annotated[int, Ge(1)] = 128
-    """Samples decoded at once."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the transformer; auto: bfloat16 where the hardware multiplies it fast."""
+    decoder_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the tokenizer's decoder."""
+    compiled: bool = False
+    """Compile the transformer by torch.compile: worth it where many images are decoded."""
+
+    def models(self) -> dict[str, Any]:
+        """The arguments of `load_bundle` that say how models compute."""
+        names = ("dtype", "device", "decoder_dtype", "compiled")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computation(ModelOptions):
+    """How it computes."""
+
+    batch_size: Annotated[int, Ge(1)] | None = None
+    """Samples decoded at once; by default 128 on a CPU, and on an accelerator what its memory
+    takes."""
 
     def computation(self) -> dict[str, Any]:
         """These options alone, for another command that this one calls."""

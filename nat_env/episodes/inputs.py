@@ -19,14 +19,23 @@ ROUNDING = 1e-6
 
 
 def check_construction(
-    num_envs: int, num_steps: int, render_mode: str | None, render_modes: Sequence[str]
+    num_envs: int,
+    num_steps: int,
+    observations_kept: int,
+    render_mode: str | None,
+    render_modes: Sequence[str],
 ) -> None:
     """Check the numbers and the render mode that an environment is made with.
 
     Raises:
         ValueError: one that is not allowed.
     """
-    for name, number in (("num_envs", num_envs), ("num_steps", num_steps)):
+    numbers = {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "observations_kept": observations_kept,
+    }
+    for name, number in numbers.items():
         if not is_integer(number) or number < 1:
             raise ValueError(f"{name}: got {number!r}, allowed are integers >= 1")
     if render_mode not in (None, *render_modes):

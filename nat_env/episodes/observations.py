@@ -12,7 +12,9 @@ from gymnasium import spaces
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.episodes.ring import FeatureRing
 from nat_env.episodes.spaces import UniformBox
+from nat_env.frozen.transfers import sent
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,14 @@ class ObservationForm:
 
     space: spaces.Space
     observe: Callable[[Tensor, Tensor, Tensor, Tensor], Any]
-    """Features [B, M, D], ids [B, N], conditions [B] and timesteps [B] -> numpy arrays of all rows;
-    features of finished rows (timestep T) are zeros."""
+    """Features [B, M, D] and ids [B, N], which may be on an accelerator, and of the host conditions
+    [B] and timesteps [B] -> numpy arrays of all rows; features of finished rows (timestep T) are
+    zeros."""
     final: Callable[[Tensor, Tensor], list[Any]]
     """Ids [F, N] and conditions [F] of finished rows -> the last observation of each. Where nothing
     tells them apart their arrays are the same, which nobody can write to."""
+    ring: FeatureRing | None = None
+    """Where the features of handles are."""
 
     def final_info(
         self, ids: Tensor, conditions: Tensor, done: np.ndarray, actions: np.ndarray
@@ -38,9 +43,9 @@ class ObservationForm:
             done: which of them end, bool [B].
             actions: physical ones of the step [B, 4].
         """
-        rows = torch.from_numpy(np.flatnonzero(done)).to(ids.device)
+        rows = torch.from_numpy(np.flatnonzero(done))
         observations = np.full(len(done), None, dtype=object)
-        found = self.final(ids[rows], conditions[rows])
+        found = self.final(ids[sent(rows, ids.device)], conditions[rows])
         for row, last in zip(rows.tolist(), found, strict=True):
             observations[row] = last
         return {
@@ -51,13 +56,27 @@ class ObservationForm:
         }
 
     @staticmethod
-    def named(name: str, bundle: Bundle, num_steps: int) -> "ObservationForm":
-        """The form `features`, `pooled` or `tokens`.
+    def named(
+        name: str, bundle: Bundle, num_steps: int, num_envs: int = 1, kept: int = 1
+    ) -> "ObservationForm":
+        """The form `features`, `handles`, `pooled` or `tokens`.
+
+        Args:
+            name: of the form.
+            bundle: whose states are observed.
+            num_steps: T.
+            num_envs: B, rows of an observation.
+            kept: see `FeatureRing`.
 
         Raises:
             ValueError: another name.
         """
-        makers = {"features": _features, "pooled": _pooled, "tokens": _tokens}
+        makers = {
+            "features": _features,
+            "handles": partial(_handles, num_envs, kept),
+            "pooled": _pooled,
+            "tokens": _tokens,
+        }
         if name not in makers:
             allowed = ", ".join(map(repr, makers))
             raise ValueError(f"observation: got {name!r}, allowed are {allowed}")
@@ -88,11 +107,38 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
 def _observed_features(
     num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
 ) -> dict[str, np.ndarray]:
-    unfinished = (timesteps < num_steps)[:, None, None]
+    unfinished = sent(timesteps < num_steps, features.device)[:, None, None]
     return {
         "features": torch.where(unfinished, features, 0.0).flatten(1).cpu().numpy(),
         "timestep": _column(timesteps),
     }
+
+
+def _handles(num_envs: int, kept: int, bundle: Bundle, num_steps: int) -> ObservationForm:
+    """The paper's state as the numbers of rows in a `FeatureRing`, and the timestep."""
+    ring = FeatureRing(num_envs, kept, bundle.nat)
+    space = spaces.Dict(
+        {
+            "slot": spaces.Box(0, len(ring.features) - 1, (1,), np.int64),
+            "timestep": spaces.Box(0, num_steps, (1,), np.int64),
+        }
+    )
+    last = {"slot": _read_only(np.array([0])), "timestep": _read_only(np.array([num_steps]))}
+    return ObservationForm(
+        space, partial(_observed_slots, num_steps, ring), partial(_same, last), ring
+    )
+
+
+def _observed_slots(
+    num_steps: int,
+    ring: FeatureRing,
+    features: Tensor,
+    ids: Tensor,
+    conditions: Tensor,
+    timesteps: Tensor,
+) -> dict[str, np.ndarray]:
+    slots = torch.where(timesteps < num_steps, ring.put(features), 0)
+    return {"slot": _column(slots), "timestep": _column(timesteps)}
 
 
 def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
@@ -106,7 +152,7 @@ def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
 def _observed_mean(
     num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
 ) -> np.ndarray:
-    return pooled(features, timesteps, num_steps).cpu().numpy()
+    return pooled(features, sent(timesteps, features.device), num_steps).cpu().numpy()
 
 
 def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from nat_env.frozen.precision import without_autocast
+from nat_env.frozen.probe import TRIED, rows_that_fit
 from nat_env.frozen.protocol import MaskedTransformer
+from nat_env.frozen.transfers import sent
 
 FIRST_PASSES_KEPT = 1024
 """Conditions whose pass on the all-masked canvas is kept; the one that was not asked for longest
 makes room."""
+
+ROWS_ON_A_CPU, ROWS_ON_AN_ACCELERATOR = 128, 2048
+"""Of a pass, at most."""
 
 
 class Passes(NamedTuple):
@@ -29,16 +34,18 @@ class Passes(NamedTuple):
     """[B, M, D] float32, of the conditional pass."""
 
     def rows(self, index: Tensor) -> "Passes":
-        """The chosen rows, in ascending order; without a copy if they are all."""
+        """The rows `index` [R], in ascending order; without a copy if they are all."""
         if len(index) == len(self.features):
             return self
-        return Passes(*(part[index] for part in self))
+        at = sent(index, self.features.device)
+        return Passes(*(part[at] for part in self))
 
     def put(self, index: Tensor, other: "Passes") -> "Passes":
         """`other` at the rows `index`, in ascending order, and these rows elsewhere."""
         if len(index) == len(self.features):
             return other
-        return Passes(*(a.index_copy(0, index, b) for a, b in zip(self, other, strict=True)))
+        at = sent(index, self.features.device)
+        return Passes(*(a.index_copy(0, at, b) for a, b in zip(self, other, strict=True)))
 
 
 @dataclass(eq=False)
@@ -51,9 +58,11 @@ class FrozenNAT:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     """The transformer is moved there and to this, in place."""
-    rows_per_pass: int = 128
-    """Rows of one forward call: on a CPU, chunks that fit its caches are faster than one large
-    batch."""
+    rows_per_pass: int = 0
+    """Rows of one forward call; 0: as the device has it. On a CPU, chunks that fit its caches are
+    faster than one large batch; an accelerator takes what fits its memory, see `rows_that_fit`."""
+    compiled: bool = False
+    """Whether the transformer is compiled by `torch.compile`, at its first pass."""
 
     def __post_init__(self) -> None:
         """Freeze the transformer.
@@ -66,6 +75,11 @@ class FrozenNAT:
         self.transformer.to(device=self.device, dtype=self.dtype)
         self.transformer.eval()
         self.transformer.requires_grad_(False)
+        self._network = self.transformer
+        if not self.rows_per_pass:
+            self.rows_per_pass = self._suitable_rows()
+        if self.compiled:
+            self._network = torch.compile(self.transformer)  # type: ignore[arg-type, call-overload]
         self.forget_first_passes()
 
     @property
@@ -100,12 +114,13 @@ class FrozenNAT:
 
     def forget_first_passes(self) -> None:
         """Free what `first_passes` keeps: logits [N, K] and features [M, D] for each condition."""
-        self._first: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+        self._rows: OrderedDict[int, int] = OrderedDict()
+        self._first: tuple[Tensor, ...] = ()
 
     @torch.no_grad()
     def passes(self, ids: Tensor, condition: Tensor) -> Passes:
         """Conditional and null pass on ids [B, N] with conditions [B], their rows in one batch."""
-        batch = len(ids)
+        batch, condition = len(ids), sent(condition, self.device)
         null = torch.full_like(condition, self.null_condition)
         logits, features = self._forward(torch.cat([ids, ids]), torch.cat([condition, null]))
         return Passes(logits[:batch], logits[batch:], features[:batch].float())
@@ -114,9 +129,12 @@ class FrozenNAT:
     def first_passes(self, condition: Tensor) -> Passes:
         """The passes on the all-masked canvas, which depend on the condition alone: kept for each.
 
-        Logits [N, K] in the transformer's dtype and features [M, D] in float32: 1 MB a condition
-        in bfloat16 at the papers' size S, at most `FIRST_PASSES_KEPT` of them.
-        `forget_first_passes` frees them.
+        Logits [N, K] and features [M, D] in the transformer's dtype: 1 MB a condition in bfloat16
+        at the papers' size S, at most `FIRST_PASSES_KEPT` of them, or as many as were asked for at
+        once. `forget_first_passes` frees them.
+
+        Args:
+            condition: [B] int64. On the host: what is on an accelerator has to be waited for.
 
         Raises:
             ValueError: conditions that are not int64, or out of range.
@@ -130,39 +148,75 @@ class FrozenNAT:
                 f"condition: got {condition.dtype} in {min(wanted)} .. {max(wanted)}, allowed are "
                 f"int64 in 0 .. {self.null_condition}"
             )
-        missing = sorted({*wanted, self.null_condition} - self._first.keys())
-        if missing:
-            canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
-            logits, features = self._forward(canvas, torch.tensor(missing, device=self.device))
-            self._first |= {  # copies: a row of the batch would keep all of it
-                number: (logits[row].clone(), features[row].float().clone())
-                for row, number in enumerate(missing)
-            }
-        chosen = [self._first[number] for number in wanted]
-        logits, features = (torch.stack(parts) for parts in zip(*chosen, strict=True))
-        null_logits, _ = self._first[self.null_condition]
-        for number in dict.fromkeys([*wanted, self.null_condition]):
-            self._first.move_to_end(number)
-        while len(self._first) > FIRST_PASSES_KEPT:
-            self._first.popitem(last=False)
-        return Passes(logits, null_logits.expand_as(logits), features)
+        self._keep([*wanted, self.null_condition])
+        logits, features = self._first
+        rows = sent(torch.tensor([self._rows[number] for number in wanted]), self.device)
+        null_logits = logits[self._rows[self.null_condition]]
+        return Passes(logits[rows], null_logits.expand(len(rows), -1, -1), features[rows].float())
 
-    def opening_passes(self, ids: Tensor, condition: Tensor) -> Passes:
-        """The passes on canvases that decoding starts from [B, N]: kept ones where all is masked.
+    def _keep(self, needed: list[int]) -> None:
+        """Have the first passes of these conditions in the table `_first`, in rows `_rows`."""
+        needed = list(dict.fromkeys(needed))
+        missing = sorted(set(needed) - self._rows.keys())
+        for number in needed:
+            if number in self._rows:
+                self._rows.move_to_end(number)
+        if not missing:
+            return
+        canvas = torch.full((len(missing), self.num_tokens), self.mask_id, device=self.device)
+        found = self._forward(canvas, sent(torch.tensor(missing), self.device))
+        kept = max(FIRST_PASSES_KEPT, len(needed))
+        surplus = len(self._rows) + len(missing) - kept
+        free = [self._rows.popitem(last=False)[1] for _ in range(surplus)]
+        size = len(self._first[0]) if self._first else 0
+        free += set(range(size)) - {*self._rows.values(), *free}
+        if len(free) < len(missing):
+            larger = min(max(2 * size, size + len(missing) - len(free)), kept)
+            self._first = tuple(
+                torch.cat([*self._first[i : i + 1], part.new_empty(larger - size, *part.shape[1:])])
+                for i, part in enumerate(found)
+            )
+            free += range(size, larger)
+        rows = free[: len(missing)]
+        at = sent(torch.tensor(rows), self.device)
+        for table, part in zip(self._first, found, strict=True):
+            table.index_copy_(0, at, part)  # never over the null condition's row, which is in use
+        self._rows |= zip(missing, rows, strict=True)
+
+    def opening_passes(self, condition: Tensor, canvases: Tensor | None = None) -> Passes:
+        """The passes on what decoding starts from: the kept ones where all is masked.
+
+        Args:
+            condition: [B] int64, see `first_passes`.
+            canvases: [B, N]; None: all are empty.
 
         Raises:
             ValueError: see `first_passes`.
         """
-        partly = (ids != self.mask_id).any(dim=1)
+        if canvases is None:
+            return self.first_passes(condition)
+        partly = (canvases != self.mask_id).any(dim=1).cpu()
         given, empty = (rows.nonzero()[:, 0] for rows in (partly, ~partly))
         if not len(given):
             return self.first_passes(condition)
-        begun = self.passes(ids[given], condition[given])
+        on_given = self.passes(canvases[sent(given, self.device)], condition[given])
         if not len(empty):
-            return begun
-        order = torch.cat([empty, given]).argsort()
-        both = zip(self.first_passes(condition[empty]), begun, strict=True)
+            return on_given
+        order = sent(torch.cat([empty, given]).argsort(), self.device)
+        both = zip(self.first_passes(condition[empty]), on_given, strict=True)
         return Passes(*(torch.cat(parts)[order] for parts in both))
+
+    def _suitable_rows(self) -> int:
+        if self.device.type == "cpu":
+            return ROWS_ON_A_CPU
+        canvas = torch.full((TRIED, self.num_tokens), self.mask_id, device=self.device)
+        null = torch.full((TRIED,), self.null_condition, device=self.device)
+        with torch.no_grad():
+            return rows_that_fit(
+                lambda rows: self.transformer(canvas[:rows], null[:rows]),
+                self.device,
+                ROWS_ON_AN_ACCELERATOR,
+            )
 
     def _forward(self, ids: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [R, N, K] and features [R, M, D], in chunks of `rows_per_pass`.
@@ -175,7 +229,7 @@ class FrozenNAT:
             ids.split(self.rows_per_pass), condition.split(self.rows_per_pass), strict=True
         )
         with without_autocast(self.device):
-            outputs = [self.transformer(*chunk) for chunk in chunks]
+            outputs = [self._network(*chunk) for chunk in chunks]
         logits, features = zip(*((o.logits, o.features) for o in outputs), strict=True)
         rows, places = len(outputs[0].logits), math.prod(self.feature_grid)
         for name, first, allowed in (

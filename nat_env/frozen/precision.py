@@ -23,6 +23,28 @@ def float32_default() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Inside, products of float32 numbers are of float32, not of TensorFloat-32's 10 bits.
+
+    A process may allow TF32 for a training; what a judge says of an image must not depend on it.
+    The settings are torch's for the whole process: put back afterwards.
+
+    Example:
+        >>> with full_float32():
+        ...     torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        ('highest', False)
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Inside, a caller's `torch.autocast` on this device has no effect.
 

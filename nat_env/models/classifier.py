@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.precision import full_float32
 from nat_env.frozen.weights import load_weights, save_weights
 from nat_env.models.pixels import to_float
 
@@ -88,11 +89,13 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
 def embeddings_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
     """Embeddings [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
 
-    They are where the images are, wherever the classifier computes them.
+    They are where the images are, wherever the classifier computes them, and computed without TF32:
+    a distance of them does not depend on the precision of a training.
     """
-    return in_batches(
-        lambda batch: classifier.embeddings(to_float(batch)),
-        images,
-        batch_size=batch_size,
-        device=next(classifier.parameters()).device,
-    )
+    with full_float32():
+        return in_batches(
+            lambda batch: classifier.embeddings(to_float(batch)),
+            images,
+            batch_size=batch_size,
+            device=next(classifier.parameters()).device,
+        )

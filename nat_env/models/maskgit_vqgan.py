@@ -1,21 +1,26 @@
 """MaskGIT's VQGAN, in the form that MAGE, MUSE, AutoNAT and AdaNAT use: factor 16, 1024 codes."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
+from nat_env.frozen.probe import TRIED
 from nat_env.frozen.weights import load_weights, save_weights
+from nat_env.models.pixels import rows_at_once
 
 PIXELS_AT_ONCE = 2**19
-"""Encoded or decoded in one pass, which takes 2 GB at the published width: it bounds the memory,
-however many images there are."""
+"""Encoded or decoded in one pass on a CPU, which takes 2 GB at the published width: it bounds the
+memory, however many images there are."""
 _GROUPS = 32
 
 
@@ -83,6 +88,8 @@ class MaskGITVQGAN(nn.Module):
         """Make the network with random weights from torch's global generator."""
         super().__init__()
         self.config = config
+        self.decoder_dtype = torch.float32
+        """In which images are decoded; chosen before the first one is."""
         self.encoder, self.decoder = _Encoder(config), _Decoder(config)
         self.quantize = nn.ModuleDict(
             {"embedding": nn.Embedding(config.codebook_size, config.latent_channels)}
@@ -137,12 +144,33 @@ class MaskGITVQGAN(nn.Module):
 
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
+        return in_batches(self._decoded, ids, batch_size=self._rows)
 
-        def decoded(batch: Tensor) -> Tensor:
-            latents = self.codebook[batch].transpose(1, 2)  # [b, latents, N]
-            return self.images(latents.unflatten(2, self.grid)).clamp(0, 1)
+    def _decoded(self, ids: Tensor) -> Tensor:
+        latents = self.codebook[ids].transpose(1, 2).unflatten(2, self.grid)  # [b, latents, h, w]
+        return self._decoding(latents.to(self.decoder_dtype)).float().clamp(0, 1)
 
-        return in_batches(decoded, ids, batch_size=self._rows)
+    @cached_property
+    def _decoding(self) -> nn.Module:
+        """The decoder in the precision that is asked for."""
+        if self.decoder_dtype == torch.float32:
+            return self.decoder
+        return copy.deepcopy(self.decoder).to(self.decoder_dtype)
+
+    @cached_property
+    def _rows(self) -> int:
+        device = self.codebook.device
+        ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
+        with torch.no_grad():
+            return rows_at_once(
+                self.image_size, PIXELS_AT_ONCE, device, lambda rows: self._decoded(ids[:rows])
+            )
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """As `nn.Module` has it, for `to`: what was of the old device is forgotten."""
+        for of_the_device in ("_decoding", "_rows"):
+            self.__dict__.pop(of_the_device, None)
+        return super()._apply(*args, **kwargs)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`."""
@@ -159,10 +187,6 @@ class MaskGITVQGAN(nn.Module):
         vqgan = cls(MaskGITVQGANConfig(**values))
         load_weights(vqgan, folder)
         return vqgan.eval().requires_grad_(False)
-
-    @property
-    def _rows(self) -> int:
-        return max(1, PIXELS_AT_ONCE // math.prod(self.image_size))
 
 
 class _Encoder(nn.Module):

@@ -1,7 +1,16 @@
 """Images as they are kept, uint8, and as networks take them, float32 in [0, 1]."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from nat_env.frozen.probe import rows_that_fit
+
+PIXELS_AT_ONCE = 2**24
+"""Decoded in one pass on an accelerator, at most."""
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -22,3 +31,27 @@ def to_uint8(images: Tensor) -> Tensor:
         tensor([  0,  51, 255], dtype=torch.uint8)
     """
     return images.clamp(0, 1).mul(255).round().byte()
+
+
+def rows_at_once(
+    image_size: tuple[int, int],
+    on_a_cpu: int,
+    device: torch.device,
+    run: Callable[[int], Any],
+) -> int:
+    """Images that a tokenizer decodes in one pass, which bounds its memory.
+
+    Args:
+        image_size: height and width.
+        on_a_cpu: pixels of a pass on a CPU.
+        device: of the pass; an accelerator takes what fits its memory, see `rows_that_fit`.
+        run: decodes so many images there.
+
+    Example:
+        >>> rows_at_once((32, 32), 2**20, torch.device("cpu"), lambda rows: None)
+        1024
+    """
+    pixels = math.prod(image_size)
+    if device.type == "cpu":
+        return max(1, on_a_cpu // pixels)
+    return rows_that_fit(run, device, max(1, PIXELS_AT_ONCE // pixels))

@@ -1,7 +1,8 @@
 """Images to visual tokens and back: diffusers' `VQModel`."""
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,12 @@ from torch import Tensor
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default, without_autocast
+from nat_env.frozen.probe import TRIED
 from nat_env.models.diffusers_folder import load_model, read_config, save_model
+from nat_env.models.pixels import rows_at_once
 
 PIXELS_AT_ONCE = 2**20
-"""Decoded in one pass: it bounds the memory, however many images there are."""
+"""Decoded in one pass on a CPU: it bounds the memory, however many images there are."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class VQTokenizer:
         It is made when it is first needed: diffusers is slow to import.
         """
         self.config = config
+        self.decoder_dtype = torch.float32
+        """In which images are decoded; chosen before the first one is."""
         self._folder = folder
         self._device: Any = "cpu"
 
@@ -161,6 +166,8 @@ class VQTokenizer:
     def to(self, device: Any) -> "VQTokenizer":
         """Move to a device, in place."""
         self._device = device
+        for of_the_device in ("_decoding", "_rows"):
+            self.__dict__.pop(of_the_device, None)
         if "vq" in self.__dict__:
             self.vq.to(device)
         return self
@@ -178,10 +185,12 @@ class VQTokenizer:
 
     def images(self, latents: Tensor) -> Tensor:
         """Quantised latents [B, L, h, w] -> images [B, C, H, W], not clipped."""
-        vq = self.vq
+        return self._images(latents, self.vq.post_quant_conv, self.vq.decoder)
+
+    def _images(self, latents: Tensor, post_quant_conv: Any, decoder: Any) -> Tensor:
         # What `VQModel.decode` does after its lookup, which some models have and others have not.
-        spatial = latents if vq.config.norm_type == "spatial" else None
-        patches = vq.decoder(vq.post_quant_conv(latents), spatial)
+        spatial = latents if self.vq.config.norm_type == "spatial" else None
+        patches = decoder(post_quant_conv(latents), spatial)
         low, high = self.config.input_range
         return (F.pixel_shuffle(patches, self.config.patch_size) - low) / (high - low)
 
@@ -195,14 +204,29 @@ class VQTokenizer:
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
-        height, width = self.config.grid
-        rows = max(1, PIXELS_AT_ONCE // math.prod(self.config.image_size))
+        return in_batches(self._decoded, ids, batch_size=self._rows).clamp(0, 1).float()
 
-        def decoded(batch: Tensor) -> Tensor:
-            latents = self.codebook[batch.view(-1, height, width)]  # [b, h, w, L]
-            return self.images(latents.permute(0, 3, 1, 2).contiguous())
+    def _decoded(self, ids: Tensor) -> Tensor:
+        latents = self.codebook[ids.view(-1, *self.config.grid)]  # [b, h, w, L]
+        latents = latents.permute(0, 3, 1, 2).to(self.decoder_dtype)
+        return self._images(latents.contiguous(), *self._decoding)
 
-        return in_batches(decoded, ids, batch_size=rows).clamp(0, 1).float()
+    @cached_property
+    def _decoding(self) -> Sequence[Any]:
+        """The layers of `_images` in the precision that is asked for."""
+        layers = self.vq.post_quant_conv, self.vq.decoder
+        if self.decoder_dtype == torch.float32:
+            return layers
+        return [copy.deepcopy(layer).to(self.decoder_dtype) for layer in layers]
+
+    @cached_property
+    def _rows(self) -> int:
+        device = self.codebook.device
+        ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
+        with torch.no_grad():
+            return rows_at_once(
+                self.image_size, PIXELS_AT_ONCE, device, lambda rows: self._decoded(ids[:rows])
+            )
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`: diffusers' layout."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nat_env.bundles.reals import Reals
 from nat_env.frozen.precision import float32_default, without_autocast
+from nat_env.frozen.transfers import sent
 from nat_env.frozen.weights import seeded_weights
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
@@ -25,6 +26,9 @@ is asked each time."""
 
 EMBEDDED_AT_ONCE = 256
 """Images that a frozen trunk is asked about at a time."""
+
+TOLD = ("loss", "accuracy_real", "accuracy_fake")
+"""Of each gradient step."""
 
 
 class AdversarialRewardModel:
@@ -74,11 +78,14 @@ class AdversarialRewardModel:
             )
         self.config = config
         self.reals = reals
+        self.device = torch.device(device)
         self.knows_prompts = pooled is not None
         """Whether a condition is told by its pooled embedding: one without real images is, too."""
         # Conditions alike, as generated images have them: else it learned how frequent they are.
         self._real_weights = 1 / reals.conditions.bincount().float()[reals.conditions]
         self.generator = torch.Generator().manual_seed(seed)
+        if pooled is not None and pooled.nbytes <= EMBEDDINGS_LIMIT:
+            pooled = pooled.to(device)  # each of a larger table is fetched when it is asked for
         with seeded_weights(seed), float32_default():
             self.discriminator = (
                 ScratchDiscriminator(channels, num_conditions, config.widths, pooled)
@@ -95,7 +102,7 @@ class AdversarialRewardModel:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Rewards [B]: the chosen form of the mean logit, higher for more real.
+        """Rewards [B]: the chosen form of the mean logit, higher for more real; on the host.
 
         Raises:
             ValueError: one that is not finite: the images are not, or a network is damaged.
@@ -137,10 +144,12 @@ class AdversarialRewardModel:
             )
         before = copy.deepcopy(self.state_dict())
         with without_autocast(images.device):
-            results = self._steps(images, conditions, num_updates)
-        # Read at the end alone, for an accelerator computes ahead of what is read.
-        found = {key: [float(r[key]) for r in results] for key in results[0]}
-        if not np.isfinite(found["loss"]).all() or not self._is_finite():
+            numbers = self._steps(images, conditions, num_updates)  # [num_updates, 3]
+            everything = torch.cat([numbers.T.flatten(), self._is_finite().float()[None]])
+        # Read once, at the end: an accelerator computes ahead of what is read.
+        *read, finite = everything.tolist()
+        found = {key: read[i * num_updates :][:num_updates] for i, key in enumerate(TOLD)}
+        if not np.isfinite(found["loss"]).all() or not finite:
             self.load_state_dict(before)
             wrong = int((~images.isfinite()).flatten(1).any(dim=1).sum())
             raise ValueError(
@@ -151,25 +160,24 @@ class AdversarialRewardModel:
             )
         return {key: float(np.mean(values)) for key, values in found.items()}
 
-    def _steps(self, images: Tensor, conditions: Tensor, count: int) -> list[dict[str, Tensor]]:
-        """What `update` does, and what `_step` gives of each step."""
-        conditions = conditions.to(images.device)
+    def _steps(self, images: Tensor, conditions: Tensor, count: int) -> Tensor:
+        """What `update` does, and what `_step` gives of each step: [count, 3], on the device."""
+        conditions = sent(conditions, images.device)
         embedded = None
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
             embedded = self._embedded(len(images), batches, images[:1])
         size = min(self.config.batch_size, len(images))
-        drawn = [self._draw(len(images), size) for _ in range(count)]
-        fakes = torch.stack([chosen for chosen, _ in drawn]).to(images.device)
-        real_batches = self._real_batches([numbers for _, numbers in drawn], images.device)
+        drawn = self._drawn(len(images), size, count)  # [count, 2, size]
+        fakes, reals = sent(drawn, images.device).unbind(dim=1)
         results = []
-        for chosen, real_batch in zip(fakes, real_batches, strict=True):
+        for chosen, real_batch in zip(fakes, self._real_batches(drawn[:, 1], reals), strict=True):
             if embedded is not None:
                 fake = [part[chosen] for part in embedded]
             else:
                 fake = self.discriminator.embed(self._augmented(images[chosen]))
             results.append(self._step(*real_batch, fake, conditions[chosen]))
-        return results
+        return torch.stack(results)
 
     def _step(
         self,
@@ -178,8 +186,8 @@ class AdversarialRewardModel:
         labels: Tensor,
         fake_embedding: Sequence[Tensor],
         conditions: Tensor,
-    ) -> dict[str, Tensor]:
-        """One gradient step; what it gives is still on the device."""
+    ) -> Tensor:
+        """One gradient step; gives `TOLD` of it, still on the device."""
         both = [torch.cat(parts) for parts in zip(real_embedding, fake_embedding, strict=True)]
         on_real, on_fake = self.discriminator.logits(both, torch.cat([labels, conditions])).chunk(2)
         if self.config.loss == "bce":
@@ -192,63 +200,65 @@ class AdversarialRewardModel:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return {
-            "loss": loss.detach(),
-            "accuracy_real": (on_real.mean(dim=1) > 0).float().mean(),
-            "accuracy_fake": (on_fake.mean(dim=1) < 0).float().mean(),
-        }
+        accuracy_real = (on_real.mean(dim=1) > 0).float().mean()
+        accuracy_fake = (on_fake.mean(dim=1) < 0).float().mean()
+        return torch.stack([loss.detach(), accuracy_real, accuracy_fake])
 
-    def _is_finite(self) -> bool:
+    def _is_finite(self) -> Tensor:
         """Whether all that a step changes is: weights, and the optimizer's moments."""
         moments = [part for state in self.optimizer.state.values() for part in state.values()]
         changed = [*self.discriminator.parameters(), *moments]
-        return bool(torch.stack([part.isfinite().all() for part in changed]).all())
+        return torch.stack([part.isfinite().all() for part in changed]).all()
 
-    def _draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
-        """Numbers of generated images [size], of `count`, and of real ones [size]."""
-        chosen = torch.randperm(count, generator=self.generator)[:size]
-        return chosen, torch.multinomial(self._real_weights, size, True, generator=self.generator)
+    def _drawn(self, count: int, size: int, steps: int) -> Tensor:
+        """For each step numbers of generated images, of `count`, and of real: [steps, 2, size]."""
+        drawn = []
+        for _ in range(steps):
+            fake = torch.randperm(count, generator=self.generator)[:size]
+            real = torch.multinomial(self._real_weights, size, True, generator=self.generator)
+            drawn.append(torch.stack([fake, real]))
+        return torch.stack(drawn)
 
     def _real_batches(
-        self, drawn: Sequence[Tensor], device: torch.device
+        self, drawn: Tensor, on_device: Tensor
     ) -> Iterator[tuple[Tensor | None, Sequence[Tensor], Tensor]]:
-        """Real images [B, C, H, W] if R1 asks for their gradient, their embedding, conditions."""
-        if self._real_embeddings is not None:
-            known = self.reals.conditions.to(device)
-            for numbers in torch.stack(list(drawn)).to(device):
-                yield None, [part[numbers] for part in self._real_embeddings], known[numbers]
+        """Of numbers [steps, B], on the host and on the device, what `_step` takes of real images.
+
+        The images [B, C, H, W] are given only if R1 asks for their gradient.
+        """
+        if self._embedded_reals is not None:
+            embeddings, conditions = self._embedded_reals
+            for numbers in on_device:
+                yield None, [part[numbers] for part in embeddings], conditions[numbers]
             return
         for numbers, images in zip(drawn, self.reals.batches(drawn), strict=True):
-            real = self._augmented(self._flipped(images.to(device)))
+            real = self._augmented(self._flipped(sent(images, on_device.device)))
             if self.config.r1:
                 real = real.detach().requires_grad_()
-            conditions = self.reals.conditions[numbers].to(device)
+            # Looked up after the images were read: what stands in for one brings its own.
+            conditions = sent(self.reals.conditions[numbers], on_device.device)
             yield real if self.config.r1 else None, self.discriminator.embed(real), conditions
 
     @cached_property
-    def _real_embeddings(self) -> list[Tensor] | None:
-        """Of all real images; None where they change from step to step, or are too large."""
-        if (
-            self.config.augment
-            or self.config.flip
-            or self.config.r1
-            or self.config.trunk == "scratch"
-        ):
+    def _embedded_reals(self) -> tuple[list[Tensor], Tensor] | None:
+        """Of all real images what the trunk says, and conditions; see `update` for when none."""
+        config = self.config
+        if config.augment or config.flip or config.r1 or config.trunk == "scratch":
             return None
         count = len(self.reals.conditions)
         numbers = torch.arange(count).split(EMBEDDED_AT_ONCE)
         (first,) = self.reals.batches([torch.tensor([0])])
-        return self._embedded(count, self.reals.batches(numbers), first)
+        embeddings = self._embedded(count, self.reals.batches(numbers), first)
+        return None if embeddings is None else (embeddings, self.reals.conditions.to(self.device))
 
     def _embedded(
         self, count: int, batches: Iterable[Tensor], first: Tensor
     ) -> list[Tensor] | None:
         """Of `count` images in batches, of which `first` is the first; None if too large."""
-        device = next(self.discriminator.parameters()).device
-        one = self.discriminator.embed(first.to(device))
+        one = self.discriminator.embed(sent(first, self.device))
         if sum(part.numel() * part.element_size() for part in one) * count > EMBEDDINGS_LIMIT:
             return None
-        pieces = [self.discriminator.embed(batch.to(device)) for batch in batches]
+        pieces = [self.discriminator.embed(sent(batch, self.device)) for batch in batches]
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
 
     def _flipped(self, real: Tensor) -> Tensor:
@@ -256,7 +266,7 @@ class AdversarialRewardModel:
         if not self.config.flip:
             return real
         chosen = torch.rand(len(real), generator=self.generator, dtype=torch.float32) < 0.5
-        return torch.where(chosen.view(-1, 1, 1, 1).to(real.device), real.flip(-1), real)
+        return torch.where(sent(chosen, real.device).view(-1, 1, 1, 1), real.flip(-1), real)
 
     def _augmented(self, images: Tensor) -> Tensor:
         """The images as updates see them."""

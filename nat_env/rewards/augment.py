@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from nat_env.frozen.transfers import sent
+
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Brightness, contrast, translation and cutout, drawn for each image on its own.
@@ -22,7 +24,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     def draw(low: float, high: float) -> Tensor:
         uniforms = torch.rand(batch, generator=generator, dtype=torch.float32)
         uniforms = uniforms * (high - low) + low
-        return uniforms.to(images.device).view(batch, 1, 1, 1)
+        return sent(uniforms, images.device).view(batch, 1, 1, 1)
 
     images = images + draw(-0.25, 0.25)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.frozen.batches import in_batches
-from nat_env.frozen.precision import without_autocast
+from nat_env.frozen.precision import full_float32, without_autocast
 from nat_env.models.transformers_folder import load_whole
 from nat_env.rewards.prompted import check_text
 from nat_env.rewards.protocol import checked_scores
@@ -77,20 +77,23 @@ class ClipScore:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1].
+        """Rewards [B] in 0 .. scale, of images [B, 1 or 3, H, W] in [0, 1], without TF32.
 
         Raises:
             ValueError: one that is not finite: the images are not, or the model is damaged.
         """
         device = self.model.device
-        embeddings = in_batches(
-            lambda i: self.model.get_image_features(pixel_values=self.prepared(i)).pooler_output,
-            images.to(device),
-            batch_size=self.batch_size,
-        )
+        with full_float32():
+            embeddings = in_batches(
+                lambda i: (
+                    self.model.get_image_features(pixel_values=self.prepared(i)).pooler_output
+                ),
+                images.to(device),
+                batch_size=self.batch_size,
+            )
         texts = self.embeddings_of([self.prompts[number] for number in conditions.tolist()])
         cosines = (F.normalize(embeddings, dim=1) * texts).sum(dim=1)
-        scores = self.scale * cosines.clamp(min=0).to(images.device)
+        scores = self.scale * cosines.clamp(min=0)
         return checked_scores(scores, len(images), "clip")
 
     def tell_names(self, names: Sequence[str]) -> None:
@@ -111,7 +114,7 @@ class ClipScore:
                 max_length=self.model.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             ).to(self.model.device)
-            with without_autocast(self.model.device):
+            with without_autocast(self.model.device), full_float32():
                 texts = self.model.get_text_features(**tokens).pooler_output
             self._embeddings |= zip(batch, F.normalize(texts, dim=1), strict=True)
         found = torch.stack([self._embeddings[prompt] for prompt in prompts])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.frozen.precision import full_float32
 from nat_env.models.classifier import embeddings_of
 
 
@@ -78,10 +79,13 @@ class FrechetReward:
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
         """The same number for each of the images, [B] float32; the batch enters the buffer.
 
+        Embeddings are computed without TF32.
+
         Raises:
             ValueError: embeddings of another shape than [B, D], or not finite.
         """
-        embeddings = self.embeddings(images.clone()).cpu().double()
+        with full_float32():
+            embeddings = self.embeddings(images.clone()).cpu().double()
         allowed = (len(images), self._buffer.shape[1])
         if embeddings.shape != allowed:
             raise ValueError(
@@ -97,7 +101,7 @@ class FrechetReward:
             gain = self._distance(self._buffer) - self._distance(both)
             slope = gain * len(both) / len(images)
         self._buffer = both[-self.capacity :].clone()
-        return torch.full((len(images),), slope, dtype=torch.float32, device=images.device)
+        return torch.full((len(images),), slope, dtype=torch.float32)
 
     def _distance(self, embeddings: Tensor) -> float:
         return frechet_distance(

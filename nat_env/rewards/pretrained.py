@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nat_env.frozen.precision import full_float32
 from nat_env.models.classifier import Classifier
 from nat_env.rewards.protocol import checked_scores
 
@@ -16,10 +17,12 @@ class JudgeLogLikelihood:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Log-likelihoods [B], each <= 0.
+        """Log-likelihoods [B], each <= 0, computed without TF32.
 
         Raises:
             ValueError: one that is not finite: the images are not, or the judge is damaged.
         """
-        likelihoods = self.judge(images).log_softmax(dim=1).gather(1, conditions[:, None])[:, 0]
+        with full_float32():
+            logits = self.judge(images)
+        likelihoods = logits.log_softmax(dim=1).gather(1, conditions[:, None])[:, 0]
         return checked_scores(likelihoods, len(images), "judge")

@@ -17,7 +17,10 @@ class Reward(Protocol):
     """Scores images one by one: deterministic, independent of the batch's other members."""
 
     def __call__(self, images: Tensor, conditions: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] and labels [B] -> rewards [B] float32, no gradient."""
+        """Images [B, C, H, W] in [0, 1] and labels [B] -> rewards [B] float32, no gradient.
+
+        On any device: `scores_of` fetches what is not on the host's.
+        """
         ...
 
 
@@ -25,7 +28,7 @@ class Reward(Protocol):
 def scores_of(
     reward: Reward, images: Tensor, conditions: Tensor, name: str = "reward_fn"
 ) -> Tensor:
-    """What `reward` gives, as float32 [B] without gradient.
+    """What `reward` gives, as float32 [B] without gradient, on the host.
 
     A reward may be anybody's function. It works on copies of its own, which it may change, then or
     later: other rewards, a discriminator and wrappers see the images as they were decoded.
@@ -45,7 +48,10 @@ def scores_of(
 
 
 def checked_scores(scores: Any, count: int, name: str) -> Tensor:
-    """Scores as float32 [count] without gradient.
+    """Scores as float32 [count] without gradient, on the host.
+
+    They are fetched before they are looked at, in one copy: an accelerator is waited for once, and
+    not at all where another check has fetched them.
 
     One of shape [count, 1] would broadcast to [count, count] in a sum, and one NaN would end in
     every parameter of the policy, so both are refused here.
@@ -60,7 +66,7 @@ def checked_scores(scores: Any, count: int, name: str) -> Tensor:
         ...
         ValueError: mine: gave inf for 1 of 2 images, allowed are finite numbers
     """
-    scores = real_numbers(scores, f"{count} images", name).float()
+    scores = real_numbers(scores, f"{count} images", name).cpu().float()
     if scores.shape != (count,):
         raise ValueError(
             f"{name}: gave shape {tuple(scores.shape)}, allowed is one number for each "

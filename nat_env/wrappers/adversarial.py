@@ -113,7 +113,7 @@ class AdversarialReward(VectorWrapper):
             self._original_count += int(terminated.sum())
             if not self.bypass:
                 scores = scores_of(self.model, images, conditions, "discriminator")
-                rewards[terminated] = scores.cpu().numpy()
+                rewards[terminated] = scores.numpy()
         extra = {"original_reward": original, "_original_reward": terminated}
         info = info | extra
         if "final_info" in info:  # where adapters look for what belongs to an ended episode
