@@ -47,6 +47,15 @@ checks() {
         "$python" -m pytest -q -W default -p no:cacheprovider --durations=3 tests/device
 }
 
+bench() { # what to show, seconds at most, options of nat-bench
+    local name=$1 seconds=$2
+    shift 2
+    part "$name" "$seconds" env OMP_NUM_THREADS="$threads" "$python" -c \
+        'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
+        --device "$device" --threads "$threads" --tf32 --decoder-dtype bfloat16 \
+        --decode.bundles --decode.random-tokenizer --decode.dtypes auto "$@"
+}
+
 measurements() {
     local sizes=(
         --repeats 2
@@ -63,13 +72,13 @@ measurements() {
             --plan.nat small --plan.trajectories 32 64 --plan.held 128
         )
     fi
-    part measurements 380 env OMP_NUM_THREADS="$threads" "$python" -c \
-        'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
-        --out "$out" --device "$device" --threads "$threads" \
-        --parts paper-round decode plan \
-        --paper-round.nat L --paper-round.num-steps 8 \
-        --decode.bundles --decode.random S L --decode.random-tokenizer --decode.dtypes auto \
-        "${sizes[@]}"
+    bench measurements 330 --out "$out" --parts paper-round decode plan \
+        --paper-round.nat L --paper-round.num-steps 8 --decode.random S L "${sizes[@]}"
+}
+
+compiled() {
+    bench compiled 70 --out "$out/compiled" --parts decode --compiled --repeats 2 \
+        --decode.random S --decode.random-num-steps 8 --decode.random-batch-sizes 256
 }
 
 main() {
@@ -77,6 +86,7 @@ main() {
     "$python" -c "import torch; torch.empty(1, device='$device')" || return 1
     checks
     measurements
+    compiled
     echo "==> $((SECONDS - started)) s in all; results in $out"
     [ ${#failed[@]} -eq 0 ] || { echo "gpu: failed: ${failed[*]}" && return 1; }
 }
