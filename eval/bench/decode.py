@@ -87,9 +87,9 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
     note = (
         "The loops by turns, this library's with the tokenizer's decoder in "
         f"{options.decoder_dtype}. Authors: AdaNAT's loop as described, 2 T + 1 separate passes, "
-        "same weights, tokenizer and policy, in float32, on an accelerator with their passes in float16 "
-        "by autocast and torch's own choice of TF32. Ratio: of the medians of seconds a batch; of "
-        "tokens: of the same without the tokenizer. Every batch makes its pass on the "
+        "same weights, tokenizer and policy, in float32, on an accelerator with their passes in "
+        "float16 by autocast and torch's own choice of TF32. Ratio: of the medians of seconds a "
+        "batch; of tokens: of the same without the tokenizer. Every batch makes its pass on the "
         "empty canvas anew, as if no label had been seen before. Sampling: the transition and its "
         "random numbers. Of ceiling: the multiply-adds per second of the NAT's passes, against "
         "those of the fastest product of two square matrices in that dtype, which is above what "
