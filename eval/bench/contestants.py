@@ -1,9 +1,9 @@
 """The loops that are compared, and what they decode: models loaded, phases told apart."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -60,6 +60,8 @@ class Contestant:
     tokenizer: bool = False
     """Of random weights: whether there is one, with random weights as well."""
     device: str = "cpu"
+    decoder_dtype: str = "float32"
+    compiled: bool = False
 
     @property
     def autocast(self) -> bool:
@@ -70,6 +72,7 @@ class Contestant:
     def loop(self) -> str:
         """To print."""
         kind = "float16 autocast" if self.autocast else self.dtype
+        kind += ", compiled" if self.compiled else ""
         return f"{'authors' if self.authors else 'nat_env'}, {kind}"
 
 
@@ -83,14 +86,15 @@ def prepared(contestant: Contestant) -> Callable[[Phases], None]:
         ValueError: an unknown bundle or policy.
     """
     nat, decode, policy, num_classes = _models(contestant)
-    conditions = balanced_conditions(contestant.batch_size, num_classes).to(nat.device)
+    conditions = balanced_conditions(contestant.batch_size, num_classes)
+    there = conditions.to(nat.device)
     num_steps, seeds = contestant.num_steps, range(contestant.batch_size)
 
     def ours(phases: Phases) -> None:
         nat.forget_first_passes()
         generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
         with phases.watching(
-            ("nat", nat.transformer, "forward"),
+            ("nat", nat, "_network"),  # compiled, or not
             ("sampling", _generation, "decode_step"),
             ("sampling", _generation, "draw_uniforms"),
         ):
@@ -104,12 +108,12 @@ def prepared(contestant: Contestant) -> Callable[[Phases], None]:
         return NATOutput(output.logits.float(), output.features.float())
 
     def authors(phases: Phases) -> None:
-        with phases.watching(("sampling", peer, "authors_step")):
+        with _as_torch_has_it(), phases.watching(("sampling", peer, "authors_step")):
             peer.authors_generate(
                 phases.of("nat", transformer),
                 phases.of("policy", policy),
                 phases.of("tokenizer", decode),
-                conditions,
+                there,
                 num_steps,
                 nat.num_tokens,
                 nat.mask_id,
@@ -124,26 +128,49 @@ def prepared_batch(contestant: Contestant) -> Callable[[], None]:
     return partial(prepared(contestant), Phases())
 
 
-def random_nat(config: UViTConfig, dtype: str, device: str = "cpu") -> FrozenNAT:
-    """Without training; the same one for the same sizes."""
+@lru_cache(maxsize=4)
+def random_nat(
+    config: UViTConfig, dtype: str, device: str = "cpu", compiled: bool = False
+) -> FrozenNAT:
+    """Without training; the same one for the same sizes, made once for all that ask."""
     with seeded_weights(0):
         uvit = UViT(config)
     where = torch.device(check_device(device))
-    return FrozenNAT(uvit, config.num_classes, where, resolve_dtype(dtype, device))
+    numbers = resolve_dtype(dtype, device)
+    return FrozenNAT(uvit, config.num_classes, where, numbers, compiled=compiled)
 
 
-def random_tokenizer(config: UViTConfig) -> MaskGITVQGAN:
+@lru_cache(maxsize=2)
+def random_tokenizer(
+    config: UViTConfig, device: str = "cpu", decoder_dtype: str = "float32"
+) -> MaskGITVQGAN:
     """MaskGIT's VQGAN without training, the published one for the published grid and codes."""
     height, width = config.grid
     sizes = MaskGITVQGANConfig((16 * height, 16 * width), codebook_size=config.codebook_size)
     with seeded_weights(0):
-        return MaskGITVQGAN(sizes).eval().requires_grad_(False)
+        tokenizer = MaskGITVQGAN(sizes).eval().requires_grad_(False).to(device)
+    tokenizer.decoder_dtype = getattr(torch, decoder_dtype)
+    return tokenizer
 
 
 def untrained_network(nat: FrozenNAT, num_steps: int, hidden_size: int) -> LearnedPolicy:
     """A policy network before training: does what the papers' schedule does, at its own price."""
     actor = AdaNATNetwork(nat.feature_size, nat.feature_grid, 4, hidden_size).to(nat.device)
     return LearnedPolicy(actor.eval(), ActionMap(heuristic_schedule(num_steps)), 0.0, num_steps)
+
+
+@contextmanager
+def _as_torch_has_it() -> Iterator[None]:
+    """TF32 in convolutions alone, which is torch's own choice and so the authors'."""
+    convolutions = torch.backends.cudnn.allow_tf32
+    products = torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
 
 
 def _passes(contestant: Contestant) -> AbstractContextManager[object]:
@@ -156,12 +183,14 @@ def _models(contestant: Contestant) -> tuple[FrozenNAT, Callable[..., Any], Deco
     """The NAT, what decodes its tokens, the policy, and the number of classes."""
     num_steps, config, device = contestant.num_steps, contestant.nat, contestant.device
     if isinstance(config, UViTConfig):
-        nat, num_classes = random_nat(config, contestant.dtype, device), config.num_classes
+        nat = random_nat(config, contestant.dtype, device, contestant.compiled)
+        num_classes = config.num_classes
         decode = torch.clone
         if contestant.tokenizer:
-            decode = random_tokenizer(config).to(nat.device).decode
+            decode = random_tokenizer(config, device, contestant.decoder_dtype).decode
     else:
-        bundle = load_bundle(config, contestant.dtype, device)
+        numbers = contestant.dtype, device, contestant.decoder_dtype, contestant.compiled
+        bundle = load_bundle(config, *numbers)
         nat, decode, num_classes = bundle.nat, bundle.tokenizer.decode, len(bundle.conditions)
         if contestant.policy != "untrained":
             policy = named_policy(contestant.policy, bundle, num_steps)[1]

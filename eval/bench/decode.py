@@ -61,8 +61,11 @@ def contestants(options: DecodeOptions) -> list[list[Contestant]]:
     dtypes = dict.fromkeys(
         str(resolve_dtype(d, device)).removeprefix("torch.") for d in options.dtypes
     )
+    ours = [{"dtype": dtype, "decoder_dtype": options.decoder_dtype} for dtype in dtypes]
+    if options.compiled:
+        ours += [{**form, "compiled": True} for form in ours]
     return [
-        [*(replace(setting, dtype=dtype) for dtype in dtypes), replace(setting, authors=True)]
+        [*(replace(setting, **form) for form in ours), replace(setting, authors=True)]
         for setting in settings
     ]
 
@@ -82,9 +85,11 @@ def run(options: DecodeOptions, repeats: int) -> list[Section]:
     """Measure; see `check` for what is refused."""
     rows = [row for group in contestants(options) for row in compared(group, repeats)]
     note = (
-        "The loops by turns. Authors: AdaNAT's loop as described, 2 T + 1 separate passes, same "
-        "weights, tokenizer and policy, in float32, on an accelerator with their passes in float16 "
-        "by autocast. Ratio: of the medians of seconds a batch. Every batch makes its pass on the "
+        "The loops by turns, this library's with the tokenizer's decoder in "
+        f"{options.decoder_dtype}. Authors: AdaNAT's loop as described, 2 T + 1 separate passes, "
+        "same weights, tokenizer and policy, in float32, on an accelerator with their passes in "
+        "float16 by autocast and torch's own choice of TF32. Ratio: of the medians of seconds a "
+        "batch; of tokens: of the same without the tokenizer. Every batch makes its pass on the "
         "empty canvas anew, as if no label had been seen before. Sampling: the transition and its "
         "random numbers. Of ceiling: the multiply-adds per second of the NAT's passes, against "
         "those of the fastest product of two square matrices in that dtype, which is above what "
@@ -108,14 +113,16 @@ def _compared(group: Sequence[Contestant], repeats: int) -> list[Row]:
     on = torch.device(group[0].device).type
     loops = {contestant.loop: prepared(contestant) for contestant in group}
     counts, peaks = {}, {}
-    for name, decode in loops.items():  # which makes what is made once, too
+    for contestant in group:  # which makes what is made once, too
         forget_accelerator_peak()
-        counts[name] = multiply_adds(decode)
-        peaks[name] = accelerator_peak()
+        counts[contestant.loop] = multiply_adds(prepared(replace(contestant, compiled=False)))
+        if contestant.compiled:
+            loops[contestant.loop](Phases())
+        peaks[contestant.loop] = accelerator_peak()
     phases = {contestant.loop: Phases.on(contestant.device) for contestant in group}
     works = {n: partial(phases[n].of("rest", decode), phases[n]) for n, decode in loops.items()}
     seconds = by_turns(works, repeats, untimed=on == "cpu")
-    rows = [_row(c, seconds, phases[c.loop], counts[c.loop]) for c in group]
+    rows = [_row(c, seconds, phases, counts[c.loop]) for c in group]
     if on == "cpu":
         return rows
     peak_mb = [{"device_peak_mb": peaks[c.loop]} for c in group]
@@ -125,18 +132,23 @@ def _compared(group: Sequence[Contestant], repeats: int) -> list[Row]:
 def _row(
     contestant: Contestant,
     seconds: Mapping[str, Measurement],
-    phases: Phases,
+    phases: Mapping[str, Phases],
     counts: Mapping[str, float],
 ) -> Row:
     batch_size, own = contestant.batch_size, seconds[contestant.loop]
-    (authors,) = (spent for name, spent in seconds.items() if name.startswith(AUTHORS))
-    shares = phases.shares(*PHASES)
+    authors = next(name for name in seconds if name.startswith(AUTHORS))
+    shares = phases[contestant.loop].shares(*PHASES)
+    tokens = own.median * (1 - shares["tokenizer_share"])
+    their_tokens = seconds[authors].median * (
+        1 - phases[authors].shares(*PHASES)["tokenizer_share"]
+    )
     speed = counts["nat"] / (own.median * shares["nat_share"])
     row: Row = {
         "loop": contestant.loop,
         "seconds": own,
         "images_per_second": batch_size / own.median,
-        "ratio": authors.median / own.median,
+        "ratio": seconds[authors].median / own.median,
+        "ratio_of_tokens": their_tokens / tokens,
         "million_multiply_adds_per_image": sum(counts.values()) / batch_size / 1e6,
     }
     dtype = "float16" if contestant.autocast else contestant.dtype

@@ -43,8 +43,17 @@ part() { # what to show, seconds at most, a command
 }
 
 checks() {
-    part checks 100 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
+    part checks 90 env NAT_DEVICE="$device" OMP_NUM_THREADS=4 \
         "$python" -m pytest -q -W default -p no:cacheprovider --durations=3 tests/device
+}
+
+bench() { # what to show, seconds at most, options of nat-bench
+    local name=$1 seconds=$2
+    shift 2
+    part "$name" "$seconds" env OMP_NUM_THREADS="$threads" "$python" -c \
+        'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
+        --device "$device" --threads "$threads" --tf32 --decoder-dtype bfloat16 \
+        --decode.bundles --decode.random-tokenizer --decode.dtypes auto "$@"
 }
 
 measurements() {
@@ -52,21 +61,24 @@ measurements() {
         --repeats 2
         --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 256 1024
         --paper-round.trajectories 1024 4096 --paper-round.num-envs 1024
+        --plan.nat S --plan.num-steps 8 --plan.trajectories 256 512 --plan.held 1024
+        --plan.num-envs 256
     )
     if [ "${REHEARSAL:-0}" = 1 ]; then
         sizes=(
             --repeats 1
             --decode.random-num-steps 8 --decode.random-batch-sizes 64 256
             --paper-round.trajectories 64 256 --paper-round.num-envs 128
+            --plan.nat small --plan.trajectories 32 64 --plan.held 128
         )
     fi
-    part measurements 400 env OMP_NUM_THREADS="$threads" "$python" -c \
-        'import sys; sys.argv[0] = "nat-bench"; from nat_env.commands.entry import bench; bench()' \
-        --out "$out" --device "$device" --threads "$threads" \
-        --parts paper-round decode \
-        --paper-round.nat L --paper-round.num-steps 8 \
-        --decode.bundles --decode.random S L --decode.random-tokenizer --decode.dtypes auto \
-        "${sizes[@]}"
+    bench measurements 330 --out "$out" --parts paper-round decode plan \
+        --paper-round.nat L --paper-round.num-steps 8 --decode.random S L "${sizes[@]}"
+}
+
+compiled() {
+    bench compiled 70 --out "$out/compiled" --parts decode --compiled --repeats 2 \
+        --decode.random S --decode.random-num-steps 8 --decode.random-batch-sizes 256
 }
 
 main() {
@@ -74,6 +86,7 @@ main() {
     "$python" -c "import torch; torch.empty(1, device='$device')" || return 1
     checks
     measurements
+    compiled
     echo "==> $((SECONDS - started)) s in all; results in $out"
     [ ${#failed[@]} -eq 0 ] || { echo "gpu: failed: ${failed[*]}" && return 1; }
 }

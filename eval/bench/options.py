@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Len
 from nat_env.commands.bounds import check_bounds
 
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
+DecoderDtype = Literal["float32", "bfloat16"]
 Part = Literal["decode", "env", "train", "scale", "start", "memory", "paper-round", "plan"]
 RandomNAT = Literal["S", "B", "L", "small", "tiny"]
 """A U-ViT with random weights, of `contestants.UVITS`: S, B and L are the published sizes."""
@@ -31,7 +32,12 @@ class _Checked:
 @dataclass(frozen=True)
 class _OfPart(_Checked):
     device: Annotated[str, tyro.conf.Suppress] = field(default="cpu", kw_only=True)
-    """What `Bench.device` says."""
+    decoder_dtype: Annotated[DecoderDtype, tyro.conf.Suppress] = field(
+        default="float32", kw_only=True
+    )
+    compiled: Annotated[bool, tyro.conf.Suppress] = field(default=False, kw_only=True)
+    tf32: Annotated[bool, tyro.conf.Suppress] = field(default=False, kw_only=True)
+    """What `Bench` says."""
 
 
 @dataclass(frozen=True)
@@ -268,6 +274,13 @@ class Bench(_Checked):
     """Torch threads."""
     device: str = "cpu"
     """A torch device, of all parts."""
+    tf32: bool = False
+    """Multiply float32 in TF32 where an accelerator has it; the authors' loop is as torch has it by
+    default, TF32 in convolutions alone."""
+    decoder_dtype: DecoderDtype = "float32"
+    """Of the tokenizer's decoder, but for the authors' loop."""
+    compiled: bool = False
+    """Compile the transformer by torch.compile; decode then shows both."""
     quick: bool = False
     """Tiny sizes, whatever the parts' options say: shows that everything runs."""
     decode: DecodeOptions = field(default_factory=DecodeOptions)

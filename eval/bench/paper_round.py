@@ -116,6 +116,9 @@ def configuration(options: PaperRoundOptions, count: int, folder: Path) -> Train
         eval_every=0,
         dtype=options.dtype,
         device=options.device,
+        tf32=options.tf32,
+        decoder_dtype=options.decoder_dtype,
+        compiled=options.compiled,
         threads=torch.get_num_threads(),
     )
 
@@ -166,9 +169,9 @@ def _watched(training: Any, phases: Phases) -> None:
         finally:
             stage[0] = FRESH
 
-    transformer, tokenizer = bundle.nat.transformer, bundle.tokenizer
+    nat, tokenizer = bundle.nat, bundle.tokenizer
     with (
-        patch.object(transformer, "forward", staged(TRANSFORMER, transformer.forward)),
+        patch.object(nat, "_network", staged(TRANSFORMER, nat._network)),  # compiled, or not
         patch.object(tokenizer, "decode", staged(TOKENIZER, tokenizer.decode)),
         patch.object(model, "collect_rollouts", rollout),
         phases.watching(

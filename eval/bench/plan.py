@@ -57,6 +57,9 @@ def rounds_of(options: PlanOptions) -> PaperRoundOptions:
         options.dtype,
         options.nat,
         device=options.device,
+        tf32=options.tf32,
+        decoder_dtype=options.decoder_dtype,
+        compiled=options.compiled,
     )
 
 
@@ -65,7 +68,7 @@ def prepared(options: PlanOptions, repeats: int, folder: Path) -> Callable[[], C
     rounds = rounds_of(options)
     configs = [paper_round.configuration(rounds, n, folder) for n in options.trajectories]
     works = [paper_round.prepared(rounds, n, folder) for n in options.trajectories]
-    bundle = load_bundle(configs[0].bundle, options.dtype, options.device)
+    bundle = load_bundle(configs[0].bundle, **configs[0].models())
     model = frozen(options)
 
     def line(work: Callable[[torch.Tensor, torch.Tensor], Any], each: int) -> Line:
@@ -114,7 +117,7 @@ def _seconds(work: Callable[..., Any], *given: Any) -> float:
 
 
 def _heads(config: Any) -> Learned:
-    training = Training(replace(config, out=config.out.with_name("heads")), progress=False)
+    training: Any = Training(replace(config, out=config.out.with_name("heads")), progress=False)
     training.close()
     parameters = list(training.env.model.discriminator.parameters())
     trained = [p for p in parameters if p.requires_grad]

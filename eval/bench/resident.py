@@ -76,7 +76,7 @@ def slope_per_100(values: Sequence[float]) -> float:
 
 def prepared_rounds(config: TrainConfig) -> Callable[[], list[float]]:
     """A training; gives the resident memory after each update of its policy, in MB."""
-    run = Training(config, progress=False)
+    run: Any = Training(config, progress=False)
     train = run.model.train
     found: list[float] = []
 

@@ -115,7 +115,9 @@ class _Report:
 
 
 def _options_of(options: Bench, part: Part) -> Any:
-    return replace(getattr(options, part.replace("-", "_")), device=check_device(options.device))
+    of_all = {name: getattr(options, name) for name in ("decoder_dtype", "compiled", "tf32")}
+    own = getattr(options, part.replace("-", "_"))
+    return replace(own, device=check_device(options.device), **of_all)
 
 
 def _heading(about: Row) -> str:

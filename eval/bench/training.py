@@ -43,7 +43,7 @@ class Rounds:
         """One round, without evaluations and checkpoints."""
         config, decoder, model = self.config, self.env.decoder, self.model
         in_a_rollout = (
-            ("nat", decoder.bundle.nat.transformer, "forward"),
+            ("nat", decoder.bundle.nat, "_network"),  # compiled, or not
             ("tokenizer", decoder.bundle.tokenizer, "decode"),
             ("transition", vector_env, "decode_step"),
             ("transition", vector_env, "draw_uniforms"),
@@ -127,6 +127,9 @@ def configuration(options: TrainOptions) -> TrainConfig:
         warmup_rounds=0,
         threads=torch.get_num_threads(),
         device=options.device,
+        tf32=options.tf32,
+        decoder_dtype=options.decoder_dtype,
+        compiled=options.compiled,
     )
     if options.trajectories_per_round is None:
         return config

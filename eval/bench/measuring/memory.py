@@ -39,13 +39,20 @@ def measured_apart(prepare: Callable[..., Callable[[], Any]], *args: Any) -> tup
     """What `peak_memory` gives, and what `prepare(*args)()` gave, which has to be picklable."""
     # Not forked: this process's own peak would be inherited, and torch's threads would hang.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measured, torch.get_num_threads(), prepare, args).result()
+        settings = (
+            torch.get_num_threads(),
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+        )
+        return pool.submit(_measured, settings, prepare, args).result()
 
 
 def _measured(
-    threads: int, prepare: Callable[..., Callable[[], Any]], args: Any
+    settings: tuple[int, str, bool], prepare: Callable[..., Callable[[], Any]], args: Any
 ) -> tuple[Memory, Any]:
+    threads, products, torch.backends.cudnn.allow_tf32 = settings  # of the process that asks
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision(products)
     work = prepare(*args)
     start = resident("VmRSS")
     forget_accelerator_peak()

@@ -82,12 +82,14 @@ def multiply_adds_of_an_image(config: MaskGITVQGANConfig) -> int:
     return int(counted["image"])
 
 
+@cache
 def parameters_of(config: UViTConfig) -> int:
     """Of the transformer; nothing is allocated."""
     with torch.device("meta"):
         return sum(p.numel() for p in UViT(config).parameters())
 
 
+@cache
 def policy_of(config: UViTConfig, hidden_size: int) -> Learned:
     """Actor and critic of the paper's form on features of that model."""
     with torch.device("meta"):

@@ -175,6 +175,38 @@ def test_what_cannot_be_measured_is_refused_before_any_work(make, name, tmp_path
         make(tmp_path)
 
 
+def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    def fails_after_a_section(options, repeats):
+        yield Section("First", [{"a": 1.0}])
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(eval.bench.run, "most_per_second", lambda *given, **named: 1e9)
+    parts = {"start": fails_after_a_section, "env": lambda *given: [Section("Then", [{"b": 2.0}])]}
+    monkeypatch.setattr(eval.bench.run, "RUN", parts)
+    with pytest.raises(SystemExit, match="failed: start"):
+        run(Bench(tmp_path, ("start", "env"), progress=False))
+    assert "RuntimeError: out of luck" in capsys.readouterr().err
+    sections = json.loads((tmp_path / "bench.json").read_text())["sections"]
+    assert [one["title"] for one in sections] == ["First", "start", "Then"]
+    assert "out of luck" in (tmp_path / "bench.md").read_text()
+
+
+def test_rows_name_the_accelerator(tmp_path, monkeypatch):
+    monkeypatch.setattr(eval.bench.run, "most_per_second", lambda *given, **named: 1e9)
+    monkeypatch.setattr(eval.bench.run, "check_device", lambda device: f"{device}:0")
+    monkeypatch.setattr(eval.bench.run, "accelerator_name", lambda: "Some GPU")
+    asked = []
+
+    def part(options, repeats):
+        asked.append(options.device)
+        return [Section("One", [{"a": 1.0}])]
+
+    monkeypatch.setattr(eval.bench.run, "RUN", {"env": part})
+    text = run(Bench(tmp_path, ("env",), device="meta", progress=False))
+    assert asked == ["meta:0"]
+    assert text.startswith("Some GPU beside ") and "| Some GPU | 1 |" in text
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_results_are_written_after_every_part_and_say_what_made_them(quick, tmp_path, monkeypatch):
     written = []

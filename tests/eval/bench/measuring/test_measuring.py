@@ -61,6 +61,33 @@ def test_what_is_watched_is_counted_for_a_while(clock):
     assert (phases.totals, clock.now) == ({"x": 2}, 6)
 
 
+def test_marks_are_read_only_when_totals_are_asked_for():
+    """As on CUDA, where a mark is an event in the stream, and only its end is waited for."""
+    marks = []
+
+    def mark():
+        marks.append(len(marks))
+        return marks[-1]
+
+    read = []
+
+    def between(started, ended):
+        read.append((started, ended))
+        return ended - started
+
+    phases = Phases(mark, between)
+    phases.of("outer", lambda: phases.of("inner", int)())()
+    assert marks == [0, 1, 2, 3] and not read
+    assert phases.totals == {"inner": 1, "outer": 2}
+    assert read == [(1, 2), (0, 3)]
+
+
+def test_without_an_untimed_call_each_is_called_once_a_turn():
+    calls = []
+    measured = by_turns({"a": lambda: calls.append("a")}, repeats=3, untimed=False)
+    assert calls == ["a"] * 3 and len(measured["a"].times) == 3
+
+
 def test_multiply_adds_are_told_apart_by_phase():
     def work(phases):
         query = torch.ones(2, 3, 5, 4)
