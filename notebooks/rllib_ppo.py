@@ -5,6 +5,7 @@ python notebooks/rllib_ppo.py --bundle digits --num-updates 100
 In an environment of its own: pip install -r notebooks/rllib-requirements.txt, see docs/rllib.md.
 """
 
+# pyright: reportMissingImports=false
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-import nat_env  # registers NATDecode-v0
+import nat_env
 from nat_env.episodes.observations import pooled
 from nat_env.schedules import residual_schedule
 
@@ -74,7 +75,7 @@ def make_config(args: Args) -> PPOConfig:
     """One rollout of whole episodes an update, all in this process."""
     return (
         PPOConfig()
-        .environment("NATDecode-v0", env_config=env_config(args))
+        .environment("nat_env:NATDecode-v0", env_config=env_config(args))
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=args.num_envs,

@@ -76,7 +76,13 @@ def test_a_table_runs_as_far_as_its_files_are_there(tmp_path, weights):
     assert not list(tmp_path.glob("out/*/*/results.json"))
     assert listed.count("# missing:") == 2
     assert f"# missing: {weights / 'bundles' / 'in256-s-arccos'}" in listed
+    assert listed.startswith("0 of 4 rows are measured.")
+    third = study(replace(arguments, run=True, shard="3/4"))
+    assert third.startswith("1 of 4 rows are measured.")
+    (path,) = tmp_path.glob("out/*/*/results.json")
+    assert path.parent.name == "3_training-alone-t4"
     report = study(replace(arguments, run=True))
+    assert report.startswith("2 of 4 rows are measured.")
     assert report == (tmp_path / "out" / "paper.md").read_text().rstrip("\n")
     measured = {}
     for path in sorted(tmp_path.glob("out/autonat-6a/*/results.json")):
