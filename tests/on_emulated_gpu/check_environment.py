@@ -108,6 +108,8 @@ def test_a_step_waits_for_the_device_no_more_often_than_it_has_to(observation, r
             env.step(chosen)
         allowed = WAITS[observation] + WAITS_AT_END * (step == STEPS - 1)
         assert events.syncs().total() <= allowed, f"at step {step}:\n{events}"
+        # Any other way to the device has the host wait on CUDA until the copy has arrived.
+        assert all(line.startswith("nat_env/frozen/transfers.py") for line in events.sent)
         if observation == "handles":  # no feature reaches the host
             assert events.bytes_to_host < 4 * env.bundle.nat.feature_size, f"{events}"
 

@@ -139,6 +139,7 @@ def test_updates_of_the_discriminator_wait_once_for_the_device(options, recorded
     with recorded() as events:
         found = model.update(images, labels, num_updates=3)
     assert events.syncs().total() == 1, str(events)
+    assert all(line.startswith("nat_env/frozen/transfers.py") for line in events.sent)
     other, *shown = discriminator("cpu", **options)
     other.update(*shown)
     assert_same(found, other.update(*shown, num_updates=3))
