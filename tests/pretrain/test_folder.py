@@ -21,6 +21,7 @@ from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from pretrain.arguments import Folder
 from pretrain.config import PRESETS
 from pretrain.folder import folder_config, folder_images
+from pretrain.parallel.execution import Execution
 from pretrain.run import prepared
 from pretrain.verdict import verdict
 
@@ -460,9 +461,9 @@ def test_the_shipped_data_sets_are_called_as_before(monkeypatch):
     monkeypatch.setattr("pretrain.run.make_bundle", lambda *given: seen.append(given))
     monkeypatch.setattr("sys.argv", ["nat-pretrain", "digits", "--out", "x"])
     entry.pretrain()
-    ((data, config, work, out, device),) = seen
+    ((data, config, work, out, execution),) = seen
     assert (data.name, config) == ("digits", PRESETS["digits"])
-    assert (work, out, device) == (Path("x.work/digits"), Path("x"), "cpu")
+    assert (work, out, execution) == (Path("x.work/digits"), Path("x"), Execution())
 
 
 def test_options_of_a_folder_reach_the_configuration(folder):
