@@ -195,7 +195,8 @@ def planned(options: PlanOptions, costs: Costs) -> Iterator[Section]:
         "One reduction for each step of an optimizer, a ring, not overlapped with the backward "
         f"pass: {options.inside:g} GB/s inside a machine of {options.gpus_per_machine}, "
         f"{options.between:g} GB/s for each GPU between machines, {options.latency:g} µs a "
-        "tensor: assumptions. Memory: of each GPU, with features in half precision there."
+        "tensor: assumptions. Memory: of each GPU, with features in half precision there; where "
+        "more is free, decoding takes up to a quarter of it and is faster."
     )
     yield Section("Plan: an estimate of whole trainings", rows, note)
     about = (

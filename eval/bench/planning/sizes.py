@@ -15,7 +15,7 @@ from nat_env.models.uvit import UViT, UViTConfig
 
 TOKENIZER_PARAMETERS = 54_500_000
 TOKENIZER_ACTIVATIONS = 2 * 2**30
-"""Bytes, of MaskGIT's VQGAN as it decodes as many pixels as it does at once on a CPU."""
+"""Bytes, of MaskGIT's VQGAN as it decodes as many pixels as it does at once on a CPU: the least."""
 _LEARNED_COPIES = 5
 """Of a learned number: itself, its gradient, the gathered gradient, and two moments of Adam."""
 _KEPT_OF_A_PLACE = 8
