@@ -172,7 +172,7 @@ def test_the_commands_take_these_arguments(command, monkeypatch):
     name, *arguments = shlex.split(command)
     if "--resume" in arguments:  # what a run's folder would say
         arguments = ["fashion", *(word for word in arguments if word != "--resume")]
-    monkeypatch.setattr(command_line, "_set_threads", stopped)
+    monkeypatch.setattr(command_line, "_set_up_torch", stopped)
     with pytest.raises(Parsed):
         command_line.run_command(name, COMMANDS_BY_NAME[name], arguments)
 

@@ -37,6 +37,6 @@ def test_the_commands_take_these_arguments(line, monkeypatch):
     words = given.training_script_args
     if "--resume" in words:  # what a run's folder would say
         words = ["digits", *(word for word in words if word != "--resume")]
-    monkeypatch.setattr(command_line, "_set_threads", stopped)
+    monkeypatch.setattr(command_line, "_set_up_torch", stopped)
     with pytest.raises(Parsed):
         command_line.run_command("nat-train", COMMANDS["nat-train"], words)
