@@ -84,7 +84,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             episode_return = self.rewards[step] + (1.0 - ends) * episode_return
             self.returns[step] = episode_return
         mean, std = self._moments()
-        self.returns = ((self.returns - mean) / (std + 1e-7)).astype(np.float32)
+        self.returns = (self.returns - mean) / (std + 1e-7)
         self.advantages = self.returns - self.values
 
     def _moments(self) -> tuple[float, float]:
@@ -92,4 +92,4 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         returns = self.returns.astype(np.float64)
         count, total = self.summed([returns.size, returns.sum()])
         (squares,) = self.summed([np.square(returns - total / count).sum()])
-        return total / count, math.sqrt(squares / count)
+        return float(total / count), math.sqrt(squares / count)

@@ -34,7 +34,7 @@ def share_gradients(
     if not ranks.connected:
         return
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    waiting = set(parameters.values())
+    waiting: set[Tensor] = set(parameters.values())
 
     def average(parameter: Tensor) -> None:
         if not due():

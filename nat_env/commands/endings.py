@@ -1,16 +1,25 @@
-"""What a command says when it cannot go on: a sentence, where the user can do something."""
+"""What a command says when it cannot go on: a sentence, where the user can do something.
+
+Of several processes that run one command (torchrun, accelerate and their like tell each its number
+by the environment) the first says what all would say.
+"""
 
 import errno
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 _MEMORY_OPTIONS = ("num_envs", "batch_size")
 """Options of commands that less memory is needed with less of."""
+
+
+PRECEDENCE = 5.0
+"""Seconds in which the first process may say what is wrong, and its end be noticed."""
 
 
 def sentence_of(error: BaseException, options: Any = None, afterwards: str = "") -> str | None:
@@ -73,6 +82,51 @@ def leave_closed_output() -> None:
     """Let what Python still writes at its end go nowhere: who read the output has gone."""
     with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def rank() -> int:
+    """Which process this is, 0 for the first and for one alone."""
+    number, count = (os.environ.get(name, "0") for name in ("RANK", "WORLD_SIZE"))
+    return int(number) if number.isdecimal() and count not in ("0", "1") else 0
+
+
+@contextmanager
+def quiet_but_first() -> Iterator[None]:
+    """Let what other processes than the first write within go nowhere."""
+    if rank() == 0:
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def give_precedence(error: BaseException) -> None:
+    """Wait, on other processes than the first, whether that fails as well.
+
+    Whoever started them ends the others then, so that one reason stands on the screen, not N.
+
+    Raises:
+        SystemExit: the process was interrupted: the first says so.
+    """
+    if not rank():
+        return
+    if isinstance(error, KeyboardInterrupt):
+        raise SystemExit(1) from None
+    time.sleep(PRECEDENCE)
+
+
+def spoken_by() -> str:
+    """What to add to a command's name before a reason: which process it is of, if not the first.
+
+    Example:
+        >>> spoken_by()
+        ''
+    """
+    return f" (process {rank()})" if rank() else ""
 
 
 def _is_full_disk(error: BaseException) -> bool:

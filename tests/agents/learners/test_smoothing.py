@@ -145,7 +145,7 @@ def test_a_training_keeps_its_smoothing_and_tells_what_was_applied(tmp_path):
     training.decoder.step = spied  # type: ignore[method-assign]
     training.run()
     assert len(applied) == 4  # two episodes of 8
-    training.callback._record_quantities()
+    training.callback._record_rollout()
     recorded = training.callback.logger.name_to_value
     for t, columns in ((0, range(4)), (1, (1, 3))):  # m and tau_2 idle at the last step
         values = np.concatenate(applied[t::2])

@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path, monkeyp
     _, whole = train(tmp_path / "whole")
     out = tmp_path / "run"
     training = Training(replace(SMALL, out=out, save_every_seconds=0.0), progress=False)
-    record = training.callback._record_rewards
+    record = training.callback._record_rollout
 
     def fill_in_round_two():
         if training.callback.rounds == 1:
@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tmp_path, monkeyp
     def fails(*arguments):
         raise full()
 
-    monkeypatch.setattr(training.callback, "_record_rewards", fill_in_round_two)
+    monkeypatch.setattr(training.callback, "_record_rollout", fill_in_round_two)
     with pytest.raises(
         OSError, match=r"cannot go on in .*No space left.*--resume --out .* goes on$"
     ):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nat_env.commands import processes
+from nat_env.commands import endings
 from nat_env.commands.command_line import Command, run_command
 
 
@@ -28,14 +28,14 @@ def outcome(monkeypatch, capfd):
     """How the command ends on a process: with what, what it printed, and whether it waited."""
     waited = []
     monkeypatch.setattr(time, "sleep", waited.append)
-    monkeypatch.setattr(processes, "rank", lambda: 0)
+    monkeypatch.setattr(endings, "rank", lambda: 0)
     monkeypatch.setattr(
         "nat_env.commands.command_line.load", {"options": Options, "run": failing}.get
     )
 
     def run(rank, *words):
         waited.clear()
-        monkeypatch.setattr(processes, "rank", lambda: rank)
+        monkeypatch.setattr(endings, "rank", lambda: rank)
         with pytest.raises(BaseException) as caught:
             run_command("nat-x", Command("options", "run", ""), list(words))
         said = capfd.readouterr()
@@ -72,8 +72,8 @@ def test_a_mistake_in_the_program_is_shown_as_it_is(outcome):
 def test_the_number_is_the_launchers(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert processes.rank() == 0
+    assert endings.rank() == 0
     monkeypatch.setenv("RANK", "3")
-    assert processes.rank() == 0  # without saying of how many
+    assert endings.rank() == 0  # without saying of how many
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert processes.rank() == 3
+    assert endings.rank() == 3
