@@ -59,7 +59,7 @@ bench() { # what to show, seconds at most, options of nat-bench
 measurements() {
     local sizes=(
         --repeats 2
-        --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 256 1024
+        --decode.random-num-steps 4 8 --decode.random-batch-sizes 64 1024
         --paper-round.trajectories 1024 4096 --paper-round.num-envs 1024
         --plan.nat S --plan.num-steps 8 --plan.trajectories 256 512 --plan.held 1024
         --plan.num-envs 256
@@ -72,12 +72,12 @@ measurements() {
             --plan.nat small --plan.trajectories 32 64 --plan.held 128
         )
     fi
-    bench measurements 330 --out "$out" --parts paper-round decode plan \
+    bench measurements 360 --out "$out" --parts paper-round decode plan \
         --paper-round.nat L --paper-round.num-steps 8 --decode.random S L "${sizes[@]}"
 }
 
 compiled() {
-    bench compiled 70 --out "$out/compiled" --parts decode --compiled --repeats 2 \
+    bench compiled 60 --out "$out/compiled" --parts decode --compiled --repeats 2 \
         --decode.random S --decode.random-num-steps 8 --decode.random-batch-sizes 256
 }
 
