@@ -200,8 +200,8 @@ class PlanOptions(_OfPart):
     """GB per second between the GPUs of a machine, in each direction."""
     between: Annotated[float, Gt(0)] = 25.0
     """GB per second of each GPU's share of the network between machines."""
-    latency: Annotated[float, Ge(0)] = 30.0
-    """Microseconds that a reduction of one tensor takes, however small."""
+    latency: Annotated[float, Ge(0)] = 10.0
+    """Microseconds of each message round a ring of GPUs, however small."""
 
     def __post_init__(self) -> None:
         """Check the numbers, and that the rounds are of rising size."""

@@ -26,7 +26,7 @@ from eval.bench.planning.estimate import (
     gpus_for_a_policy,
     round_seconds,
 )
-from eval.bench.planning.sizes import Frozen, Learned, memory_of
+from eval.bench.planning.sizes import Frozen, memory_of
 from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.models.uvit import UVIT_SIZES
@@ -116,12 +116,11 @@ def _seconds(work: Callable[..., Any], *given: Any) -> float:
     return benchmark.timer() - started
 
 
-def _heads(config: Any) -> Learned:
+def _heads(config: Any) -> int:
     training: Any = Training(replace(config, out=config.out.with_name("heads")), progress=False)
     training.close()
-    parameters = list(training.env.model.discriminator.parameters())
-    trained = [p for p in parameters if p.requires_grad]
-    return Learned(sum(p.numel() for p in trained), len(trained))
+    parameters = training.env.model.discriminator.parameters()
+    return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def frozen(options: PlanOptions) -> Frozen:
@@ -195,7 +194,7 @@ def planned(options: PlanOptions, costs: Costs) -> Iterator[Section]:
         "One reduction for each step of an optimizer, a ring, not overlapped with the backward "
         f"pass: {options.inside:g} GB/s inside a machine of {options.gpus_per_machine}, "
         f"{options.between:g} GB/s for each GPU between machines, {options.latency:g} µs a "
-        "tensor: assumptions. Memory: of each GPU, with features in half precision there; where "
+        "message: assumptions. Memory: of each GPU, with features in half precision there; where "
         "more is free, decoding takes up to a quarter of it and is faster."
     )
     yield Section("Plan: an estimate of whole trainings", rows, note)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agents.learners.config import TrainConfig
-from eval.bench.planning.sizes import Frozen, Learned, policy_of
+from eval.bench.planning.sizes import Frozen, policy_of
 from nat_env.models.uvit import UViTConfig
 
 WORTH_IT = 0.1
@@ -66,8 +66,8 @@ class Costs:
     """Numbers of a canvas' features: what steps and the policy cost is taken to grow with them."""
     pixels: int
     """Of an image: likewise what the discriminator costs."""
-    heads: Learned
-    """Of the discriminator."""
+    heads: int
+    """Numbers that the discriminator learns."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,21 @@ class Links:
     """Bytes per second between the GPUs of a machine, in each direction."""
     between: float = 25e9
     """Of each GPU's share of the network between machines."""
-    latency: float = 30e-6
-    """Seconds that a reduction of one tensor takes, however small."""
+    latency: float = 10e-6
+    """Seconds of each message round the ring, however small."""
 
-    def reduction(self, learned: Learned, gpus: int) -> float:
-        """Seconds to average the gradients over so many GPUs, in a ring, tensor by tensor.
+    def reduction(self, learned: int, gpus: int) -> float:
+        """Seconds to average so many gradients over so many GPUs: in a ring, all at once.
 
         Example:
-            >>> Links(8, 100.0, 10.0, 0.5).reduction(Learned(numbers=100, tensors=2), 4)
-            7.0
+            >>> Links(8, 100.0, 10.0, 0.5).reduction(100, 4)
+            9.0
         """
         if gpus == 1:
             return 0.0
         bandwidth = self.inside if gpus <= self.gpus_per_machine else self.between
-        sent = 2 * (gpus - 1) / gpus * 4 * learned.numbers
-        return sent / bandwidth + learned.tensors * self.latency
+        messages = 2 * (gpus - 1)
+        return messages * (4 * learned / gpus / bandwidth + self.latency)
 
 
 def round_seconds(

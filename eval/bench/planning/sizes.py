@@ -22,13 +22,6 @@ _KEPT_OF_A_PLACE = 8
 """Numbers that an update keeps for its backward pass, for each number of the policy's width."""
 
 
-class Learned(NamedTuple):
-    """What is learned beside the frozen models."""
-
-    numbers: int
-    tensors: int
-
-
 class Frozen(NamedTuple):
     """The frozen models' sizes."""
 
@@ -90,15 +83,14 @@ def parameters_of(config: UViTConfig) -> int:
 
 
 @cache
-def policy_of(config: UViTConfig, hidden_size: int) -> Learned:
-    """Actor and critic of the paper's form on features of that model."""
+def policy_of(config: UViTConfig, hidden_size: int) -> int:
+    """Numbers of actor and critic of the paper's form on features of that model."""
     with torch.device("meta"):
         networks = [
             AdaNATNetwork(config.hidden_size, config.feature_grid, outputs, hidden_size)
             for outputs in (4, 1)
         ]
-    parameters = [p for network in networks for p in network.parameters()]
-    return Learned(sum(p.numel() for p in parameters), len(parameters))
+    return sum(p.numel() for network in networks for p in network.parameters())
 
 
 def memory_of(config: UViTConfig, training: TrainConfig, gpus: int = 1) -> dict[str, int]:
@@ -111,7 +103,7 @@ def memory_of(config: UViTConfig, training: TrainConfig, gpus: int = 1) -> dict[
     logits, features = config.num_tokens * config.codebook_size, math.prod(config.feature_grid)
     features *= config.hidden_size
     kept = min(config.num_classes or count, FIRST_PASSES_KEPT)
-    learned = policy_of(config, training.hidden_size).numbers
+    learned = policy_of(config, training.hidden_size)
     minibatch = math.ceil(training.batch_size / gpus)
     places = math.prod(config.feature_grid) * training.hidden_size
     return {

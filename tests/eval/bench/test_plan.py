@@ -9,7 +9,6 @@ from eval.bench import plan
 from eval.bench.measuring.memory import Memory
 from eval.bench.options import QUICK, PlanOptions
 from eval.bench.planning.estimate import Costs, Line, round_seconds
-from eval.bench.planning.sizes import Learned
 
 TINY = QUICK["plan"]
 COSTS = Costs(
@@ -21,7 +20,7 @@ COSTS = Costs(
     discriminator=Line(0.0, 1e-5),
     features=256 * 512,
     pixels=256**2,
-    heads=Learned(65_000, 4),
+    heads=65_000,
 )
 
 
@@ -94,7 +93,7 @@ def test_costs_are_measured_and_predict_the_rounds_that_they_are_of(monkeypatch,
     assert costs.discriminator == pytest.approx(Line(2.0, 1.0))  # of each of 5 updates
     assert costs.fresh == pytest.approx(Line(3.0, 1.0))  # 15 + 10 a sample of 2 steps, of 5 updates
     assert costs.passes.at(1e9) > 0 and costs.tokenizer.at(1e9) > 0
-    assert costs.heads.numbers > 10  # an embedding of ten classes at least
+    assert costs.heads > 10  # an embedding of ten classes at least
 
 
 def test_a_round_here_and_a_plan_come_out_of_the_command(monkeypatch):

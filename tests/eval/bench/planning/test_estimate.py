@@ -11,7 +11,7 @@ from eval.bench.planning.estimate import (
     gpus_for_a_policy,
     round_seconds,
 )
-from eval.bench.planning.sizes import Frozen, Learned, policy_of
+from eval.bench.planning.sizes import Frozen, policy_of
 from nat_env.models.maskgit_vqgan import MaskGITVQGANConfig
 from nat_env.models.uvit import UViTConfig
 
@@ -28,7 +28,7 @@ COSTS = Costs(
     discriminator=Line(3.0, 0.75),
     features=MODEL.features,
     pixels=MODEL.pixels,
-    heads=Learned(1000, 3),
+    heads=1000,
 )
 TRAINING = replace(
     PRESETS["paper"][1],
@@ -72,8 +72,8 @@ def test_gpus_share_the_work_and_not_what_each_call_costs():
     assert found["policy update"] == 5 * (1.0 + 0.5 * 12)
     policy = policy_of(MODEL.transformer, TRAINING.hidden_size)
     sent = 2 * 3 / 4 * 4
-    expected = 5 * (sent * policy.numbers / 100 + policy.tensors * 0.5)
-    expected += 5 * (sent * 1000 / 100 + 3 * 0.5)
+    expected = 5 * (sent * policy / 100 + 6 * 0.5)  # a ring of 4: 6 messages
+    expected += 5 * (sent * 1000 / 100 + 6 * 0.5)
     assert found["communication"] == pytest.approx(expected)
 
 
@@ -88,7 +88,7 @@ def test_a_model_of_twice_the_features_and_four_times_the_pixels():
 
 
 def test_between_machines_the_slower_link_counts():
-    links, learned = Links(8, 100.0, 10.0, 0.0), Learned(1000, 1)
+    links, learned = Links(8, 100.0, 10.0, 0.0), 1000
     assert links.reduction(learned, 1) == 0
     assert links.reduction(learned, 8) == pytest.approx(2 * 7 / 8 * 4000 / 100)
     assert links.reduction(learned, 16) == pytest.approx(2 * 15 / 16 * 4000 / 10)

@@ -74,7 +74,7 @@ def test_memory_by_hand():
     assert found["features of a rollout"] == 2 * 4096 * 8 * 256 * 512
     assert found["first passes"] == 1000 * (2 * 256 * 1024 + 4 * 256 * 512)
     assert found["passes of a step"] == 1024 * (2 * 2 * 256 * 1024 + 4 * 256 * 512)
-    assert found["learned"] == 5 * 4 * policy_of(UVIT_SIZES["S"], 512).numbers
+    assert found["learned"] == 5 * 4 * policy_of(UVIT_SIZES["S"], 512)
     of_eight = memory_of(UVIT_SIZES["S"], config, 8)
     assert of_eight["features of a rollout"] == found["features of a rollout"] / 8
     assert of_eight["passes of a step"] == found["passes of a step"] / 2  # 512 at once
