@@ -36,6 +36,7 @@ _ADDED = {
     "compiled": False,
     "decoder_dtype": "float32",
     "raw_scale": 5.0,
+    "rows_per_pass": None,
     "test_action": "expectation",
     "tf32": False,
 }

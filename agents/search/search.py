@@ -152,7 +152,16 @@ def _objective(arguments: Arguments, bundle: Bundle) -> Objective:
 def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     """What the scores depend on."""
     values = asdict(arguments)
-    for name in ("out", "budget", "repeats", "threads", "device", "tf32", "compiled"):
+    for name in (
+        "out",
+        "budget",
+        "repeats",
+        "threads",
+        "device",
+        "tf32",
+        "compiled",
+        "rows_per_pass",
+    ):
         del values[name]
     if values["decoder_dtype"] == "float32":  # as in searches before there was another
         del values["decoder_dtype"]

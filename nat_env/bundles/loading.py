@@ -74,6 +74,7 @@ def load_bundle(
     device: str = "cpu",
     decoder_dtype: str = "float32",
     compiled: bool = False,
+    rows_per_pass: int | None = None,
 ) -> Bundle:
     """Load a bundle, once for all calls with the same arguments: later ones share the models.
 
@@ -85,6 +86,7 @@ def load_bundle(
         decoder_dtype: of the tokenizer's decoder: `float32`, or `bfloat16`, which is faster where
             the hardware multiplies it fast; images are float32 all the same, and a little others.
         compiled: run the transformer through `torch.compile`: slower to begin with.
+        rows_per_pass: see `FrozenNAT`; None: as the device has it.
 
     The latest 8 are kept: `load_bundle.cache_clear()` forgets them all, which frees their memory
     once nothing else holds them.
@@ -99,7 +101,7 @@ def load_bundle(
         raise ValueError(f"decoder_dtype: got {decoder_dtype!r}, allowed are {DECODER_DTYPES}")
     written = (folder / DESCRIPTION).read_bytes()  # a bundle written anew is another one
     numbers = resolve_dtype(dtype, device), getattr(torch, decoder_dtype)
-    return _load(folder, written, *numbers, device, compiled)
+    return _load(folder, written, *numbers, device, compiled, rows_per_pass or 0)
 
 
 def check_device(device: str) -> str:
@@ -152,6 +154,7 @@ def _load(
     decoder_dtype: torch.dtype,
     device: str,
     compiled: bool,
+    rows_per_pass: int,
 ) -> Bundle:
     description = read_description(folder)
     try:
@@ -186,7 +189,8 @@ def _load(
                 conditions.null,
                 torch.device(device),
                 dtype,
-                compiled=compiled,
+                rows_per_pass,
+                compiled,
             ),
             tokenizer=_decoding_in(decoder_dtype, models["tokenizer"].to(device)),
             yardstick=yardstick,

@@ -39,10 +39,13 @@ class ModelOptions(DeviceOptions):
     """Of the tokenizer's decoder."""
     compiled: bool = False
     """Compile the transformer by torch.compile: worth it where many images are decoded."""
+    rows_per_pass: Annotated[int, Ge(1)] | None = None
+    """Canvases in one pass of the transformer; by default 128 on a CPU, and on an accelerator what
+    a quarter of its free memory takes."""
 
     def models(self) -> dict[str, Any]:
         """The arguments of `load_bundle` that say how models compute."""
-        names = ("dtype", "device", "decoder_dtype", "compiled")
+        names = ("dtype", "device", "decoder_dtype", "compiled", "rows_per_pass")
         return {name: getattr(self, name) for name in names}
 
 

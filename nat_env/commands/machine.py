@@ -19,6 +19,7 @@ def machine() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "accelerator": accelerator_name(),
+        "tf32": torch.get_float32_matmul_precision() != "highest",
     }
 
 
