@@ -16,7 +16,7 @@ from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.probe import TRIED
 from nat_env.frozen.weights import load_weights, save_weights
-from nat_env.models.pixels import rows_at_once
+from nat_env.models.pixels import images_that_fit
 
 PIXELS_AT_ONCE = 2**19
 """Encoded or decoded in one pass on a CPU, which takes 2 GB at the published width: it bounds the
@@ -157,18 +157,23 @@ class MaskGITVQGAN(nn.Module):
             return self.decoder
         return copy.deepcopy(self.decoder).to(self.decoder_dtype)
 
-    @cached_property
+    @property
     def _rows(self) -> int:
+        """Images of one pass."""
+        if self.codebook.device.type != "cpu":
+            return self._rows_that_fit
+        return max(1, PIXELS_AT_ONCE // math.prod(self.image_size))
+
+    @cached_property
+    def _rows_that_fit(self) -> int:
         device = self.codebook.device
         ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
         with torch.no_grad():
-            return rows_at_once(
-                self.image_size, PIXELS_AT_ONCE, device, lambda rows: self._decoded(ids[:rows])
-            )
+            return images_that_fit(self.image_size, device, lambda n: self._decoded(ids[:n]))
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         """As `nn.Module` has it, for `to`: what was of the old device is forgotten."""
-        for of_the_device in ("_decoding", "_rows"):
+        for of_the_device in ("_decoding", "_rows_that_fit"):
             self.__dict__.pop(of_the_device, None)
         return super()._apply(*args, **kwargs)
 

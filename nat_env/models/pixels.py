@@ -33,25 +33,14 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).round().byte()
 
 
-def rows_at_once(
-    image_size: tuple[int, int],
-    on_a_cpu: int,
-    device: torch.device,
-    run: Callable[[int], Any],
+def images_that_fit(
+    image_size: tuple[int, int], device: torch.device, run: Callable[[int], Any]
 ) -> int:
-    """Images that a tokenizer decodes in one pass, which bounds its memory.
+    """Images that a tokenizer decodes in one pass on an accelerator, see `rows_that_fit`.
 
     Args:
         image_size: height and width.
-        on_a_cpu: pixels of a pass on a CPU.
-        device: of the pass; an accelerator takes what fits its memory, see `rows_that_fit`.
+        device: of the pass.
         run: decodes so many images there.
-
-    Example:
-        >>> rows_at_once((32, 32), 2**20, torch.device("cpu"), lambda rows: None)
-        1024
     """
-    pixels = math.prod(image_size)
-    if device.type == "cpu":
-        return max(1, on_a_cpu // pixels)
-    return rows_that_fit(run, device, max(1, PIXELS_AT_ONCE // pixels))
+    return rows_that_fit(run, device, max(1, PIXELS_AT_ONCE // math.prod(image_size)))

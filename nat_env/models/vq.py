@@ -17,7 +17,7 @@ from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default, without_autocast
 from nat_env.frozen.probe import TRIED
 from nat_env.models.diffusers_folder import load_model, read_config, save_model
-from nat_env.models.pixels import rows_at_once
+from nat_env.models.pixels import images_that_fit
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass on a CPU: it bounds the memory, however many images there are."""
@@ -166,7 +166,7 @@ class VQTokenizer:
     def to(self, device: Any) -> "VQTokenizer":
         """Move to a device, in place."""
         self._device = device
-        for of_the_device in ("_decoding", "_rows"):
+        for of_the_device in ("_decoding", "_rows_that_fit"):
             self.__dict__.pop(of_the_device, None)
         if "vq" in self.__dict__:
             self.vq.to(device)
@@ -219,14 +219,19 @@ class VQTokenizer:
             return layers
         return [copy.deepcopy(layer).to(self.decoder_dtype) for layer in layers]
 
-    @cached_property
+    @property
     def _rows(self) -> int:
+        """Images of one pass."""
+        if self.codebook.device.type != "cpu":
+            return self._rows_that_fit
+        return max(1, PIXELS_AT_ONCE // math.prod(self.image_size))
+
+    @cached_property
+    def _rows_that_fit(self) -> int:
         device = self.codebook.device
         ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
         with torch.no_grad():
-            return rows_at_once(
-                self.image_size, PIXELS_AT_ONCE, device, lambda rows: self._decoded(ids[:rows])
-            )
+            return images_that_fit(self.image_size, device, lambda n: self._decoded(ids[:n]))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`: diffusers' layout."""
