@@ -36,7 +36,6 @@ def decoded_by_hand(tokenizer, dtype):
     """Images [B, C, H, W] by layers of that dtype, one after the other."""
     height, width = tokenizer.grid
     latents = tokenizer.codebook[IDS].transpose(1, 2).unflatten(2, (height, width)).to(dtype)
-    latents = latents.contiguous()
     if isinstance(tokenizer, MaskGITVQGAN):
         return copy.deepcopy(tokenizer.decoder).to(dtype)(latents).float().clamp(0, 1)
     first, decoder = (
@@ -44,7 +43,7 @@ def decoded_by_hand(tokenizer, dtype):
         for layer in (tokenizer.vq.post_quant_conv, tokenizer.vq.decoder)
     )
     low, high = tokenizer.config.input_range
-    patches = decoder(first(latents))
+    patches = decoder(first(latents.contiguous()))
     images = torch.nn.functional.pixel_shuffle(patches, tokenizer.config.patch_size)
     return ((images - low) / (high - low)).clamp(0, 1).float()
 
