@@ -1,4 +1,4 @@
-"""How many threads, and how they wait: by what the machine gives, unless the user has said it."""
+"""How many threads, how they wait, and in which precision: unless the user has said it."""
 
 import os
 
@@ -19,6 +19,8 @@ def run(monkeypatch):
 
         def work(options):
             seen.update(os.environ, threads=torch.get_num_threads())
+            seen["products"] = torch.get_float32_matmul_precision()
+            seen["convolutions"] = torch.backends.cudnn.allow_tf32
 
         command = Command("nat_env.commands.computation:DeviceOptions", "builtins:print")
         found = command_line.load
@@ -36,8 +38,11 @@ def run(monkeypatch):
     given: dict[str, str] = {}
     run.given = given
     before = torch.get_num_threads()
+    precision = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     yield run
     torch.set_num_threads(before)
+    torch.set_float32_matmul_precision(precision[0])
+    torch.backends.cudnn.allow_tf32 = precision[1]
 
 
 def test_threads_wait_briefly_unless_the_user_has_said_how(run):
@@ -90,3 +95,11 @@ def test_without_affinities_all_cores_count(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert available_cores(tmp_path) == 6
+
+
+def test_tf32_is_used_where_it_is_asked_for_alone(run):
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it
+    seen = run()
+    assert (seen["products"], seen["convolutions"]) == ("highest", False)
+    seen = run("--tf32")
+    assert (seen["products"], seen["convolutions"]) == ("high", True)
