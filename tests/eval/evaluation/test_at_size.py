@@ -47,7 +47,7 @@ def inception(monkeypatch, tmp_path, bare):
     """Stands in for InceptionV3: four numbers of an image; and a published file of statistics."""
     judge = Judge("inception-v3", quarters, classifier=lambda embeddings: 9 * embeddings)
     monkeypatch.setattr(eval.commands.nat_eval, "inception_v3", lambda path, device: judge)
-    monkeypatch.setattr(eval.commands.nat_eval, "load_bundle", lambda *given: bare)
+    monkeypatch.setattr(eval.commands.nat_eval, "load_bundle", lambda *_, **__: bare)
     mean, sigma = np.full(SIZE, 0.5), np.eye(SIZE) / 16
     np.savez(tmp_path / "published.npz", mu=mean, sigma=sigma)
     return GaussianStatistics(mean, sigma, count=None)
@@ -119,7 +119,7 @@ def test_what_is_missing_is_named_before_any_sample(bare, inception, tmp_path):
 
 
 def test_clip_score_is_the_mean_over_samples_and_kept(bare, policy, tmp_path, monkeypatch):
-    monkeypatch.setattr(eval.commands.nat_eval, "load_bundle", lambda *given: bare)
+    monkeypatch.setattr(eval.commands.nat_eval, "load_bundle", lambda *_, **__: bare)
     calls: list[int] = []
 
     def score(images, conditions):
