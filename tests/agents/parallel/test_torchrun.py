@@ -25,7 +25,8 @@ import os, runpy, sys
 from pathlib import Path
 Path(sys.argv[1], os.environ["RANK"]).write_text(str(os.getpid()))
 del sys.argv[1]
-runpy.run_module("agents.training", run_name="__main__")
+sys.argv[1:1] = ["nat-train"]
+runpy.run_module("nat_env", run_name="__main__")
 """
 
 
