@@ -120,7 +120,8 @@ def fit(
         step = int(state["step"])
         for key, part in kept.items():
             part.load_state_dict(state[key])
-    if len(steps := set(processes.gathered(step))) > 1:
+    steps = set(processes.from_main(processes.gathered(step)))
+    if len(steps) > 1:
         raise ValueError(
             f"folder: {str(folder)!r} has step {' and '.join(map(str, sorted(steps)))} for several "
             "processes, allowed is one folder that all machines see"

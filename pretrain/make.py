@@ -100,7 +100,8 @@ def _make(
         images, tokenizer_size, config.tokenizer, work, config.seed, execution
     )
     own = images[execution.processes.slice_of(len(images))]
-    ids = torch.cat(execution.processes.gathered(encode_all(tokenizer, own, device)))
+    parts = execution.processes.gathered(encode_all(tokenizer, own, device))
+    ids = torch.cat(execution.processes.from_main(parts))
     judge = train_classifier(
         images, labels, judge_size, config.judge, work, config.seed, "judge", execution
     )

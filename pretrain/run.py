@@ -3,8 +3,8 @@
 import shlex
 from dataclasses import replace
 
-from nat_env.bundles.loading import check_device
 from nat_env.images.image_folder import find_images
+from nat_env.parallel.launch import started
 from nat_env.storage.files import check_apart
 from pretrain.arguments import Digits, Fashion, Folder, check_name
 from pretrain.config import PRESETS, PretrainConfig
@@ -12,15 +12,12 @@ from pretrain.data import LabelledImages, digits, fashion_mnist
 from pretrain.folder import check_folder, folder_config, folder_images
 from pretrain.make import make_bundle
 from pretrain.parallel.execution import Execution
-from pretrain.parallel.processes import Processes
 
 
 def command(arguments: Fashion | Digits | Folder) -> None:
     """Make the bundle; every part resumes from `work` where it stopped."""
-    check_device(arguments.device)
-    processes = Processes.of_launch(arguments.device)
-    execution = Execution(processes, arguments.mixed_precision, arguments.accumulate)
-    with processes.speaking():
+    with started(arguments.device) as processes:
+        execution = Execution(processes, arguments.mixed_precision, arguments.accumulate)
         with processes.main_first():
             source = None if isinstance(arguments, Digits) else arguments.data
             for name, folder in (("out", arguments.out), ("work", arguments.parts)):
@@ -29,7 +26,6 @@ def command(arguments: Fashion | Digits | Folder) -> None:
         make_bundle(data, config, arguments.parts / data.name, arguments.out, execution)
         train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
         print(f"next, a policy for it: {shlex.join(train)}")
-    processes.end()
 
 
 def prepared(arguments: Fashion | Digits | Folder) -> tuple[LabelledImages, PretrainConfig]:

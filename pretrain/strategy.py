@@ -17,13 +17,13 @@ from nat_env.frozen.conditions import balanced_conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.generation import generate_batches
 from nat_env.models.uvit import UViT, UViTConfig
+from nat_env.parallel.processes import Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import PROXIES
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import read_json, write_json
 from pretrain.arguments import MaskRatio
 from pretrain.parallel.execution import Execution
-from pretrain.parallel.processes import Processes
 from pretrain.transformer import TransformerTraining, train_transformer
 
 

@@ -141,7 +141,7 @@ def train_tokenizer(
             d_optimizer.step()  # moves nothing before the discriminator has joined
 
         scalars = found.means()
-        uses.count.add_(execution.summed(counts))
+        uses.count.add_(execution.processes.summed(counts))
         if latents is not None:
             unused = uses.count == 0
             scalars["unused_codes"] = unused.sum()

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     where one is asked for.
     """
 
-    summed: Callable[[Sequence[float]], np.ndarray] = staticmethod(lambda own: np.array(own))
+    summed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(lambda own: own)
     """Adds up numbers over all processes that collect the rollout together."""
 
     def __init__(self, *args: Any, folder: str | Path | None = None, **kwargs: Any) -> None:
@@ -90,6 +90,9 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     def _moments(self) -> tuple[float, float]:
         """Mean and standard deviation of the returns of all processes, in float64."""
         returns = self.returns.astype(np.float64)
-        count, total = self.summed([returns.size, returns.sum()])
-        (squares,) = self.summed([np.square(returns - total / count).sum()])
-        return float(total / count), math.sqrt(squares / count)
+        count, total = self._summed(returns.size, returns.sum())
+        (squares,) = self._summed(np.square(returns - total / count).sum())
+        return total / count, math.sqrt(squares / count)
+
+    def _summed(self, *numbers: float) -> list[float]:
+        return self.summed(torch.tensor(numbers, dtype=torch.float64)).tolist()

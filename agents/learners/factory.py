@@ -1,6 +1,7 @@
 """From a configuration to a learner, and from what it has learned to a policy."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,10 @@ def _constructed(config: TrainConfig, algorithm: Algorithm, **more: Any) -> Any:
     learner: Any = algorithm.learner
     options = algorithm.options(config) | config.algo_options
     try:
-        return learner(policy=algorithm.policy, **options, **more)
+        with warnings.catch_warnings():
+            # On an accelerator stable-baselines3 advises a CPU; what it learns from is there.
+            warnings.filterwarnings("ignore", r"You are trying to run \w+ on the GPU", UserWarning)
+            return learner(policy=algorithm.policy, **options, **more)
     except (Exception, SystemExit) as error:
         if is_own(config.algo):
             name = config.algo

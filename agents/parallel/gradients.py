@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from agents.parallel.ranks import Ranks
+from nat_env.parallel.processes import Processes
 
 
 @torch.no_grad()
 def share_gradients(
-    module: nn.Module, ranks: Ranks, due: Callable[[], bool] = lambda: True
+    module: nn.Module, processes: Processes, due: Callable[[], bool] = lambda: True
 ) -> None:
     """Give all processes the first one's parameters, and from now on the same mean gradients.
 
@@ -27,11 +27,11 @@ def share_gradients(
     Args:
         module: its parameters that have gradients are shared. Each backward pass has to reach all
             of them, and there have to be as many on every process: they wait for one another.
-        ranks: the processes.
+        processes: the processes.
         due: whether the gradient of the backward pass that is under way is whole; False where
             others are added to it before a step is taken.
     """
-    if not ranks.connected:
+    if not processes.connected:
         return
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     waiting: set[Tensor] = set(parameters.values())
@@ -49,7 +49,7 @@ def share_gradients(
         gradients = [p.grad for p in parameters.values() if p.grad is not None]
         mean = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(mean)
-        mean /= ranks.world
+        mean /= processes.count
         for gradient, part in zip(
             gradients, mean.split([g.numel() for g in gradients]), strict=True
         ):

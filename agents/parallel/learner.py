@@ -10,10 +10,10 @@ from agents.learners.buffers import EpisodeRolloutBuffer
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.policy import AdaNATPolicy
 from agents.parallel.gradients import share_gradients
-from agents.parallel.ranks import Ranks
+from nat_env.parallel.processes import Processes
 
 
-def own_noise(ranks: Ranks) -> Callable[[Tensor], Tensor]:
+def own_noise(processes: Processes) -> Callable[[Tensor], Tensor]:
     """Standard normal numbers like a tensor [B, ...]: the own rows of those of all processes.
 
     All of them draw for all, from global generators that so stay alike: a row explores by the same
@@ -24,13 +24,13 @@ def own_noise(ranks: Ranks) -> Callable[[Tensor], Tensor]:
         >>> state = torch.get_rng_state()
         >>> whole = torch.randn(4, 2)
         >>> torch.set_rng_state(state)
-        >>> torch.equal(own_noise(Ranks(1, 2))(torch.zeros(2, 2)), whole[2:])
+        >>> torch.equal(own_noise(Processes(1, 2))(torch.zeros(2, 2)), whole[2:])
         True
     """
 
     def draw(like: Tensor) -> Tensor:
-        whole = like.new_empty(len(like) * ranks.world, *like.shape[1:]).normal_()
-        return whole[ranks.rows(len(whole))]
+        whole = like.new_empty(len(like) * processes.count, *like.shape[1:]).normal_()
+        return whole[processes.slice_of(len(whole))]
 
     return draw
 
@@ -38,10 +38,10 @@ def own_noise(ranks: Ranks) -> Callable[[Tensor], Tensor]:
 class OwnRows(DiagGaussianDistribution):
     """stable-baselines3's Gaussian with noise from `own_noise`."""
 
-    def __init__(self, action_dim: int, ranks: Ranks) -> None:
+    def __init__(self, action_dim: int, processes: Processes) -> None:
         """Of actions of so many numbers."""
         super().__init__(action_dim)
-        self.draw = own_noise(ranks)
+        self.draw = own_noise(processes)
 
     def sample(self) -> Tensor:
         """Actions [B, action_dim]."""
@@ -49,7 +49,7 @@ class OwnRows(DiagGaussianDistribution):
         return gaussian.mean + gaussian.stddev * self.draw(gaussian.mean)
 
 
-def share_learner(model: OnPolicyAlgorithm, ranks: Ranks) -> None:
+def share_learner(model: OnPolicyAlgorithm, processes: Processes) -> None:
     """Let all processes learn as one: gradients, exploration and the scale of returns.
 
     The loops of stable-baselines3 stay as they are.
@@ -57,18 +57,18 @@ def share_learner(model: OnPolicyAlgorithm, ranks: Ranks) -> None:
     Raises:
         ValueError: it explores by something else than a Gaussian.
     """
-    if not ranks.connected:
+    if not processes.connected:
         return
     policy = model.policy
     optimizer = policy.optimizer
     if isinstance(optimizer, AccumulatingAdam):
-        share_gradients(policy, ranks, lambda: optimizer.steps_next)
+        share_gradients(policy, processes, lambda: optimizer.steps_next)
     else:
-        share_gradients(policy, ranks)
+        share_gradients(policy, processes)
     if isinstance(policy, AdaNATPolicy):
-        policy.noise_like = own_noise(ranks)
+        policy.noise_like = own_noise(processes)
     elif type(policy.action_dist) is DiagGaussianDistribution:
-        policy.action_dist = OwnRows(policy.action_dist.action_dim, ranks)
+        policy.action_dist = OwnRows(policy.action_dist.action_dim, processes)
     else:
         kind = type(getattr(policy, "action_dist", None)).__name__
         raise ValueError(
@@ -76,4 +76,4 @@ def share_learner(model: OnPolicyAlgorithm, ranks: Ranks) -> None:
             "DiagGaussianDistribution"
         )
     if isinstance(model.rollout_buffer, EpisodeRolloutBuffer):
-        model.rollout_buffer.summed = ranks.summed
+        model.rollout_buffer.summed = processes.summed

@@ -9,30 +9,30 @@ import torch
 
 from agents.learners.algorithms import Algorithm
 from agents.learners.config import TrainConfig
-from agents.parallel.ranks import Ranks
+from nat_env.parallel.processes import Processes
 
 _GENERATORS = "generators"
 """In an environment's state: one for each row."""
 
 
-def check_shared(config: TrainConfig, algorithm: Algorithm, ranks: Ranks) -> None:
+def check_shared(config: TrainConfig, algorithm: Algorithm, processes: Processes) -> None:
     """Check that several processes can run a training together.
 
     Raises:
         ValueError: a learner that cannot, an option of it that would let them part, or numbers that
             do not divide by the processes.
     """
-    if ranks.world == 1:
+    if processes.count == 1:
         return
     if algorithm.alone:
         raise ValueError(
-            f"algo: got {config.algo!r} in {ranks.world} processes, allowed is one: "
+            f"algo: got {config.algo!r} in {processes.count} processes, allowed is one: "
             f"{algorithm.alone}"
         )
     if config.algo_options.get("target_kl") is not None:
         raise ValueError(
-            f"algo_options: got target_kl in {ranks.world} processes, allowed is so in one alone: "
-            "each would stop at another minibatch, and the others wait for it"
+            f"algo_options: got target_kl in {processes.count} processes, allowed is so in one "
+            "alone: each would stop at another minibatch, and the others wait for it"
         )
     shared = {"num_envs": config.environments}
     if "batch_size" not in algorithm.refuses:
@@ -40,57 +40,57 @@ def check_shared(config: TrainConfig, algorithm: Algorithm, ranks: Ranks) -> Non
     if config.reward == "adversarial":
         shared["discriminator.batch_size"] = config.discriminator.batch_size
     for name, number in shared.items():
-        if number % ranks.world:
+        if number % processes.count:
             raise ValueError(
-                f"{name}: got {number}, allowed in {ranks.world} processes are its multiples: each "
-                "has as large a share"
+                f"{name}: got {number}, allowed in {processes.count} processes are its multiples: "
+                "each has as large a share"
             )
-    if config.num_samples < ranks.world:
+    if config.num_samples < processes.count:
         raise ValueError(
-            f"num_samples: got {config.num_samples}, allowed is one for each of {ranks.world} "
+            f"num_samples: got {config.num_samples}, allowed is one for each of {processes.count} "
             "processes"
         )
 
 
-def check_shared_reward(reward: Any, name: str, ranks: Ranks) -> None:
+def check_shared_reward(reward: Any, name: str, processes: Processes) -> None:
     """Check that a reward is one of each image alone, wherever that was decoded.
 
     Raises:
         ValueError: it learns or remembers: `frechet` and running normalisation do.
     """
-    if ranks.world > 1 and hasattr(reward, "state_dict"):
+    if processes.count > 1 and hasattr(reward, "state_dict"):
         raise ValueError(
-            f"reward: got {name!r} in {ranks.world} processes, allowed is one that remembers "
+            f"reward: got {name!r} in {processes.count} processes, allowed is one that remembers "
             f"nothing: {type(reward).__name__} would have seen other images on each"
         )
 
 
-def own_share(config: TrainConfig, algorithm: Algorithm, ranks: Ranks) -> TrainConfig:
+def own_share(config: TrainConfig, algorithm: Algorithm, processes: Processes) -> TrainConfig:
     """What a training of `config` is for this process alone; `check_shared` comes before.
 
     The discriminator's batch stays that of all: its model takes the own part.
     """
-    if ranks.world == 1:
-        return replace(config, device=ranks.device or config.device)
-    share = config.trajectories_per_round // ranks.world
+    if processes.count == 1:
+        return config
+    share = config.trajectories_per_round // processes.count
     has_batches = "batch_size" not in algorithm.refuses
     return replace(
         config,
-        device=ranks.device or config.device,
+        device=str(processes.device),
         budget=config.rounds * share,
         trajectories_per_round=share,
-        num_envs=config.environments // ranks.world,
-        batch_size=config.batch_size // ranks.world if has_batches else config.batch_size,
+        num_envs=config.environments // processes.count,
+        batch_size=config.batch_size // processes.count if has_batches else config.batch_size,
     )
 
 
-def whole_environment(own: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """The state of all rows, as one process's environment gives it; on the first, else empty."""
+def whole_environment(own: Mapping[str, Any], processes: Processes) -> dict[str, Any]:
+    """The state of all rows, as one process's environment gives it; empty but on the main one."""
     on_host = {
         name: value.cpu() if isinstance(value, torch.Tensor) else value
         for name, value in own.items()
     }
-    parts = ranks.gathered(on_host)
+    parts = processes.gathered(on_host)
     return {name: _joined(name, [part[name] for part in parts]) for name in own if parts}
 
 
@@ -100,9 +100,9 @@ def _joined(name: str, parts: list[Any]) -> Any:
     return list(chain(*parts)) if name == _GENERATORS else parts[0]
 
 
-def own_environment(whole: Mapping[str, Any], ranks: Ranks) -> dict[str, Any]:
+def own_environment(whole: Mapping[str, Any], processes: Processes) -> dict[str, Any]:
     """This process's rows of the state of all, however many processes it was saved by."""
-    rows = ranks.rows(len(whole[_GENERATORS]))
+    rows = processes.slice_of(len(whole[_GENERATORS]))
     return {
         name: value[rows] if isinstance(value, torch.Tensor) or name == _GENERATORS else value
         for name, value in whole.items()

@@ -1,5 +1,6 @@
 """A training's own evaluations: the policy on the same samples each time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +9,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.parallel.ranks import ALONE, Ranks
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
 from nat_env.frozen.conditions import balanced_conditions
+from nat_env.frozen.precision import full_float32
 from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
 from nat_env.models.classifier import embeddings_of
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
@@ -54,17 +56,11 @@ class Validation:
 
 
 def validate(
-    bundle: Bundle,
-    policy: DecodingPolicy,
-    num_steps: int,
-    num_samples: int,
-    seed: int = 0,
-    ranks: Ranks = ALONE,
-) -> Validation | None:
+    bundle: Bundle, policy: DecodingPolicy, num_steps: int, num_samples: int, seed: int = 0
+) -> Validation:
     """What the bundle's judge says of a policy's samples, and what the policy does at each step.
 
     Only one batch of images is held at a time, and those to be shown; of all, their embeddings.
-    Of several processes each decodes its share; the first one adds up.
 
     Args:
         bundle: the frozen models.
@@ -72,22 +68,34 @@ def validate(
         num_steps: T.
         num_samples: N, more than an embedding by the judge has numbers.
         seed: of the training: of each its own samples.
-        ranks: the processes that do it together.
-
-    Returns:
-        None on other processes than the first.
 
     Raises:
         ValueError: fewer samples, more than a training has seeds for, or see `generate`.
     """
-    check_bundle_rank(bundle, num_samples)
-    first = TRAINING_EVALUATION.seed_of(seed)
-    TRAINING_EVALUATION.seed_of(seed, num_samples - 1)  # is a seed of this training's, too
-    own = ranks.rows(num_samples)
-    conditions = balanced_conditions(num_samples, len(bundle.conditions))[own]
-    found = ranks.gathered(_sampled(bundle, policy, num_steps, conditions, first + own.start))
-    if not found:
-        return None
+    return _judged(bundle, [_sampled(bundle, policy, num_steps, num_samples, seed, ALONE)])
+
+
+def validate_together(
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    num_steps: int,
+    num_samples: int,
+    seed: int,
+    processes: Processes,
+) -> Validation | None:
+    """What `validate` finds, by processes that decode a share each: on the main one, else None.
+
+    Raises:
+        ValueError: see `validate`.
+    """
+    own = _sampled(bundle, policy, num_steps, num_samples, seed, processes)
+    found = processes.gathered(own)
+    return _judged(bundle, found) if found else None
+
+
+def _judged(bundle: Bundle, found: Sequence["_Sampled"]) -> Validation:
+    """What the shares are together, in their order."""
+    num_samples = sum(len(part.embeddings) for part in found)
     accumulator = EmbeddingAccumulator()
     for part in found:
         accumulator.merge(part.moments)
@@ -126,16 +134,26 @@ class _Sampled:
 
 
 def _sampled(
-    bundle: Bundle, policy: DecodingPolicy, num_steps: int, conditions: Tensor, first: int
+    bundle: Bundle,
+    policy: DecodingPolicy,
+    num_steps: int,
+    num_samples: int,
+    seed: int,
+    processes: Processes,
 ) -> _Sampled:
-    """Decode samples of `conditions` [n] with seeds from `first` on."""
+    """Decode this process's share of the samples."""
+    check_bundle_rank(bundle, num_samples)
+    first = TRAINING_EVALUATION.seed_of(seed)
+    TRAINING_EVALUATION.seed_of(seed, num_samples - 1)  # is a seed of this training's, too
+    own = processes.slice_of(num_samples)
+    conditions = balanced_conditions(num_samples, len(bundle.conditions))[own]
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
     batches = generate_batches(
         bundle,
         policy,
         conditions,
         num_steps,
-        first,
+        first + own.start,
         on_step=lambda record: chosen[record.timestep].append(record.actions.cpu()),
     )
     judge, accumulator = bundle.require("yardstick").judge, EmbeddingAccumulator()
@@ -146,7 +164,9 @@ def _sampled(
         free = _places(bundle) - sum(map(len, shown))
         shown.append(images[(labels < SHEET).nonzero()[:free, 0]].cpu())
         embeddings = embeddings_of(judge, images)
-        right += int((judge.classifier(embeddings).argmax(dim=1) == labels).sum())
+        with full_float32():
+            logits = judge.classifier(embeddings)
+        right += int((logits.argmax(dim=1) == labels).sum())
         kept.append(embeddings.cpu().numpy())
         accumulator.update(kept[-1])
     actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, 4]

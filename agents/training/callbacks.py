@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
 from tqdm import tqdm
@@ -13,16 +14,16 @@ from tqdm import tqdm
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
 from agents.learners.trained import ExploringPolicy
-from agents.parallel.ranks import ALONE, Ranks
 from agents.parallel.shares import whole_environment
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
 from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
 from agents.runs.learner_state import learner_state
-from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate
+from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate_together
 from agents.training.fresh import fresh_images
 from agents.training.recording import Steps, quantity_scalars, reward_scalars, whole_steps
 from nat_env.frozen.conditions import balanced_conditions
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
 from nat_env.storage.files import written_aside
@@ -42,7 +43,7 @@ class RoundCallback(BaseCallback):
     ends: then the policy has been updated, and a saved state is one that an unbroken run also
     passes through.
 
-    Of several processes each has one; the first's writes.
+    Of several processes each has one; the main one's writes.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class RoundCallback(BaseCallback):
         env: NATDecodeVectorEnv | AdversarialReward,
         progress: bool = True,
         on_evaluation: OnEvaluation = lambda about: None,
-        ranks: Ranks = ALONE,
+        processes: Processes = ALONE,
     ) -> None:
-        """Serve a training of `config`, whose numbers are those of all `ranks`, on `env`."""
+        """Serve a training of `config`, whose numbers are those of all `processes`, on `env`."""
         super().__init__()
         self.config = config
-        self.ranks = ranks
+        self.processes = processes
         self.decoder = env.decoder if isinstance(env, AdversarialReward) else env
         """The decoding environment under the wrapper."""
         self.adversary = env if isinstance(env, AdversarialReward) else None
@@ -156,11 +157,11 @@ class RoundCallback(BaseCallback):
     def _conclude(self, evaluate: bool) -> None:
         if evaluate:
             self._evaluate()
-        elif not self.config.eval_every and self.ranks.first:
+        elif not self.config.eval_every and self.processes.is_main:
             learned = live_policy(self.config, self.model, self.decoder.action_map)
             save_policy(self.config.out, "last", learned, self._progress())
         self._save(evaluate or self.rounds == self.config.rounds)
-        if not self.ranks.first:
+        if not self.processes.is_main:
             return
         if evaluate or not self.config.eval_every:  # after its seconds have been counted
             judge = self.decoder.bundle.judge_name
@@ -195,7 +196,7 @@ class RoundCallback(BaseCallback):
         found = []
         for index, labels in enumerate(conditions.split(size)):
             drawn = (self.rounds * updates + index) * size
-            images = fresh_images(config, bundle, exploring, labels, drawn, self.ranks)
+            images = fresh_images(config, bundle, exploring, labels, drawn, self.processes)
             found.append(self.adversary.update(1, *images))
         self._record_updates(found)
 
@@ -207,7 +208,7 @@ class RoundCallback(BaseCallback):
 
     def _record_rollout(self) -> None:
         num_steps, found = self.config.num_steps, dict[str, float]()
-        if steps := whole_steps(self._steps, self.ranks):
+        if steps := whole_steps(self._steps, self.processes):
             found |= quantity_scalars(steps, num_steps, self.decoder.action_map)
             found |= reward_scalars(steps, num_steps)
         if self.adversary is not None:
@@ -217,17 +218,18 @@ class RoundCallback(BaseCallback):
 
     def _mean(self, value: float) -> float:
         """Of a mean of as much on every process."""
-        return float(self.ranks.summed([value])[0]) / self.ranks.world
+        whole = self.processes.summed(torch.tensor(value, dtype=torch.float64))
+        return float(whole) / self.processes.count
 
     def _evaluate(self) -> None:
         """FD of the learned policy on fixed seeds; keeps the best one."""
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
         learned = live_policy(config, self.model, self.decoder.action_map)
-        found = validate(
-            bundle, learned, config.num_steps, config.num_samples, config.seed, self.ranks
+        found = validate_together(
+            bundle, learned, config.num_steps, config.num_samples, config.seed, self.processes
         )
-        if found is None:  # the first has it
+        if found is None:  # the main one has it
             return
         distance = found.frechet_distance
         measured = self._progress() | found.scores
@@ -265,10 +267,10 @@ class RoundCallback(BaseCallback):
         """Write the state, or keep it until it is time."""
         clock = time.perf_counter()
         self.seconds, self._counted = self.seconds + clock - self._counted, clock
-        environment = whole_environment(self.decoder.state_dict(), self.ranks)
-        if not self.ranks.first:  # all else is alike on all
+        environment = whole_environment(self.decoder.state_dict(), self.processes)
+        if not self.processes.is_main:  # all else is alike on all
             return
-        steps = self.model.num_timesteps * self.ranks.world
+        steps = self.model.num_timesteps * self.processes.count
         self._unwritten = {
             "learner": learner_state(self.model) | {"timesteps": steps},
             "reward": state_of(self._reward),

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from agents.learners.config import TrainConfig
-from agents.parallel.ranks import Ranks
 from nat_env.bundles.bundle import Bundle
 from nat_env.generation import generate
+from nat_env.parallel.processes import Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import FRESH_SAMPLES
 
@@ -17,7 +17,7 @@ def fresh_images(
     policy: DecodingPolicy,
     labels: Tensor,
     number: int,
-    ranks: Ranks,
+    processes: Processes,
 ) -> tuple[Tensor, Tensor]:
     """This process's images of new samples, and their labels.
 
@@ -29,14 +29,14 @@ def fresh_images(
         policy: with its exploration noise.
         labels: of the samples of all processes [n].
         number: of samples that were drawn in the training before.
-        ranks: the processes.
+        processes: the processes.
 
     Returns:
         Images [n / world, C, H, W] in [0, 1] and labels [n / world].
     """
     images, kept = [], []
     for batch in labels.split(config.environments):
-        rows = ranks.rows(len(batch))
+        rows = processes.slice_of(len(batch))
         seed, own = FRESH_SAMPLES.seed_of(config.seed, number + rows.start), batch[rows]
         images.append(generate(bundle, policy, own, config.num_steps, seed, len(own)))
         kept.append(own)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from agents.parallel.ranks import Ranks
 from nat_env.actions import ActionMap
 from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.parallel.processes import Processes
 from nat_env.schedules import COLUMNS
 
 IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
@@ -15,9 +15,9 @@ Steps = list[tuple[np.ndarray, np.ndarray]]
 """Actions [num_envs, 4] and rewards [num_envs] of a rollout, step by step."""
 
 
-def whole_steps(steps: Steps, ranks: Ranks) -> Steps:
-    """The rows of all processes, on the first; on the others nothing."""
-    parts = ranks.gathered(steps)
+def whole_steps(steps: Steps, processes: Processes) -> Steps:
+    """The rows of all processes, on the main one; on the others nothing."""
+    parts = processes.gathered(steps)
     return [
         (np.concatenate([a for a, _ in rows]), np.concatenate([r for _, r in rows]))
         for rows in zip(*parts, strict=True)

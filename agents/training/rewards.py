@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from agents.learners.config import TrainConfig
-from agents.parallel.ranks import Ranks
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.discriminator_reals import discriminator_reals
+from nat_env.parallel.processes import Processes
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
@@ -23,14 +23,14 @@ def environment_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:
 
 
 def with_discriminator(
-    config: TrainConfig, decoder: NATDecodeVectorEnv, ranks: Ranks
+    config: TrainConfig, decoder: NATDecodeVectorEnv, processes: Processes
 ) -> AdversarialReward:
     """`decoder`, paying what a new discriminator thinks of its images.
 
     Args:
         config: this process's share of the training's.
         decoder: its environment.
-        ranks: the processes that train the discriminator together.
+        processes: the processes that train the discriminator together.
 
     Raises:
         ValueError: see `discriminator_reals`, `load_trunk` and `AdversarialRewardModel`.
@@ -50,8 +50,7 @@ def with_discriminator(
         ),
         bundle.device,
         bundle.conditions.pooled,
-        ranks.rank,
-        ranks.world,
+        processes,
     )
     return AdversarialReward(
         decoder,

@@ -13,7 +13,6 @@ from agents.learners.factory import make_learner
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.parallel.gradients import share_gradients
 from agents.parallel.learner import share_learner
-from agents.parallel.ranks import ALONE, Ranks, started_ranks
 from agents.parallel.shares import (
     check_shared,
     check_shared_reward,
@@ -39,6 +38,8 @@ from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
+from nat_env.parallel.launch import started
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.seeds import TRAINING
 from nat_env.storage.claims import check_unclaimed, locked
 from nat_env.storage.files import check_apart, write_json
@@ -51,7 +52,7 @@ class Training:
     """A training run: environment, reward model, learner, and their state on disk.
 
     It holds its folder, so that no other one writes there, until `run` or `close` ends. Of several
-    processes that train together each has one; the first's holds the folder and writes.
+    processes that train together each has one; the main one's holds the folder and writes.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Training:
         progress: bool = True,
         on_evaluation: OnEvaluation = lambda about: None,
         goes_on: str | None = None,
-        ranks: Ranks = ALONE,
+        processes: Processes = ALONE,
     ) -> None:
         """Set up a new run, or take up the one in `config.out` with `config.resume`.
 
@@ -70,7 +71,7 @@ class Training:
             on_evaluation: see `RoundCallback`.
             goes_on: what to tell a user whose disk is full about how to go on; by default the
                 nat-train command.
-            ranks: the processes that train together; the numbers of `config` are those of all.
+            processes: the processes that train together; the numbers of `config` are those of all.
 
         Raises:
             ValueError: what several processes cannot do together, a real folder in `config.out` or
@@ -81,9 +82,9 @@ class Training:
             OSError: the disk is full or read-only; a new run has not taken the folder.
         """
         self.goes_on = goes_on
-        self.ranks = ranks
+        self.processes = processes
         with ExitStack() as held:
-            self._set_up(config, progress and ranks.first, on_evaluation, held)
+            self._set_up(config, progress and processes.is_main, on_evaluation, held)
             self._held = held.pop_all()
 
     def _set_up(
@@ -95,17 +96,17 @@ class Training:
     ) -> None:
         real_folder = Path(config.real_folder) if config.real_folder else None
         check_apart(out=config.out, real_folder=real_folder)
-        algorithm, ranks = algorithm_of(config), self.ranks
-        check_shared(config, algorithm, ranks)
-        self.config, self.own = config, own_share(config, algorithm, ranks)
+        algorithm, processes = algorithm_of(config), self.processes
+        check_shared(config, algorithm, processes)
+        self.config, self.own = config, own_share(config, algorithm, processes)
         """Of all processes, and of this one."""
-        wandb, self.before = wandb_module(config) if ranks.first else None, None
+        wandb, self.before = wandb_module(config) if processes.is_main else None, None
         """The run's configuration until now, where it goes on."""
         bundle = load_bundle(config.bundle, **self.own.models())
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
         state = self._taken_up(bundle, held) if config.resume else None
-        if not config.resume and ranks.first:
+        if not config.resume and processes.is_main:
             _check_new(config.out)
         bundle = with_run_prompts(bundle, config)
         residual = run_residual(config.out, config) if config.resume else config.residual
@@ -120,22 +121,22 @@ class Training:
             reward_fn=environment_reward(config, bundle),
             observations_kept=steps_of_a_round(config) + 1,
         )
-        check_shared_reward(self.decoder.reward_fn, config.reward, ranks)
+        check_shared_reward(self.decoder.reward_fn, config.reward, processes)
         if config.reward == "adversarial":
-            self.env = with_discriminator(self.own, self.decoder, ranks)
+            self.env = with_discriminator(self.own, self.decoder, processes)
         adapter = GymnasiumVecEnv(self.env, copy_observations=False)
         self.model = make_learner(self.own, adapter, bundle)
-        adapter.seed(TRAINING.seed_of(config.seed, ranks.rank * self.own.environments))
-        ranks.gathered("accepted")  # by all: where one of them fails, nothing has been written
-        if ranks.first:
+        adapter.seed(TRAINING.seed_of(config.seed, processes.index * self.own.environments))
+        processes.gathered("accepted")  # by all: where one of them fails, nothing has been written
+        if processes.is_main:
             self._begin(bundle, state, wandb, held)
         else:
             self.model.set_logger(Logger(None, []))
         if algorithm.alone == "":
-            share_learner(self.model, ranks)  # type: ignore[arg-type]
+            share_learner(self.model, processes)  # type: ignore[arg-type]
         if isinstance(self.env, AdversarialReward):
-            share_gradients(self.env.model.discriminator, ranks)
-        self.callback = RoundCallback(config, self.env, progress, on_evaluation, ranks)
+            share_gradients(self.env.model.discriminator, processes)
+        self.callback = RoundCallback(config, self.env, progress, on_evaluation, processes)
         if state is not None:
             self._restore(state)
 
@@ -146,7 +147,7 @@ class Training:
         """
         config = self.config
         self.before = check_same_run(config.out, config, bundle)
-        if self.ranks.first:
+        if self.processes.is_main:
             held.enter_context(locked(config.out))
         state = load_state(config.out / STATE) if (config.out / STATE).is_file() else None
         _check_longer(config, state)
@@ -180,7 +181,7 @@ class Training:
         return config.rounds * config.trajectories_per_round * config.num_steps
 
     def run(self) -> dict[str, Any]:
-        """Train to the end; gives and writes the results (`results.json`), the first process's.
+        """Train to the end; gives and writes the results (`results.json`), the main process's.
 
         Raises:
             OSError: the disk is full or read-only; the state of the run is whole.
@@ -210,7 +211,7 @@ class Training:
                 "best_frechet_distance": self.callback.best_distance if evaluated else None,
                 "history": self.callback.history,
             }
-            if self.ranks.first:
+            if self.processes.is_main:
                 write_json(self.config.out / "results.json", results)
         return results
 
@@ -236,14 +237,14 @@ class Training:
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on from the state of all processes, which may have been others in number."""
         model, learner = self.model, dict(state["learner"])
-        learner["timesteps"] = int(learner["timesteps"]) // self.ranks.world
+        learner["timesteps"] = int(learner["timesteps"]) // self.processes.count
         load_learner_state(model, learner)
         self.callback.load_reward_state(state["reward"])
         adapter = model.get_env()
         assert adapter is not None
         adapter.reset()  # the first reset takes the seed: a later one would start all over
         model._last_obs = self.decoder.load_state_dict(
-            own_environment(state["environment"], self.ranks)
+            own_environment(state["environment"], self.processes)
         )
         model._last_episode_starts = np.ones(self.own.environments, bool)  # type: ignore[attr-defined]
         model._update_current_progress_remaining(model.num_timesteps, self.total_timesteps)
@@ -274,10 +275,10 @@ def _check_new(folder: Path) -> None:
 
 
 def command(config: TrainConfig) -> None:
-    """Train, alone or with the other processes that torchrun started, and say what came out."""
-    with started_ranks(config.device) as ranks:
-        results = Training(config, ranks=ranks).run()
-    if not ranks.first:
+    """Train, alone or with the other processes of a launch, and say what came out."""
+    with started(config.device) as processes:
+        results = Training(config, processes=processes).run()
+    if not processes.is_main:
         return
     if not results["history"]:
         print(f"trained without evaluations; run in {config.out}")

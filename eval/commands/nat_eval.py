@@ -16,10 +16,11 @@ from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import Reference, reference, reference_from_file, second_judge
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
-from nat_env.bundles.loading import check_device, load_bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.prompted import with_prompts_of
+from nat_env.parallel.launch import started
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.storage.files import check_writable_folder, require_writable_folder
-from pretrain.parallel.processes import Processes
 
 
 def run(arguments: Eval) -> tuple[str, list[Path]]:
@@ -33,7 +34,7 @@ def run(arguments: Eval) -> tuple[str, list[Path]]:
             not allowed, a folder that cannot be written, or kept rows that are not there.
         ImportError: the second judge's packages are not installed.
     """
-    found = _evaluation(arguments, Processes())
+    found = _evaluation(arguments, ALONE)
     assert found is not None
     return found.table, [path for path in found.files if path.suffix == ".png"]
 
@@ -53,7 +54,7 @@ def _evaluation(arguments: Eval, processes: Processes) -> Evaluation | None:
     return compare(every_cell, arguments.out, arguments.pictures, metrics)
 
 
-def cells(arguments: Eval, processes: Processes | None = None, shard: str = "") -> list[Cell]:
+def cells(arguments: Eval, processes: Processes = ALONE, shard: str = "") -> list[Cell]:
     """All policies with all seeds, before anything is computed.
 
     Args:
@@ -100,7 +101,7 @@ def cells(arguments: Eval, processes: Processes | None = None, shard: str = "") 
             arguments.conditions == "uniform",
             agreements,
             arguments.kept_rows,
-            processes or Processes(),
+            processes,
         )
         for contestant in contestants + shuffled
         for seed in seeds
@@ -175,10 +176,7 @@ def _agreements(arguments: Eval, bundle: Bundle) -> list[Agreement]:
 
 def command(arguments: Eval) -> None:
     """Evaluate, and show the table."""
-    check_device(arguments.device)
-    processes = Processes.of_launch(arguments.device)
-    with processes.speaking():
+    with started(arguments.device) as processes:
         found = _evaluation(replace(arguments, device=str(processes.device)), processes)
         if found is not None:
             print("", found, "", *found.files, sep="\n")
-    processes.end()

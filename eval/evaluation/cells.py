@@ -1,7 +1,7 @@
 """A line of a comparison: a contestant with one seed under all judges, computed where missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from eval.evaluation.fingerprint import policy_fingerprint
@@ -11,9 +11,9 @@ from eval.evaluation.rows import Results, Row, evaluation_rows, has_distance
 from eval.judges.clip import Agreement
 from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.text.encoder import prompts_fingerprint
-from pretrain.parallel.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cell:
     """Of images and their prompts."""
     kept_rows: bool = False
     """Take a row of the same policy in another dtype or on another device, too."""
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes = ALONE
     """That share the decoding of what is computed."""
 
     def check(self) -> None:

@@ -22,10 +22,11 @@ from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
 from nat_env.frozen.conditions import balanced_conditions, uniform_conditions
 from nat_env.frozen.nat import FIRST_PASSES_KEPT
+from nat_env.frozen.precision import full_float32
 from nat_env.generation import StepRecord, generate_batches
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import NAT_EVAL, SeedRange
-from pretrain.parallel.processes import Processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def measure(
     uniform: bool = False,
     agreements: Sequence[Agreement] = (),
     seeds: SeedRange = NAT_EVAL,
-    processes: Processes | None = None,
+    processes: Processes = ALONE,
 ) -> Measurement:
     """Generate samples of all classes alike, and compare them with real images.
 
@@ -100,7 +101,6 @@ def measure(
     check_numbers(num_samples, seed, batch_size, seeds)
     for judged in judges:
         check_rank(judged.judge.name, judged.statistics, num_samples)
-    processes = processes or Processes()
     at_once = processes.from_main(batch_size or bundle.nat.rows_per_pass)
     own = processes.slice_of(num_samples, multiple=at_once)
     if shuffle_features:
@@ -112,33 +112,29 @@ def measure(
     else:
         conditions = balanced_conditions(num_samples, len(bundle.conditions))
     sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start)
+    mine = conditions[own]
+    if not len(mine):  # fewer batches than processes
+        return sums.together(processes)
+    _warm_up(bundle, mine.unique(), at_once)
 
-    def decode() -> _Sums:
-        mine = conditions[own]
-        if not len(mine):  # fewer batches than processes
-            return sums
-        _warm_up(bundle, mine.unique(), at_once)
+    def record(step: StepRecord) -> None:
+        classes = mine[sums.count : sums.count + len(step.actions)]  # of the batch in work
+        actions = step.actions.double().cpu().numpy()
+        sums.quantities.update(step.timestep, actions, classes.numpy())
 
-        def record(step: StepRecord) -> None:
-            classes = mine[sums.count : sums.count + len(step.actions)]  # of the batch in work
-            actions = step.actions.double().cpu().numpy()
-            sums.quantities.update(step.timestep, actions, classes.numpy())
-
-        batches = generate_batches(
-            bundle, policy, mine, num_steps, first_seed + own.start, at_once, record
-        )
-        with image_bar(len(mine), progress) as bar:
-            started = _now(bundle)
-            for images, labels in batches:
-                generated = _now(bundle)
-                sums.update(images, labels)
-                sums.seconds += generated - started
-                sums.judge_seconds += _now(bundle) - generated
-                bar.update(len(labels))
-                started = _now(bundle)  # the next batch is generated when the loop asks for it
-        return sums
-
-    return processes.part(decode).together(processes)
+    batches = generate_batches(
+        bundle, policy, mine, num_steps, first_seed + own.start, at_once, record
+    )
+    with image_bar(len(mine), progress) as bar:
+        started = _now(bundle)
+        for images, labels in batches:
+            generated = _now(bundle)
+            sums.update(images, labels)
+            sums.seconds += generated - started
+            sums.judge_seconds += _now(bundle) - generated
+            bar.update(len(labels))
+            started = _now(bundle)  # the next batch is generated when the loop asks for it
+    return sums.together(processes)
 
 
 class _Sums:
@@ -181,18 +177,16 @@ class _Sums:
         for agreement in self._agreements:
             self.sums[agreement.name] += float(agreement.score(images, labels).double().sum())
         if self._judge is not None:
-            self.correct += int((self._judge(images).argmax(dim=1) == labels).sum())
+            with full_float32():
+                logits = self._judge(images)
+            self.correct += int((logits.argmax(dim=1) == labels).sum())
         self.count += len(labels)
 
     def together(self, processes: Processes) -> Measurement:
         """Of the samples of all processes, in all of them."""
-        others = processes.on_main(self._state())
-        found = None
-        if others is not None:
-            for state in others[1:]:
-                self._merge(state)
-            found = self._measurement()
-        return processes.from_main(found)
+        for state in processes.gathered(self._state())[1:]:
+            self._merge(state)
+        return processes.from_main(self._measurement() if processes.is_main else None)
 
     def _state(self) -> dict[str, Any]:
         """Without what all processes have."""

@@ -95,8 +95,10 @@ def _draw(group: Group) -> None:
     bundle = load_bundle(arguments.bundle, **arguments.models())
     num_samples = arguments.preset.num_samples
     heuristic = ScheduledPolicy(heuristic_schedule(num_steps))
-    found = [validate(bundle, heuristic, num_steps, num_samples, seed) for seed in arguments.seeds]
-    levels = [one.frechet_distance for one in found if one is not None]  # by this process alone
+    levels = [
+        validate(bundle, heuristic, num_steps, num_samples, seed).frechet_distance
+        for seed in arguments.seeds
+    ]
     judge = bundle.require("yardstick").name
     about = f"{bundle.name}, T = {num_steps}, {judge}, N = {num_samples}"
     save_learning_curves(group.out / CURVES, group.histories(), float(np.mean(levels)), about)

@@ -68,13 +68,13 @@ def run_command(name: str, command: Command | Choice, args: list[str] | None = N
     words = home_expanded(sys.argv[1:] if args is None else args)
     try:
         try:
-            check_packages()
-            refuse_empty(words)
             with quiet_but_first():
+                check_packages()
+                refuse_empty(words)
                 chosen, options = _parsed(name, command, words)
-            _set_up_torch(options)
-            with termination_interrupts():
-                load(chosen.run)(options)
+                _set_up_torch(options)
+                with termination_interrupts():
+                    load(chosen.run)(options)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

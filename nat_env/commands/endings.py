@@ -1,7 +1,7 @@
 """What a command says when it cannot go on: a sentence, where the user can do something.
 
-Of several processes that run one command (torchrun, accelerate and their like tell each its number
-by the environment) the first says what all would say.
+Of several processes that run one command the first says what all would say. torchrun, accelerate
+and their like tell each its number by the environment, before options or devices are known.
 """
 
 import errno
@@ -16,7 +16,6 @@ from typing import Any
 
 _MEMORY_OPTIONS = ("num_envs", "batch_size")
 """Options of commands that less memory is needed with less of."""
-
 
 PRECEDENCE = 5.0
 """Seconds in which the first process may say what is wrong, and its end be noticed."""
@@ -39,6 +38,8 @@ def sentence_of(error: BaseException, options: Any = None, afterwards: str = "")
     then = f"; {afterwards}" if afterwards else ""
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted{then}"
+    if isinstance(error, ConnectionError):
+        return f"{error}{then}"
     if _is_full_disk(error):
         return f"{error}; make room{', then ' if afterwards else ''}{afterwards}"
     if _is_out_of_memory(error):
@@ -92,7 +93,7 @@ def rank() -> int:
 
 @contextmanager
 def quiet_but_first() -> Iterator[None]:
-    """Let what other processes than the first write within go nowhere."""
+    """Let what other processes than the first print within, bars included, go nowhere."""
     if rank() == 0:
         yield
         return

@@ -14,6 +14,7 @@ from nat_env.bundles.reals import Reals
 from nat_env.frozen.precision import float32_default, without_autocast
 from nat_env.frozen.transfers import sent
 from nat_env.frozen.weights import seeded_weights
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator import ScratchDiscriminator, TrunkDiscriminator
 from nat_env.rewards.discriminator_config import GROUPS, DiscriminatorConfig
@@ -43,8 +44,7 @@ class AdversarialRewardModel:
         trunk: Trunk | None = None,
         device: str | torch.device = "cpu",
         pooled: Tensor | None = None,
-        process: int = 0,
-        processes: int = 1,
+        processes: Processes = ALONE,
     ) -> None:
         """Start with an untrained discriminator.
 
@@ -56,9 +56,8 @@ class AdversarialRewardModel:
             trunk: the frozen network that `config` names, see `load_trunk`.
             device: of the discriminator and of the images that it is given.
             pooled: of conditions that are prompts, [num_conditions + 1, P], see `ProjectionHead`.
-            process: which this is of those that train it together, each on as many images of its
-                own, with averaged gradients: they draw alike for all, and take their parts.
-            processes: how many there are.
+            processes: that train it together, each on as many images of its own, with averaged
+                gradients: they draw alike for all, and take their parts.
 
         Raises:
             ValueError: fewer real images than one batch holds, widths that halve them to nothing,
@@ -82,7 +81,7 @@ class AdversarialRewardModel:
                 "channels would be left with one number, which its norm makes 0"
             )
         self.config = config
-        self.process, self.processes = process, processes
+        self.processes = processes
         self.reals = reals
         self.device = torch.device(device)
         self.knows_prompts = pooled is not None
@@ -173,7 +172,7 @@ class AdversarialRewardModel:
         if not self.config.augment and self.config.trunk != "scratch":
             batches = images.split(EMBEDDED_AT_ONCE)
             embedded = self._embedded(len(images), batches, images[:1])
-        size = min(self.config.batch_size // self.processes, len(images))
+        size = min(self.config.batch_size // self.processes.count, len(images))
         drawn = self._drawn(len(images), size, count)  # [count, 2, size]
         fakes, reals = sent(drawn, images.device).unbind(dim=1)
         results = []
@@ -218,17 +217,17 @@ class AdversarialRewardModel:
 
     def _drawn(self, count: int, size: int, steps: int) -> Tensor:
         """For each step numbers of generated images, of `count`, and of real: [steps, 2, size]."""
-        drawn = []
+        drawn, processes = [], self.processes
         for _ in range(steps):
-            order = torch.randperm(count * self.processes, generator=self.generator)
-            fake = order[order // count == self.process][:size] - self.process * count
-            weights, whole = self._real_weights, size * self.processes
+            order = torch.randperm(count * processes.count, generator=self.generator)
+            fake = order[order // count == processes.index][:size] - processes.index * count
+            weights, whole = self._real_weights, size * processes.count
             real = torch.multinomial(weights, whole, True, generator=self.generator)
             drawn.append(torch.stack([fake, self._own(real)]))
         return torch.stack(drawn)
 
     def _own(self, drawn: Tensor) -> Tensor:  # of what was drawn for all
-        return drawn.chunk(self.processes)[self.process]
+        return drawn[self.processes.slice_of(len(drawn))]
 
     def _real_batches(
         self, drawn: Tensor, on_device: Tensor
@@ -276,7 +275,7 @@ class AdversarialRewardModel:
         """Half of the real images, drawn at random, mirrored left to right."""
         if not self.config.flip:
             return real
-        count = len(real) * self.processes
+        count = len(real) * self.processes.count
         whole = torch.rand(count, generator=self.generator, dtype=torch.float32)
         chosen = sent(self._own(whole) < 0.5, real.device)
         return torch.where(chosen.view(-1, 1, 1, 1), real.flip(-1), real)

@@ -1,14 +1,14 @@
 """How a training is computed: where, in which precision, in how many passes a batch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from nat_env.parallel.processes import ALONE, Processes
 from pretrain.parallel.options import MixedPrecision
-from pretrain.parallel.processes import Processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Execution:
     """What may differ between two machines that train the same: by rounding alone, but for bf16."""
 
-    processes: Processes = field(default_factory=Processes)
+    processes: Processes = ALONE
     mixed_precision: MixedPrecision = "no"
     """Of forward and backward passes; weights, losses and optimizers stay in float32."""
     passes: int = 1
@@ -87,20 +87,12 @@ class Execution:
         dealt = every.unflatten(0, (self.processes.count, self.passes)).transpose(0, 1)
         return dealt.flatten(0, 1).transpose(0, 1).flatten(0, 1)
 
-    def summed(self, values: Tensor) -> Tensor:
-        """The sum over processes of what each has."""
-        if self.processes.count == 1:
-            return values
-        from accelerate.utils import reduce
-
-        return reduce(values, reduction="sum")  # type: ignore[return-value]
-
     def read(self, scalars: Mapping[str, Tensor]) -> dict[str, float]:
         """Means over this process's rows of a batch, as those over the whole: one wait for all."""
         if not scalars:
             return {}
         values = torch.stack([value.detach().float() for value in scalars.values()])
-        means = (self.summed(values) / self.processes.count).tolist()
+        means = (self.processes.summed(values) / self.processes.count).tolist()
         return dict(zip(scalars, means, strict=True))
 
     def _gathered(self, values: Tensor) -> Tensor:

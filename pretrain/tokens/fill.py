@@ -3,7 +3,6 @@
 import hashlib
 import json
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from nat_env.images.image_file import check_crop
 from nat_env.images.image_folder import ImageFolder, find_images
 from nat_env.images.streaming import streamed
 from nat_env.models.pixels import to_float
+from nat_env.parallel.launch import started
+from nat_env.parallel.processes import Processes
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import check_apart, sha256, write_json, written_aside
 from pretrain.arguments import Tokens
-from pretrain.parallel.processes import Processes
 from pretrain.tokens.cache import ABOUT, COMPLETE, LABELS, TokenCache, shard_file
 
 _MOST_UNREADABLE = 0.01
@@ -98,16 +98,15 @@ def _fill(arguments: Tokens, bundle: Bundle, found: ImageFolder, processes: Proc
     out, size, total = arguments.out, arguments.shard_images, len(found.paths)
     shards = [range(first, min(first + size, total)) for first in range(0, total, size)]
     paths = [out / shard_file(number) for number in range(len(shards))]
-    own = processes.dealt(list(zip(paths, shards, strict=True)))
+    own = list(zip(paths, shards, strict=True))[processes.index :: processes.count]
     count = sum(len(numbers) for _, numbers in own)
     with tqdm(total=count, desc="tokens", unit="image", mininterval=2, disable=None) as bar:
         for path, numbers in own:
             if path.is_file():  # one that is there is whole
                 bar.update(len(numbers))
             else:
-                made = partial(_shard, bundle, found, numbers, arguments, bar)
-                _save(path, processes.part(made))
-    processes.gathered(None)  # all of them are there
+                _save(path, _shard(bundle, found, numbers, arguments, bar))
+    processes.gathered("made")
     if processes.is_main:
         unreadable = [
             str(found.paths[numbers[int(place)]])
@@ -116,7 +115,7 @@ def _fill(arguments: Tokens, bundle: Bundle, found: ImageFolder, processes: Proc
         ]
         files = {path.name: sha256(path) for path in (out / LABELS, *paths)}
         write_json(out / COMPLETE, {"files": files, "unreadable": unreadable})
-    processes.gathered(None)
+    processes.from_main("complete")
 
 
 def _shard(
@@ -159,12 +158,9 @@ def _digest(value: Any) -> str:
 
 def command(arguments: Tokens) -> None:
     """Fill the cache, and say what it holds."""
-    check_device(arguments.device)
-    processes = Processes.of_launch(arguments.device)
-    with processes.speaking():
+    with started(arguments.device) as processes:
         cache = fill(arguments, processes)
         print(f"{len(cache.ids)} rows of {cache.ids.num_tokens} tokens in {arguments.out}")
         if cache.unreadable:
             shown = ", ".join(cache.unreadable[:5])
             print(f"{len(cache.unreadable)} images cannot be read and are left out: {shown}")
-    processes.end()

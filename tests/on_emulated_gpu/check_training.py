@@ -58,9 +58,6 @@ def trained(out, device, **changes):
     return parts | {"history": history}
 
 
-@pytest.mark.filterwarnings(
-    "ignore:You are trying to run"
-)  # stable-baselines3's, of networks so small
 @pytest.mark.parametrize(
     "changes",
     [

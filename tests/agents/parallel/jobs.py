@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from agents.learners.config import TrainConfig
-from agents.parallel.ranks import ALONE, started_ranks
 from agents.training.callbacks import RoundCallback
 from agents.training.train import Training
+from nat_env.parallel.launch import started
+from nat_env.parallel.processes import ALONE
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 
 SMALL = TrainConfig(
@@ -55,9 +56,11 @@ class Stop(KeyboardInterrupt):
     pass
 
 
-def trained(out, ranks=ALONE, **changes):
+def trained(out, processes=ALONE, **changes):
     """Weights of policy and discriminator, and history, of a training to its end."""
-    training = Training(replace(SMALL, out=Path(out), **changes), progress=False, ranks=ranks)
+    training = Training(
+        replace(SMALL, out=Path(out), **changes), progress=False, processes=processes
+    )
     results = training.run()
     found = {"policy": dict(training.model.policy.named_parameters())}
     if training.env is not training.decoder:
@@ -74,7 +77,7 @@ def trained(out, ranks=ALONE, **changes):
     return weights | {"history": results["history"]}
 
 
-def stopped(out, ranks=ALONE, **changes):
+def stopped(out, processes=ALONE, **changes):
     """Let a training end in the middle of its fourth round."""
     steps, on_step = [], RoundCallback._on_step
 
@@ -86,7 +89,7 @@ def stopped(out, ranks=ALONE, **changes):
 
     RoundCallback._on_step = stop
     try:
-        trained(out, ranks, **changes)
+        trained(out, processes, **changes)
     except Stop:
         return
     finally:
@@ -94,25 +97,25 @@ def stopped(out, ranks=ALONE, **changes):
     raise AssertionError("it did not stop")
 
 
-def train_in_pairs(ranks, folder):
-    found = {"whole": trained(folder / "whole", ranks)}
-    stopped(folder / "broken", ranks)
-    if ranks.first:
+def train_in_pairs(processes, folder):
+    found = {"whole": trained(folder / "whole", processes)}
+    stopped(folder / "broken", processes)
+    if processes.is_main:
         import shutil
 
         shutil.copytree(folder / "broken", folder / "left")
-    ranks.gathered("copied")
+    processes.gathered("copied")
     torch.manual_seed(99)
-    found["resumed"] = trained(folder / "broken", ranks, resume=True)
+    found["resumed"] = trained(folder / "broken", processes, resume=True)
     for name, changes in OTHERS.items():
-        found[name] = trained(folder / name, ranks, **changes)
+        found[name] = trained(folder / name, processes, **changes)
     return found
 
 
-def train_in_fours(ranks, folder):
+def train_in_fours(processes, folder):
     return {
-        "whole": trained(folder / "whole4", ranks),
-        "resumed": trained(folder / "left4", ranks, resume=True),
+        "whole": trained(folder / "whole4", processes),
+        "resumed": trained(folder / "left4", processes, resume=True),
     }
 
 
@@ -124,8 +127,8 @@ def main(name, rank, world, port, folder):
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
-    with started_ranks("cpu") as ranks:
-        torch.save(globals()[name](ranks, folder), folder / f"{name}_{rank}.pt")
+    with started("cpu") as processes:
+        torch.save(globals()[name](processes, folder), folder / f"{name}_{rank}.pt")
 
 
 if __name__ == "job":

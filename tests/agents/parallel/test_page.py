@@ -33,8 +33,9 @@ def test_there_are_some():
 def test_the_commands_take_these_arguments(line, monkeypatch):
     line = re.sub(r"\$\(.*?\)|\$\w+", "1", line)
     given = get_args_parser().parse_args(shlex.split(line)[1:])
-    assert given.module and given.training_script == "agents.training"
-    words = given.training_script_args
+    assert given.module and given.training_script == "nat_env"
+    name, *words = given.training_script_args
+    assert name == "nat-train"
     if "--resume" in words:  # what a run's folder would say
         words = ["digits", *(word for word in words if word != "--resume")]
     monkeypatch.setattr(command_line, "_set_up_torch", stopped)

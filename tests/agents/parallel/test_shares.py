@@ -8,16 +8,17 @@ import torch
 from agents.learners.algorithms import ALGORITHMS, algorithm_of
 from agents.learners.config import PRESETS
 from agents.learners.ppo import PPO
-from agents.parallel.ranks import Ranks, started_ranks
 from agents.parallel.shares import own_environment, own_share, whole_environment
 from agents.training.train import Training
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.loading import load_bundle
+from nat_env.parallel.processes import ALONE, Processes
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.vector_env import NATDecodeVectorEnv
 
 DIGITS = PRESETS["digits"][1]
+EACH = (ALONE, Processes(0, 2), Processes(1, 2))
 
 
 class OwnLearner(PPO):
@@ -32,7 +33,7 @@ class OwnSharedLearner(PPO):
 
 def refused(out, world=2, **changes):
     with pytest.raises(ValueError) as caught:
-        Training(replace(DIGITS, out=out, **changes), progress=False, ranks=Ranks(0, world))
+        Training(replace(DIGITS, out=out, **changes), progress=False, processes=Processes(0, world))
     assert not out.exists()
     return str(caught.value)
 
@@ -75,22 +76,12 @@ def test_what_would_let_them_part_is_refused(tmp_path):
     running = '{"name": "normalized", "reward": "judge"}'
     assert "would have seen other images on each" in refused(tmp_path / "c", reward=running)
     with pytest.raises(ValueError, match=r"^num_samples: got 2, allowed is one for each of 4"):
-        Training(replace(DIGITS, out=tmp_path / "d", num_samples=2), ranks=Ranks(0, 4))
-
-
-def test_a_device_is_each_processes_own(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(ValueError, match="cuda:0, allowed with several"), started_ranks("cuda:0"):
-        pass
-    with pytest.raises(ValueError, match="process 1 of this machine, allowed are 1 processes"):
-        started_ranks("cuda").__enter__()
+        Training(replace(DIGITS, out=tmp_path / "d", num_samples=2), processes=Processes(0, 4))
 
 
 def test_a_share_has_a_part_of_every_number(tmp_path):
     config = replace(DIGITS, out=tmp_path, num_envs=64, budget=300 * 10)
-    own = own_share(config, algorithm_of(config), Ranks(1, 2, "cuda:1"))
+    own = own_share(config, algorithm_of(config), Processes(1, 2, torch.device("cuda:1")))
     assert (own.environments, own.trajectories_per_round, own.batch_size) == (32, 128, 128)
     assert (own.rounds, own.device) == (config.rounds, "cuda:1")
     assert own.discriminator == config.discriminator
@@ -105,11 +96,11 @@ def test_rows_are_those_of_one_environment_wherever_they_are():
     whole.step(actions)
     parts = [NATDecodeVectorEnv(3, bundle, 2) for _ in range(2)]
     for rank, part in enumerate(parts):
-        part.load_state_dict(own_environment(whole.state_dict(), Ranks(rank, 2)))
-        part.step(actions[Ranks(rank, 2).rows(6)])
+        part.load_state_dict(own_environment(whole.state_dict(), Processes(rank, 2)))
+        part.step(actions[Processes(rank, 2).slice_of(6)])
     whole.step(actions)
 
-    class OfBoth(Ranks):
+    class OfBoth(Processes):
         def gathered(self, value):
             return [part.state_dict() for part in parts]
 
@@ -125,11 +116,10 @@ def test_discriminators_of_several_processes_draw_parts_of_one_batch():
     reals = discriminator_reals(bundle, "raw")
     options = DiscriminatorConfig(trunk="scratch", widths=(8,), batch_size=8)
     one, *two = (
-        AdversarialRewardModel(reals, 10, options, process=process, processes=processes)
-        for process, processes in ((0, 1), (0, 2), (1, 2))
+        AdversarialRewardModel(reals, 10, options, processes=processes) for processes in EACH
     )
-    fakes, numbers = one._draw(20, 8)
-    drawn = [model._draw(10, 4) for model in two]
+    fakes, numbers = one._drawn(20, 8, 1)[0]
+    drawn = [model._drawn(10, 4, 1)[0] for model in two]
     assert torch.equal(torch.cat([part for _, part in drawn]), numbers)
     for chosen, _ in drawn:  # of its own ten
         assert len(chosen.unique()) == 4 and chosen.min() >= 0 and chosen.max() < 10
@@ -137,10 +127,8 @@ def test_discriminators_of_several_processes_draw_parts_of_one_batch():
     assert set(fakes.tolist()) & set(theirs.tolist())  # by one order of all twenty
     images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 1, 2) + torch.tensor([0, 0.5])
     models = [
-        AdversarialRewardModel(
-            reals, 10, replace(options, flip=True), process=process, processes=processes
-        )
-        for process, processes in ((0, 1), (0, 2), (1, 2))
+        AdversarialRewardModel(reals, 10, replace(options, flip=True), processes=processes)
+        for processes in EACH
     ]
     flipped = [
         model._flipped(part) for model, part in zip(models[1:], images.chunk(2), strict=True)

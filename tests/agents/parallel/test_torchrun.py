@@ -25,7 +25,8 @@ import os, runpy, sys
 from pathlib import Path
 Path(sys.argv[1], os.environ["RANK"]).write_text(str(os.getpid()))
 del sys.argv[1]
-runpy.run_module("agents.training", run_name="__main__")
+sys.argv[1:1] = ["nat-train"]
+runpy.run_module("nat_env", run_name="__main__")
 """
 
 
@@ -101,20 +102,3 @@ def test_what_is_refused_is_told_once_and_nothing_is_written(torchrun, tmp_path)
         "gradients that its step comes of"
     ]
     assert str(Path("agents/training/train.py")) not in said  # no traceback of ours
-
-
-def test_a_process_that_is_not_heard_in_c_ends_all_the_same():
-    """Where Python's own handler of the signal would wait for the sleeper to end."""
-    program = """
-import ctypes, signal
-from agents.parallel.endings import ends_soon_after_sigterm
-signal.signal(signal.SIGTERM, lambda *_: print("never"))
-with ends_soon_after_sigterm(0.2):
-    print("ready", flush=True)
-    ctypes.CDLL(None).system(b"exec sleep 20 > /dev/null")
-"""
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=10)
-    assert (process.returncode, said) == (128 + signal.SIGTERM, "")

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import agents.runs.validation
-from agents.runs.validation import SHEET, validate
+from agents.runs.validation import SHEET, validate, validate_together
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import StepRecord, generate
+from nat_env.parallel.processes import Processes
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import TRAINING_EVALUATION
@@ -47,6 +48,27 @@ def test_distance_and_sheet_are_of_the_same_samples(bundle):
     precision = (apart <= real_radii[:, None]).any(dim=0).double().mean().item()
     assert found.scores["recall"] == pytest.approx(recall, abs=0.008)
     assert found.scores["precision"] == pytest.approx(precision, abs=0.008)
+
+
+class Taken(Processes):
+    """One process after the other; the main one, the last, is given what the others had."""
+
+    given: list = []  # noqa: RUF012
+
+    def gathered(self, value):
+        self.given.append(value)
+        return [self.given[-1], *self.given[:-1]] if self.is_main else []
+
+
+def test_shares_are_the_whole(bundle):
+    whole = validate(bundle, POLICY, 2, 140, seed=5)
+    Taken.given = []
+    others = [validate_together(bundle, POLICY, 2, 140, 5, Taken(i, 3)) for i in (1, 2)]
+    assert others == [None, None]
+    found = validate_together(bundle, POLICY, 2, 140, 5, Taken(0, 3))
+    assert found is not None and found.scores == pytest.approx(whole.scores, rel=1e-5)
+    assert found.actions == whole.actions
+    torch.testing.assert_close(found.shown, whole.shown)
 
 
 def test_without_real_images_there_is_neither_precision_nor_recall(bundle):

@@ -12,9 +12,9 @@ from eval.commands.nat_eval import run
 from eval.evaluation.measure import measure
 from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
+from nat_env.parallel.processes import Processes
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
-from pretrain.parallel.processes import Processes
 
 
 class Taken(Processes):
@@ -22,9 +22,9 @@ class Taken(Processes):
 
     given: list = []  # noqa: RUF012
 
-    def on_main(self, value):
+    def gathered(self, value):
         self.given.append(value)
-        return [self.given[-1], *self.given[:-1]] if self.is_main else None
+        return [self.given[-1], *self.given[:-1]] if self.is_main else []
 
     def from_main(self, value):
         return value

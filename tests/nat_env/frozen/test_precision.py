@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.runs.validation import validate
+from eval.evaluation.measure import measure
 from eval.judges.judge import bundle_judge
 from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.precision import full_float32
@@ -140,6 +142,9 @@ def test_judges_compute_without_tf32_and_the_discriminator_as_training_asks(fast
     assert seen_by(judge, lambda: embeddings_of(judge, images)) == [FULL, FAST]
     whole = bundle_judge(bundle)
     assert seen_by(judge, lambda: whole.probabilities(whole.embeddings(images))) == [FULL, FAST]
+    schedule = ScheduledPolicy(heuristic_schedule(1))
+    assert seen_by(judge, lambda: validate(bundle, schedule, 1, 40)) == [FULL, FAST]
+    assert seen_by(judge, lambda: measure(bundle, schedule, 1, 4, 0, [])) == [FULL, FAST]
     model = AdversarialRewardModel(
         bundle.require("reals"), 10, DiscriminatorConfig(trunk="bundle", widths=(16,)), 3,
         load_trunk("bundle", bundle),

@@ -19,11 +19,12 @@ from nat_env.commands.entry import COMMANDS
 from nat_env.models.classifier import ClassifierConfig
 from nat_env.models.uvit import UViTConfig
 from nat_env.models.vq import TokenizerConfig
+from nat_env.parallel.launch import started
+from nat_env.parallel.processes import Processes
 from nat_env.storage.state import save_state
 from pretrain.classifier import ClassifierTraining, train_classifier
 from pretrain.loop import LoopConfig, epoch_batches
 from pretrain.parallel.execution import Execution
-from pretrain.parallel.processes import Processes
 from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import TransformerTraining, train_transformer
 
@@ -69,9 +70,8 @@ def tokenizer(folder: Path, execution: Execution) -> nn.Module:
 TRAININGS = {"transformer": transformer, "judge": judge, "tokenizer": tokenizer}
 
 
-def main(folder: Path, what: str) -> None:
+def main(folder: Path, what: str, processes: Processes) -> None:
     """Train, and save what this process then has."""
-    processes = Processes.of_launch("cpu")
     execution = Execution(processes)
     states = {}
     if what == "whole":
@@ -108,4 +108,5 @@ def refused(words: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    with started("cpu") as processes:
+        main(Path(sys.argv[1]), sys.argv[2], processes)

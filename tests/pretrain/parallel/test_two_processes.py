@@ -9,11 +9,10 @@ import torch
 from PIL import Image
 
 from nat_env import load_bundle
-from nat_env.commands.endings import is_told_elsewhere
+from nat_env.parallel.processes import Processes
 from nat_env.storage.state import load_state
 from pretrain.arguments import Tokens
 from pretrain.parallel.execution import Execution
-from pretrain.parallel.processes import PartError, Processes
 from pretrain.tokens.fill import fill
 
 SCRIPT = Path(__file__).with_name("small_trainings.py")
@@ -141,24 +140,3 @@ def test_float16_is_refused_on_a_cpu(tmp_path):
     ):
         small_trainings().judge(tmp_path / "x", Execution(mixed_precision="fp16"))
     assert not (tmp_path / "x").exists()
-
-
-def test_launches_that_would_not_be_what_was_asked_for_are_refused():
-    assert Processes.of_launch("cpu", {}) == Processes()
-    assert Processes.of_launch("cpu", {"WORLD_SIZE": "1", "MASTER_PORT": "1"}) == Processes()
-    one = {"ACCELERATE_USE_CPU": "True", "MASTER_PORT": "29500"}  # of --cpu --num_processes 2
-    with pytest.raises(ValueError, match=r"^num_processes: accelerate launch --cpu starts one"):
-        Processes.of_launch("cpu", one)
-    with pytest.raises(ValueError, match=r"^device: got 'cuda:1', allowed is 'cuda' with several"):
-        Processes.of_launch("cuda:1", {"WORLD_SIZE": "2"})
-
-
-def test_what_one_process_alone_is_refused_has_its_number():
-    def refused():
-        raise ValueError("data: 12 images cannot be read")
-
-    with pytest.raises(PartError, match=r"^process 1: data: 12 images cannot be read") as told:
-        Processes(1, 2).part(refused)
-    assert not is_told_elsewhere(told.value, {"LOCAL_RANK": "1"})
-    with pytest.raises(ValueError, match=r"^data: 12 images cannot be read"):
-        Processes().part(refused)
