@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
-from nat_env.frozen.probe import TRIED
 from nat_env.frozen.weights import load_weights, save_weights
-from nat_env.models.pixels import images_that_fit
+from nat_env.models.pixels import ImagesAtOnce
 
 PIXELS_AT_ONCE = 2**19
 """Encoded or decoded in one pass on a CPU, which takes 2 GB at the published width: it bounds the
@@ -90,6 +89,7 @@ class MaskGITVQGAN(nn.Module):
         self.config = config
         self.decoder_dtype = torch.float32
         """In which images are decoded; chosen before the first one is."""
+        self._at_once = ImagesAtOnce(self._decoded, math.prod(config.grid), config.image_size)
         self.encoder, self.decoder = _Encoder(config), _Decoder(config)
         self.quantize = nn.ModuleDict(
             {"embedding": nn.Embedding(config.codebook_size, config.latent_channels)}
@@ -138,13 +138,15 @@ class MaskGITVQGAN(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> ids [B, N] int64, row by row."""
+        rows = self._at_once.on(images.device, PIXELS_AT_ONCE)
         return in_batches(
-            lambda batch: self.nearest(self.latents(batch.float())), images, batch_size=self._rows
+            lambda batch: self.nearest(self.latents(batch.float())), images, batch_size=rows
         )
 
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
-        return in_batches(self._decoded, ids, batch_size=self._rows)
+        rows = self._at_once.on(ids.device, PIXELS_AT_ONCE)
+        return in_batches(self._decoded, ids, batch_size=rows)
 
     def _decoded(self, ids: Tensor) -> Tensor:
         latents = self.codebook[ids].transpose(1, 2).unflatten(2, self.grid)  # [b, latents, h, w]
@@ -157,24 +159,9 @@ class MaskGITVQGAN(nn.Module):
             return self.decoder
         return copy.deepcopy(self.decoder).to(self.decoder_dtype)
 
-    @property
-    def _rows(self) -> int:
-        """Images of one pass."""
-        if self.codebook.device.type != "cpu":
-            return self._rows_that_fit
-        return max(1, PIXELS_AT_ONCE // math.prod(self.image_size))
-
-    @cached_property
-    def _rows_that_fit(self) -> int:
-        device = self.codebook.device
-        ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
-        with torch.no_grad():
-            return images_that_fit(self.image_size, device, lambda n: self._decoded(ids[:n]))
-
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         """As `nn.Module` has it, for `to`: what was of the old device is forgotten."""
-        for of_the_device in ("_decoding", "_rows_that_fit"):
-            self.__dict__.pop(of_the_device, None)
+        self.__dict__.pop("_decoding", None)
         return super()._apply(*args, **kwargs)
 
     def save(self, folder: Path) -> dict[str, Any]:

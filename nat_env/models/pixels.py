@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from nat_env.frozen.probe import rows_that_fit
+from nat_env.frozen.probe import TRIED, rows_that_fit
 
 PIXELS_AT_ONCE = 2**24
 """Decoded in one pass on an accelerator, at most."""
@@ -33,14 +32,31 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).round().byte()
 
 
-def images_that_fit(
-    image_size: tuple[int, int], device: torch.device, run: Callable[[int], Any]
-) -> int:
-    """Images that a tokenizer decodes in one pass on an accelerator, see `rows_that_fit`.
+class ImagesAtOnce:
+    """How many images a tokenizer decodes in one pass, which bounds its memory."""
 
-    Args:
-        image_size: height and width.
-        device: of the pass.
-        run: decodes so many images there.
-    """
-    return rows_that_fit(run, device, max(1, PIXELS_AT_ONCE // math.prod(image_size)))
+    def __init__(
+        self, decode: Callable[[Tensor], Tensor], num_tokens: int, image_size: tuple[int, int]
+    ) -> None:
+        """Of a tokenizer.
+
+        Args:
+            decode: ids [B, N], where the tokenizer is -> images.
+            num_tokens: N.
+            image_size: height and width.
+        """
+        self._decode = decode
+        self._num_tokens = num_tokens
+        self._pixels = math.prod(image_size)
+        self._found: dict[torch.device, int] = {}
+
+    @torch.no_grad()
+    def on(self, device: torch.device, pixels_on_a_cpu: int) -> int:
+        """On a CPU so many pixels' worth, on an accelerator what fits, see `rows_that_fit`."""
+        if device.type == "cpu":
+            return max(1, pixels_on_a_cpu // self._pixels)
+        if device not in self._found:
+            ids = torch.zeros(TRIED, self._num_tokens, dtype=torch.int64, device=device)
+            most = max(1, PIXELS_AT_ONCE // self._pixels)
+            self._found[device] = rows_that_fit(lambda n: self._decode(ids[:n]), device, most)
+        return self._found[device]

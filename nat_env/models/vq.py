@@ -15,9 +15,8 @@ from torch import Tensor
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default, without_autocast
-from nat_env.frozen.probe import TRIED
 from nat_env.models.diffusers_folder import load_model, read_config, save_model
-from nat_env.models.pixels import images_that_fit
+from nat_env.models.pixels import ImagesAtOnce
 
 PIXELS_AT_ONCE = 2**20
 """Decoded in one pass on a CPU: it bounds the memory, however many images there are."""
@@ -81,6 +80,7 @@ class VQTokenizer:
         self.config = config
         self.decoder_dtype = torch.float32
         """In which images are decoded; chosen before the first one is."""
+        self._at_once = ImagesAtOnce(self._decoded, math.prod(config.grid), config.image_size)
         self._folder = folder
         self._device: Any = "cpu"
 
@@ -166,8 +166,7 @@ class VQTokenizer:
     def to(self, device: Any) -> "VQTokenizer":
         """Move to a device, in place."""
         self._device = device
-        for of_the_device in ("_decoding", "_rows_that_fit"):
-            self.__dict__.pop(of_the_device, None)
+        self.__dict__.pop("_decoding", None)
         if "vq" in self.__dict__:
             self.vq.to(device)
         return self
@@ -204,7 +203,8 @@ class VQTokenizer:
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [B, N] -> images [B, C, H, W] in [0, 1], float32."""
-        return in_batches(self._decoded, ids, batch_size=self._rows).clamp(0, 1).float()
+        rows = self._at_once.on(ids.device, PIXELS_AT_ONCE)
+        return in_batches(self._decoded, ids, batch_size=rows).clamp(0, 1).float()
 
     def _decoded(self, ids: Tensor) -> Tensor:
         latents = self.codebook[ids.view(-1, *self.config.grid)]  # [b, h, w, L]
@@ -218,20 +218,6 @@ class VQTokenizer:
         if self.decoder_dtype == torch.float32:
             return layers
         return [copy.deepcopy(layer).to(self.decoder_dtype) for layer in layers]
-
-    @property
-    def _rows(self) -> int:
-        """Images of one pass."""
-        if self.codebook.device.type != "cpu":
-            return self._rows_that_fit
-        return max(1, PIXELS_AT_ONCE // math.prod(self.image_size))
-
-    @cached_property
-    def _rows_that_fit(self) -> int:
-        device = self.codebook.device
-        ids = torch.zeros(TRIED, math.prod(self.grid), dtype=torch.int64, device=device)
-        with torch.no_grad():
-            return images_that_fit(self.image_size, device, lambda n: self._decoded(ids[:n]))
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`: diffusers' layout."""
