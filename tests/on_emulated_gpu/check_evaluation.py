@@ -17,9 +17,11 @@ from eval.commands.nat_eval import run
 from eval.judges.judge import Judge, bundle_judge
 from nat_env.bundles.loading import load_bundle
 from nat_env.models.classifier import embeddings_of
+from nat_env.parallel.processes import Processes
 from pretrain.config import PRESETS
 from pretrain.data import digits as digits_data
 from pretrain.make import make_bundle
+from pretrain.parallel.execution import Execution
 
 OF_THE_MACHINE = ("seconds", "date", "device", "machine", "command", "images_per_second")
 
@@ -121,7 +123,8 @@ def test_a_bundle_is_made_as_on_the_cpu(tmp_path, monkeypatch):
 
     def made(device):
         out = tmp_path / device
-        make_bundle(data, config, tmp_path / f"{device} work", out, device)
+        execution = Execution(Processes(device=torch.device(device)))
+        make_bundle(data, config, tmp_path / f"{device} work", out, execution)
         return load_bundle(out, "float32"), json.loads((out / "bundle.json").read_text("utf-8"))
 
     (there, about), (here, expected) = made("emulated"), made("cpu")
