@@ -73,8 +73,7 @@ def _section(
     )
     if memory.accelerator is not None:
         note += f" Memory of the accelerator: {memory.accelerator:.0f} MB at most."
-    title = f"A round of the preset paper, {options.nat}, {count} trajectories"
-    return Section(title, rows, note, _targets(options, count, seconds, totals))
+    return Section(title(options.nat, count), rows, note, _targets(options, count, seconds, totals))
 
 
 def _targets(
@@ -112,7 +111,7 @@ def configuration(options: PaperRoundOptions, count: int, folder: Path) -> Train
         trajectories_per_round=count,
         num_envs=min(options.num_envs, count),
         batch_size=transitions // preset.accumulate,
-        discriminator=replace(preset.discriminator, batch_size=_discriminator_batch(count)),
+        discriminator=replace(preset.discriminator, batch_size=discriminator_batch(count)),
         eval_every=0,
         dtype=options.dtype,
         device=options.device,
@@ -123,7 +122,7 @@ def configuration(options: PaperRoundOptions, count: int, folder: Path) -> Train
     )
 
 
-def _discriminator_batch(count: int) -> int:
+def discriminator_batch(count: int) -> int:
     """Real images of an update, of which the paper's 4096 trajectories have 1024."""
     preset = PRESETS["paper"][1]
     share = count / preset.trajectories_per_round
@@ -183,8 +182,18 @@ def _watched(training: Any, phases: Phases) -> None:
 
 def _num_reals(options: PaperRoundOptions) -> int:
     """One of each class, and at least as many as an update of the discriminator draws."""
-    batches = map(_discriminator_batch, options.trajectories)
+    batches = map(discriminator_batch, options.trajectories)
     return max(UVITS[options.nat].num_classes, *batches)
+
+
+def title(nat: str, count: int) -> str:
+    """Of the section about a round of so many trajectories."""
+    return f"A round of the preset paper, {nat}, {count} trajectories"
+
+
+def random_trunk(num_classes: int) -> Classifier:
+    """What the discriminator stands on."""
+    return Classifier(ClassifierConfig(3, num_classes, (32, 64, 128, 256)))
 
 
 def save_random_bundle(options: PaperRoundOptions, folder: Path) -> None:
@@ -192,7 +201,7 @@ def save_random_bundle(options: PaperRoundOptions, folder: Path) -> None:
     sizes, tokens, count = UVITS[options.nat], TOKENIZERS[options.nat], _num_reals(options)
     conditions = Conditions(tuple(map(str, range(sizes.num_classes))))
     with seeded_weights(0):
-        trunk = Classifier(ClassifierConfig(3, sizes.num_classes, (32, 64, 128, 256)))
+        trunk = random_trunk(sizes.num_classes)
         save_bundle(
             folder / "bundle",
             name="random",

@@ -1,6 +1,6 @@
 """What a training of the published sizes would take on several GPUs, from short rounds here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,13 +30,23 @@ from eval.bench.planning.sizes import Frozen, memory_of
 from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.models.uvit import UVIT_SIZES
+from nat_env.rewards.discriminator import TrunkDiscriminator
+from nat_env.rewards.trunks import ClassifierTrunk
+from nat_env.storage.files import read_json
 
 NEAR = 0.25
 """What is predicted for this machine may differ by that from what is measured."""
 
 
 def run(options: PlanOptions, repeats: int) -> Iterator[Section]:
-    """Measure two short rounds and hold what they predict of a longer one against it; then plan."""
+    """Measure two short rounds and hold what they predict of a longer one against it; then plan.
+
+    With the report of another machine only plan.
+    """
+    if options.report is not None:
+        nat, where, costs = reported(options.report)
+        yield from planned(replace(options, nat=nat), costs, where)
+        return
     rounds = rounds_of(options)
     with TemporaryDirectory() as written:
         folder = Path(written)
@@ -110,6 +120,63 @@ def prepared(options: PlanOptions, repeats: int, folder: Path) -> Callable[[], C
     return work
 
 
+def reported(path: Path) -> tuple[Any, str, Costs]:
+    """Costs by the rounds of the preset `paper` in a bench.json.
+
+    Returns:
+        Whose rounds they are, on what, and what its parts cost.
+
+    Raises:
+        ValueError: a file that is damaged, or has no two such rounds.
+    """
+
+    def form(values: Any) -> tuple[dict[str, Any], str, list[dict[str, float]]]:
+        asked = values["about"]["options"]["paper-round"]
+        rows = {section["title"]: section["rows"] for section in values["sections"]}
+        few, many = sorted(asked["trajectories"])
+        rounds = [
+            {row["phase"]: row["seconds"] for row in rows[paper_round.title(asked["nat"], count)]}
+            for count in (few, many)
+        ]
+        return asked, values["about"]["accelerator"] or "a CPU", rounds
+
+    asked, where, rounds = read_json(path, "report", form)
+    model = Frozen(UVITS[asked["nat"]], TOKENIZERS[asked["nat"]])
+    steps, counts = asked["num_steps"], sorted(asked["trajectories"])
+    config = PRESETS["paper"][1]
+    updates = config.discriminator_updates
+    fresh = [paper_round.discriminator_batch(count) for count in counts]
+
+    def line(each: Sequence[int], seconds: Sequence[float], times: int) -> Line:
+        first, second = ((n, s / times) for n, s in zip(each, seconds, strict=True))
+        return Line.through(first, second)
+
+    def of(*names: str) -> list[float]:
+        return [sum(phases[name] for name in names) for phases in rounds]
+
+    drawn = counts[1] + updates * fresh[1]
+    passes, decoded = (of(f"{ROLLOUT}, {p}", f"{FRESH}, {p}")[1] for p in (TRANSFORMER, TOKENIZER))
+    trunk = ClassifierTrunk(paper_round.random_trunk(model.transformer.num_classes))
+    heads = TrunkDiscriminator(
+        trunk, model.transformer.num_classes, config.discriminator.widths[-1]
+    )
+    return (
+        asked["nat"],
+        where,
+        Costs(
+            passes=Line(0.0, passes / (2 * (steps - 1) * drawn * model.row)),
+            tokenizer=Line(0.0, decoded / (drawn * model.image)),
+            step=line([n * steps for n in counts], of(f"{ROLLOUT}, rest"), 1),
+            gradient=line([n * steps for n in counts], of("policy update"), config.epochs),
+            fresh=line([n * steps for n in fresh], of("everything else"), updates),
+            discriminator=line([2 * n for n in fresh], of("discriminator update"), updates),
+            features=model.features,
+            pixels=model.pixels,
+            heads=sum(p.numel() for p in heads.parameters() if p.requires_grad),
+        ),
+    )
+
+
 def _seconds(work: Callable[..., Any], *given: Any) -> float:
     started = benchmark.timer()
     work(*given)
@@ -163,8 +230,11 @@ def _compared(name: str, predicted: float, measured: float) -> Row:
     }
 
 
-def planned(options: PlanOptions, costs: Costs) -> Iterator[Section]:
-    """The estimate, and what to do where communication is too much of it."""
+def planned(options: PlanOptions, costs: Costs, where: str = "here") -> Iterator[Section]:
+    """The estimate, and what to do where communication is too much of it.
+
+    `where` is what the costs are of, to print.
+    """
     links = Links(
         options.gpus_per_machine,
         options.inside * 1e9,
@@ -178,21 +248,23 @@ def planned(options: PlanOptions, costs: Costs) -> Iterator[Section]:
             config = replace(config, batch_size=config.batch_size * num_steps // 8)
             model = Frozen(UVIT_SIZES[name])
             shares = {}
+            alone = sum(round_seconds(costs, model, config, 1, links).values())
             for gpus in range(1, max(options.gpus) + 1):
                 phases = round_seconds(costs, model, config, gpus, links)
                 shares[gpus] = communication_share(phases)
                 if gpus in options.gpus:
-                    where = {"nat": name, "T": num_steps, "gpus": gpus}
+                    of = {"nat": name, "T": num_steps, "gpus": gpus}
                     seconds = sum(phases.values())
                     memory = sum(memory_of(model.transformer, config, gpus).values())
-                    rows.append(where | _planned(seconds, shares[gpus], memory, options.rounds))
+                    of["speedup"] = alone / seconds
+                    rows.append(of | _planned(seconds, shares[gpus], memory, options.rounds))
             advice.append({"nat": name, "T": num_steps} | _advice(shares, max(options.gpus)))
     note = (
         f"AN ESTIMATE, not measured: {options.rounds} rounds of the preset paper, from what "
-        f"{options.nat} costs here. Multiply-adds are taken to be as fast as its; what steps and "
-        "policy cost, to grow with the features; what the discriminator costs, with the pixels. "
-        "One reduction for each step of an optimizer, a ring, not overlapped with the backward "
-        f"pass: {options.inside:g} GB/s inside a machine of {options.gpus_per_machine}, "
+        f"{options.nat} costs: {where}. Multiply-adds are taken to be as fast as its; what steps "
+        "and policy cost, to grow with the features; what the discriminator costs, with the "
+        "pixels. One reduction for each step of an optimizer, a ring, not overlapped with the "
+        f"backward pass: {options.inside:g} GB/s inside a machine of {options.gpus_per_machine}, "
         f"{options.between:g} GB/s for each GPU between machines, {options.latency:g} µs a "
         "message: assumptions. Memory: of each GPU, with features in half precision there; where "
         "more is free, decoding takes up to a quarter of it and is faster."

@@ -1,10 +1,12 @@
 """The part `plan`: its prediction is held against a round, and its advice follows from it."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 import eval.bench.plan
+from agents.learners.config import PRESETS
 from eval.bench import plan
 from eval.bench.measuring.memory import Memory
 from eval.bench.options import QUICK, PlanOptions
@@ -55,6 +57,7 @@ def test_advice_follows_from_the_links():
     assert [(row["T"], row["gpus"]) for row in rows] == [
         (4, 1), (4, 8), (4, 64), (8, 1), (8, 8), (8, 64)
     ]  # fmt: skip
+    assert [row["speedup"] for row in rows[3:]] == pytest.approx([1, 8, 64], rel=0.05)
     assert rows[0]["hours"] == pytest.approx(1000 * rows[0]["seconds_of_a_round"] / 3600)
     seconds = [row["seconds_of_a_round"] for row in rows[3:]]
     assert seconds[1] == pytest.approx(seconds[0] / 8, rel=0.01)
@@ -118,3 +121,49 @@ def test_a_round_here_and_a_plan_come_out_of_the_command(monkeypatch):
     (_, first), (prepare, second) = calls
     assert first[1] == 1 and first[0].trajectories == (8, 16)
     assert prepare is eval.bench.paper_round.prepared and second[1] == 32
+
+
+def test_a_report_of_another_machine_gives_the_costs(tmp_path):
+    """Rounds whose seconds are those of costs that are known: the costs come out again."""
+    options = PlanOptions("tiny", (64, 128), 256, num_steps=4)
+    seconds = {}
+    for count in (64, 128):
+        config = replace(
+            PRESETS["paper"][1],
+            num_steps=4,
+            trajectories_per_round=count,
+            num_envs=count,
+            discriminator=replace(PRESETS["paper"][1].discriminator, batch_size=count // 4),
+        )
+        found = round_seconds(COSTS, plan.frozen(options), config)
+        width = plan.frozen(options).features / COSTS.features
+        area = plan.frozen(options).pixels / COSTS.pixels
+        seconds[count] = {
+            "rollout, transformer": found["transformer"] / 3,
+            "fresh samples, transformer": 2 * found["transformer"] / 3,
+            "rollout, tokenizer": found["tokenizer"],
+            "fresh samples, tokenizer": 0.0,
+            "rollout, rest": found["rest of rollouts"] / width,
+            "policy update": found["policy update"] / width,
+            "discriminator update": found["discriminator update"] / area,
+            "everything else": found["rest of fresh samples"] / width,
+        }
+    asked = {"nat": "tiny", "num_steps": 4, "trajectories": [64, 128]}
+    sections = [
+        {
+            "title": f"A round of the preset paper, tiny, {count} trajectories",
+            "rows": [{"phase": name, "seconds": spent} for name, spent in phases.items()],
+        }
+        for count, phases in seconds.items()
+    ]
+    about = {"options": {"paper-round": asked}, "accelerator": "Some GPU"}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps({"about": about, "sections": sections}))
+    nat, where, costs = plan.reported(path)
+    assert (nat, where) == ("tiny", "Some GPU")
+    for name in ("passes", "tokenizer", "step", "gradient", "fresh", "discriminator"):
+        assert getattr(costs, name).each == pytest.approx(getattr(COSTS, name).each)
+        assert getattr(costs, name).fixed == pytest.approx(0, abs=1e-9)
+    path.write_text(json.dumps({"about": about, "sections": sections[:1]}))
+    with pytest.raises(ValueError, match=r"^report: .*bench.json"):
+        plan.reported(path)
