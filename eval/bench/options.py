@@ -202,7 +202,7 @@ class PlanOptions(_OfPart):
     """GB per second of each GPU's share of the network between machines."""
     latency: Annotated[float, Ge(0)] = 10.0
     """Microseconds of each message round a ring of GPUs, however small."""
-    report: Path | None = None
+    report: str | None = None
     """A bench.json with two rounds of the part `paper-round`, of a machine with a GPU: costs are
     taken from there, and nothing is measured here."""
 

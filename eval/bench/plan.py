@@ -44,7 +44,7 @@ def run(options: PlanOptions, repeats: int) -> Iterator[Section]:
     With the report of another machine only plan.
     """
     if options.report is not None:
-        nat, where, costs = reported(options.report)
+        nat, where, costs = reported(Path(options.report))
         yield from planned(replace(options, nat=nat), costs, where)
         return
     rounds = rounds_of(options)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 import eval.bench.plan
+import eval.bench.run
 from agents.learners.config import PRESETS
 from eval.bench import plan
 from eval.bench.measuring.memory import Memory
-from eval.bench.options import QUICK, PlanOptions
+from eval.bench.options import QUICK, Bench, PlanOptions
 from eval.bench.planning.estimate import Costs, Line, round_seconds
 
 TINY = QUICK["plan"]
@@ -164,6 +165,8 @@ def test_a_report_of_another_machine_gives_the_costs(tmp_path):
     for name in ("passes", "tokenizer", "step", "gradient", "fresh", "discriminator"):
         assert getattr(costs, name).each == pytest.approx(getattr(COSTS, name).each)
         assert getattr(costs, name).fixed == pytest.approx(0, abs=1e-9)
+    bench = Bench(tmp_path / "out", ("plan",), plan=PlanOptions(report=str(path)), progress=False)
+    assert "what tiny costs: Some GPU" in eval.bench.run.run(bench)
     path.write_text(json.dumps({"about": about, "sections": sections[:1]}))
     with pytest.raises(ValueError, match=r"^report: .*bench.json"):
         plan.reported(path)
