@@ -12,8 +12,8 @@ import ctypes, signal
 from nat_env.parallel.endings import ends_soon_after_sigterm
 signal.signal(signal.SIGTERM, lambda *_: print("never"))
 with ends_soon_after_sigterm(0.2):
-    print("ready", flush=True)
-    ctypes.CDLL(None).system(b"exec sleep 20 > /dev/null")
+    # Said from within C: from then on Python's handler waits.
+    ctypes.CDLL(None).system(b"echo ready; exec sleep 20 > /dev/null")
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
