@@ -111,7 +111,7 @@ def configuration(options: PaperRoundOptions, count: int, folder: Path) -> Train
         trajectories_per_round=count,
         num_envs=min(options.num_envs, count),
         batch_size=transitions // preset.accumulate,
-        discriminator=replace(preset.discriminator, batch_size=discriminator_batch(count)),
+        discriminator=replace(preset.discriminator, batch_size=_discriminator_batch(count)),
         eval_every=0,
         dtype=options.dtype,
         device=options.device,
@@ -122,7 +122,7 @@ def configuration(options: PaperRoundOptions, count: int, folder: Path) -> Train
     )
 
 
-def discriminator_batch(count: int) -> int:
+def _discriminator_batch(count: int) -> int:
     """Real images of an update, of which the paper's 4096 trajectories have 1024."""
     preset = PRESETS["paper"][1]
     share = count / preset.trajectories_per_round
@@ -182,7 +182,7 @@ def _watched(training: Any, phases: Phases) -> None:
 
 def _num_reals(options: PaperRoundOptions) -> int:
     """One of each class, and at least as many as an update of the discriminator draws."""
-    batches = map(discriminator_batch, options.trajectories)
+    batches = map(_discriminator_batch, options.trajectories)
     return max(UVITS[options.nat].num_classes, *batches)
 
 

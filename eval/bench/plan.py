@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.utils import benchmark
 
-from agents.learners.config import PRESETS
-from agents.training.train import Training
+from agents.learners.config import PRESETS, TrainConfig
 from eval.bench import paper_round
 from eval.bench.contestants import UVITS
 from eval.bench.measuring.memory import measured_apart
@@ -33,6 +32,9 @@ from nat_env.models.uvit import UVIT_SIZES
 from nat_env.rewards.discriminator import TrunkDiscriminator
 from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.storage.files import read_json
+
+Phases = dict[str, float]
+"""Seconds of a round's phases, by name."""
 
 NEAR = 0.25
 """What is predicted for this machine may differ by that from what is measured."""
@@ -92,30 +94,14 @@ def prepared(options: PlanOptions, repeats: int, folder: Path) -> Callable[[], C
         return Line.through(*points)
 
     def work() -> Costs:
-        found = []
+        rounds = []
         for config, one in zip(configs, works, strict=True):
             seconds, totals = one()
-            totals["everything else"] = seconds - sum(totals.values())
-            count = config.trajectories_per_round * config.num_steps
-            fresh = config.discriminator.batch_size
-            updates = config.discriminator_updates
-            found.append(
-                {
-                    "step": (count, totals[f"{ROLLOUT}, rest"]),
-                    "gradient": (count, totals["policy update"] / config.epochs),
-                    "fresh": (fresh * config.num_steps, totals["everything else"] / updates),
-                    "discriminator": (2 * fresh, totals["discriminator update"] / updates),
-                }
-            )
-        lines = {name: Line.through(found[0][name], found[1][name]) for name in found[0]}
-        return Costs(
-            passes=line(bundle.nat.passes, 2 * model.row),
-            tokenizer=line(lambda ids, _: bundle.tokenizer.decode(ids), model.image),
-            **lines,
-            features=model.features,
-            pixels=model.pixels,
-            heads=_heads(configs[0]),
-        )
+            rest = {"everything else": seconds - sum(totals.values())}
+            rounds.append((config, totals | rest))
+        passes = line(bundle.nat.passes, 2 * model.row)
+        tokenizer = line(lambda ids, _: bundle.tokenizer.decode(ids), model.image)
+        return _costs(model, passes, tokenizer, rounds)
 
     return work
 
@@ -130,50 +116,74 @@ def reported(path: Path) -> tuple[Any, str, Costs]:
         ValueError: a file that is damaged, or has no two such rounds.
     """
 
-    def form(values: Any) -> tuple[dict[str, Any], str, list[dict[str, float]]]:
+    def form(values: Any) -> tuple[PaperRoundOptions, str, list[tuple[TrainConfig, Phases]]]:
         asked = values["about"]["options"]["paper-round"]
-        rows = {section["title"]: section["rows"] for section in values["sections"]}
         few, many = sorted(asked["trajectories"])
+        options = PaperRoundOptions(
+            asked["num_steps"], (few, many), asked["num_envs"], nat=asked["nat"]
+        )
+        rows = {section["title"]: section["rows"] for section in values["sections"]}
         rounds = [
-            {row["phase"]: row["seconds"] for row in rows[paper_round.title(asked["nat"], count)]}
+            (
+                paper_round.configuration(options, count, Path()),
+                {
+                    row["phase"]: row["seconds"]
+                    for row in rows[paper_round.title(options.nat, count)]
+                },
+            )
             for count in (few, many)
         ]
-        return asked, values["about"]["accelerator"] or "a CPU", rounds
+        return options, values["about"]["accelerator"] or "a CPU", rounds
 
-    asked, where, rounds = read_json(path, "report", form)
-    model = Frozen(UVITS[asked["nat"]], TOKENIZERS[asked["nat"]])
-    steps, counts = asked["num_steps"], sorted(asked["trajectories"])
-    config = PRESETS["paper"][1]
-    updates = config.discriminator_updates
-    fresh = [paper_round.discriminator_batch(count) for count in counts]
-
-    def line(each: Sequence[int], seconds: Sequence[float], times: int) -> Line:
-        first, second = ((n, s / times) for n, s in zip(each, seconds, strict=True))
-        return Line.through(first, second)
-
-    def of(*names: str) -> list[float]:
-        return [sum(phases[name] for name in names) for phases in rounds]
-
-    drawn = counts[1] + updates * fresh[1]
-    passes, decoded = (of(f"{ROLLOUT}, {p}", f"{FRESH}, {p}")[1] for p in (TRANSFORMER, TOKENIZER))
-    trunk = ClassifierTrunk(paper_round.random_trunk(model.transformer.num_classes))
-    heads = TrunkDiscriminator(
-        trunk, model.transformer.num_classes, config.discriminator.widths[-1]
+    options, where, rounds = read_json(path, "report", form)
+    model = Frozen(UVITS[options.nat], TOKENIZERS[options.nat])
+    config, phases = rounds[1]
+    drawn = config.trajectories_per_round
+    drawn += config.discriminator_updates * config.discriminator.batch_size
+    passes, decoded = (
+        phases[f"{ROLLOUT}, {part}"] + phases[f"{FRESH}, {part}"]
+        for part in (TRANSFORMER, TOKENIZER)
     )
-    return (
-        asked["nat"],
-        where,
-        Costs(
-            passes=Line(0.0, passes / (2 * (steps - 1) * drawn * model.row)),
-            tokenizer=Line(0.0, decoded / (drawn * model.image)),
-            step=line([n * steps for n in counts], of(f"{ROLLOUT}, rest"), 1),
-            gradient=line([n * steps for n in counts], of("policy update"), config.epochs),
-            fresh=line([n * steps for n in fresh], of("everything else"), updates),
-            discriminator=line([2 * n for n in fresh], of("discriminator update"), updates),
-            features=model.features,
-            pixels=model.pixels,
-            heads=sum(p.numel() for p in heads.parameters() if p.requires_grad),
-        ),
+    rows = 2 * (config.num_steps - 1) * drawn
+    of_row, of_image = (
+        Line(0.0, passes / (rows * model.row)),
+        Line(0.0, decoded / (drawn * model.image)),
+    )
+    return options.nat, where, _costs(model, of_row, of_image, rounds)
+
+
+def _costs(
+    model: Frozen, passes: Line, tokenizer: Line, rounds: Sequence[tuple[TrainConfig, Phases]]
+) -> Costs:
+    """Of a model, by what its calls cost and the phases of two rounds, the smaller one first."""
+    points = [
+        {
+            "step": (config.trajectories_per_round * config.num_steps, spent[f"{ROLLOUT}, rest"]),
+            "gradient": (
+                config.trajectories_per_round * config.num_steps,
+                spent["policy update"] / config.epochs,
+            ),
+            "fresh": (
+                config.discriminator.batch_size * config.num_steps,
+                spent["everything else"] / config.discriminator_updates,
+            ),
+            "discriminator": (
+                2 * config.discriminator.batch_size,
+                spent["discriminator update"] / config.discriminator_updates,
+            ),
+        }
+        for config, spent in rounds
+    ]
+    lines = {name: Line.through(points[0][name], points[1][name]) for name in points[0]}
+    classes, width = model.transformer.num_classes, rounds[0][0].discriminator.widths[-1]
+    heads = TrunkDiscriminator(ClassifierTrunk(paper_round.random_trunk(classes)), classes, width)
+    return Costs(
+        passes=passes,
+        tokenizer=tokenizer,
+        **lines,
+        features=model.features,
+        pixels=model.pixels,
+        heads=sum(p.numel() for p in heads.parameters() if p.requires_grad),
     )
 
 
@@ -181,13 +191,6 @@ def _seconds(work: Callable[..., Any], *given: Any) -> float:
     started = benchmark.timer()
     work(*given)
     return benchmark.timer() - started
-
-
-def _heads(config: Any) -> int:
-    training: Any = Training(replace(config, out=config.out.with_name("heads")), progress=False)
-    training.close()
-    parameters = training.env.model.discriminator.parameters()
-    return sum(p.numel() for p in parameters if p.requires_grad)
 
 
 def frozen(options: PlanOptions) -> Frozen:

@@ -42,6 +42,7 @@ def together():
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0] * world
-        return [torch.load(folder / f"{name}_{rank}.pt") for rank in range(world)]
+        files = [folder / f"{name}_{rank}.pt" for rank in range(world)]
+        return [torch.load(file, weights_only=True) for file in files]
 
     return run

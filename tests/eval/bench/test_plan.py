@@ -149,7 +149,7 @@ def test_a_report_of_another_machine_gives_the_costs(tmp_path):
             "discriminator update": found["discriminator update"] / area,
             "everything else": found["rest of fresh samples"] / width,
         }
-    asked = {"nat": "tiny", "num_steps": 4, "trajectories": [64, 128]}
+    asked = {"nat": "tiny", "num_steps": 4, "trajectories": [64, 128], "num_envs": 128}
     sections = [
         {
             "title": f"A round of the preset paper, tiny, {count} trajectories",
