@@ -16,7 +16,7 @@ from nat_env.storage.files import write_json
 from pretrain.config import PRESETS
 from pretrain.data import digits, fashion_mnist
 from pretrain.strategy import Proxies, ProxyObjective, greedy_search
-from pretrain.tokenizer import encode_all
+from pretrain.tokenizer.training import encode_all
 
 HISTORY = "alternation.json"
 CONFIG = "alternation_config.json"

@@ -15,6 +15,8 @@ from nat_env.models.pixels import to_float
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
 from pretrain.parallel.execution import Execution
+from pretrain.tokenizer.discriminator import PatchDiscriminator
+from pretrain.tokenizer.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)
@@ -24,34 +26,18 @@ class TokenizerTraining:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=4, batch_size=64))
     commitment: float = 1.0
     """Weight of diffusers' codebook and commitment loss."""
+    perceptual_weight: float = 0.0
+    """Weight of the distance between feature maps, see `PerceptualLoss`; 0 needs no package."""
     adversarial_weight: float = 0.1
     """Weight of the patch discriminator in the tokenizer's loss."""
+    adversarial_width: int = 32
+    """Channels of its first layer."""
     adversarial_start: float = 0.4
     """Share of the steps after which the discriminator joins."""
     restart_every: int = 50
     """Steps between restarts of the codes that no token used meanwhile."""
     restart_until: float = 0.8
     """Share of the steps after which codes are left alone."""
-
-
-class PatchDiscriminator(nn.Module):
-    """Real or reconstructed, patch by patch (Isola et al. 2017), without batch statistics."""
-
-    def __init__(self, channels: int, width: int = 32) -> None:
-        """Make one with random weights."""
-        super().__init__()
-        norm = torch.nn.utils.parametrizations.spectral_norm
-        self.layers = nn.Sequential(
-            norm(nn.Conv2d(channels, width, 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.2),
-            norm(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.2),
-            norm(nn.Conv2d(2 * width, 1, 3, padding=1)),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> logits [B, 1, H / 4, W / 4]."""
-        return self.layers(images * 2 - 1)
 
 
 class _Counter(nn.Module):
@@ -90,7 +76,10 @@ def train_tokenizer(
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config).to(device)
     network = tokenizer.vq
-    discriminator = PatchDiscriminator(config.channels).to(device)
+    discriminator = PatchDiscriminator(config.channels, training.adversarial_width).to(device)
+    perceptual = None
+    if training.perceptual_weight:
+        perceptual = PerceptualLoss(config.image_size).to(device)
     rate = training.loop.learning_rate
     optimizer = torch.optim.Adam(network.parameters(), rate, betas=(0.9, 0.99))
     d_optimizer = torch.optim.Adam(discriminator.parameters(), rate, betas=(0.5, 0.99))
@@ -116,6 +105,11 @@ def train_tokenizer(
                 output, ids, code_loss = reconstruct(batch)
                 pixel_loss = (output - batch).abs().mean() + (output - batch).square().mean()
                 loss = pixel_loss + training.commitment * code_loss
+                if perceptual is not None:
+                    with accelerator.autocast():
+                        distance = perceptual(output, batch)
+                    loss = loss + training.perceptual_weight * distance
+                    found.add(perceptual_loss=distance)
                 if joined:
                     with accelerator.autocast():
                         score = discriminator(output).float().mean()
