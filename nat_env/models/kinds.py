@@ -22,7 +22,10 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "judge": {"classifier": "nat_env.models.classifier:Classifier"},
     "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
-    "text_encoder": {"clip": "nat_env.text.clip:CLIPTextEncoder"},
+    "text_encoder": {
+        "clip": "nat_env.text.clip:CLIPTextEncoder",
+        "sentences": "nat_env.text.sentences:StyledSentences",
+    },
 }
 """By part and kind: module and class, see `nat_env.frozen.protocol.Stored`. A new model of the
 library is one file and one entry; one's own has the kind "module:Class" and needs no entry."""

@@ -16,6 +16,7 @@ def load_whole(
     path: str | Path,
     beside: Mapping[str, str | Path] | None = None,
     may_lack: tuple[str, ...] = (),
+    extra: str = "clip",
     **options: Any,
 ) -> list[Any]:
     """A model, frozen and in float32, and what belongs to it.
@@ -27,6 +28,7 @@ def load_whole(
         path: a folder, or a Hugging Face id.
         beside: classes of processors and tokenizers, and where they are.
         may_lack: beginnings of names of tensors that are not used.
+        extra: which of the distribution's extras installs what it needs.
         options: of the model's `from_pretrained`.
 
     Returns:
@@ -43,7 +45,7 @@ def load_whole(
 
         kinds = {name: getattr(transformers, name) for name in (model, *beside)}
     except ImportError as error:
-        raise missing_extra(f"{purpose} needs transformers", "clip") from error
+        raise missing_extra(f"{purpose} needs transformers", extra) from error
     try:
         network, report = kinds[model].from_pretrained(path, output_loading_info=True, **options)
         others = [kinds[name].from_pretrained(where) for name, where in beside.items()]
