@@ -1,6 +1,5 @@
 """The options of nat-pretrain, and a mask ratio that is searched for: light to import."""
 
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,11 +7,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from nat_env.commands.computation import DeviceOptions
+from pretrain.data.names import check_name
 from pretrain.parallel.options import ExecutionOptions
-
-_NOT_DRAWN = ("Cc", "Cs", "Zl", "Zp")
-"""Categories of Unicode: control characters, halves of pairs (how Python reads bytes that are no
-UTF-8), line and paragraph separators."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +97,6 @@ class Tokens(DeviceOptions):
     """Also of each mirror image, as the papers have it."""
     shard_images: Annotated[int, Ge(1)] = 32_768
     """Images of a file: what is done again, at most, after an interruption."""
-
-
-def check_name(argument: str, name: str) -> None:
-    """Check that a data set or class of that name can be a file, printed and drawn.
-
-    Raises:
-        ValueError: a path, or a name with control characters or bytes that are no UTF-8.
-    """
-    if name in ("", "..") or Path(name).name != name:
-        raise ValueError(f"{argument}: got {name!r}, allowed is a file's name")
-    if any(unicodedata.category(letter) in _NOT_DRAWN for letter in name):
-        raise ValueError(
-            f"{argument}: got {name!r}, allowed are names in UTF-8 without control characters; "
-            "rename it"
-        )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,13 @@ from pretrain.loop import LoopConfig
 from pretrain.tokenizer.training import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
+PRESET_IMAGES = 20_000
+"""Training images that the preset `folder` is written for."""
+MAX_REPEATS = 10
+"""At most so many times its epochs."""
+FINE_SIZE = 48
+"""Pixels above which a token stands for 8 x 8 of them instead of 4 x 4."""
+
 Sizes = tuple[TokenizerConfig, UViTConfig, ClassifierConfig, ClassifierConfig]
 """Of tokenizer, transformer, judge and trunk."""
 
@@ -110,7 +117,7 @@ PRESETS: dict[str, PretrainConfig] = {
         trunk_widths=(32, 64),
         trunk=ClassifierTraining(loop=LoopConfig(epochs=10, batch_size=64, learning_rate=2e-3)),
     ),
-    # For 20,000 images; `pretrain.folder.folder_config` adapts it to those there are.
+    # For 20,000 images; `folder_config` adapts it to those there are.
     "folder": PretrainConfig(
         tokenizer=TokenizerTraining(
             loop=LoopConfig(epochs=6, batch_size=32, learning_rate=1.5e-3, warmup_steps=50)
@@ -127,3 +134,25 @@ PRESETS: dict[str, PretrainConfig] = {
         ),
     ),
 }
+
+
+def folder_config(num_images: int, image_size: int, epochs_factor: float = 1.0) -> PretrainConfig:
+    """The preset `folder` for so many training images of that size.
+
+    A network needs some thousand gradient steps to learn anything, of however many images they
+    are. So epochs grow as images get fewer; up to `MAX_REPEATS` times, for after that it learns
+    the images by heart.
+
+    Example:
+        >>> [folder_config(n, 32).transformer.loop.epochs for n in (20_000, 4_000, 1_000)]
+        [12.0, 60.0, 120.0]
+    """
+    config = PRESETS["folder"]
+    if image_size > FINE_SIZE:  # one more halving: a transformer's time grows with the tokens
+        config = replace(
+            config,
+            tokenizer_widths=(*config.tokenizer_widths, 64),
+            judge_widths=(*config.judge_widths, config.judge_widths[-1]),
+            trunk_widths=(*config.trunk_widths, config.trunk_widths[-1]),
+        )
+    return config.longer(epochs_factor * min(PRESET_IMAGES / num_images, MAX_REPEATS))

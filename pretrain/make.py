@@ -22,7 +22,7 @@ from nat_env.storage.claims import claimed
 from nat_env.storage.files import check_writable_folder
 from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
-from pretrain.data import LabelledImages
+from pretrain.data.labelled import LabelledImages
 from pretrain.parallel.execution import Execution
 from pretrain.tokenizer.training import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer

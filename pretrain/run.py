@@ -6,10 +6,13 @@ from dataclasses import replace
 from nat_env.images.image_folder import find_images
 from nat_env.parallel.launch import started
 from nat_env.storage.files import check_apart
-from pretrain.arguments import Digits, Fashion, Folder, check_name
-from pretrain.config import PRESETS, PretrainConfig
-from pretrain.data import LabelledImages, digits, fashion_mnist
-from pretrain.folder import check_folder, folder_config, folder_images
+from pretrain.arguments import Digits, Fashion, Folder
+from pretrain.config import PRESETS, PretrainConfig, folder_config
+from pretrain.data.digits import digits
+from pretrain.data.fashion import fashion_mnist
+from pretrain.data.folder import check_folder, folder_images
+from pretrain.data.labelled import LabelledImages
+from pretrain.data.names import check_name
 from pretrain.make import make_bundle
 from pretrain.parallel.execution import Execution
 

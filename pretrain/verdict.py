@@ -20,7 +20,7 @@ from nat_env.render import image_grid, thumbnail_scale
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.files import written_aside
 from pretrain.classifier import accuracy
-from pretrain.data import LabelledImages
+from pretrain.data.labelled import LabelledImages
 from pretrain.tokenizer.training import encode_all
 
 NUM_STEPS = 8

@@ -14,7 +14,8 @@ from nat_env.policies import ScheduledPolicy
 from nat_env.storage.claims import claimed
 from nat_env.storage.files import write_json
 from pretrain.config import PRESETS
-from pretrain.data import digits, fashion_mnist
+from pretrain.data.digits import digits
+from pretrain.data.fashion import fashion_mnist
 from pretrain.strategy import Proxies, ProxyObjective, greedy_search
 from pretrain.tokenizer.training import encode_all
 

@@ -23,7 +23,7 @@ from nat_env.generation import generate
 from nat_env.policies import DecodingPolicy
 from nat_env.render import frame_grid, thumbnail_scale, to_rgb
 from nat_env.storage.files import require_writable_folder
-from pretrain.data import fashion_mnist
+from pretrain.data.fashion import fashion_mnist
 
 
 def in_turn(labels: Tensor, count: int) -> Tensor:

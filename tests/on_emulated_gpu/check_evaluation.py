@@ -19,7 +19,7 @@ from nat_env.bundles.loading import load_bundle
 from nat_env.models.classifier import embeddings_of
 from nat_env.parallel.processes import Processes
 from pretrain.config import PRESETS
-from pretrain.data import digits as digits_data
+from pretrain.data.digits import digits as digits_data
 from pretrain.make import make_bundle
 from pretrain.parallel.execution import Execution
 

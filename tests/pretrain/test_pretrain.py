@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-import pretrain.data
+import pretrain.data.fashion
 import pretrain.loop
 import pretrain.make
 import pretrain.transformer
@@ -29,7 +29,9 @@ from nat_env.models.vq import TokenizerConfig
 from nat_env.storage.state import load_state, save_state
 from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
 from pretrain.config import PRESETS
-from pretrain.data import FASHION_CLASSES, LabelledImages, digits, fashion_mnist, read_idx
+from pretrain.data.digits import digits
+from pretrain.data.fashion import FASHION_CLASSES, fashion_mnist, read_idx
+from pretrain.data.labelled import LabelledImages
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.make import make_bundle
 from pretrain.tokenizer.training import TokenizerTraining, train_tokenizer
@@ -781,7 +783,7 @@ def test_a_folder_with_the_parts_of_something_else_is_refused(tmp_path, monkeypa
 
 def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(pretrain.data, "FASHION_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(pretrain.data.fashion, "FASHION_FOLDER", tmp_path / "absent")
 
     def no_connection(address, path):
         raise URLError("no route")
@@ -801,13 +803,13 @@ def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_pat
 
 def test_a_download_is_kept_where_it_is_what_the_authors_gave(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(pretrain.data, "FASHION_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(pretrain.data.fashion, "FASHION_FOLDER", tmp_path / "absent")
     (tmp_path / "theirs").mkdir()
     write_fashion(tmp_path / "theirs", zipped=True)
     theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
-    names = pretrain.data._IDX_FILES
+    names = pretrain.data.fashion._IDX_FILES
     hashes = {name: hashlib.sha256(theirs[f"{name}.gz"]).hexdigest() for name in names}
-    monkeypatch.setattr(pretrain.data, "_IDX_FILES", hashes)
+    monkeypatch.setattr(pretrain.data.fashion, "_IDX_FILES", hashes)
     asked = []
 
     def retrieved(address, path):

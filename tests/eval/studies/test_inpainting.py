@@ -11,7 +11,7 @@ from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.render import MASK_COLOUR, to_rgb
 from nat_env.schedules import heuristic_schedule
-from pretrain.data import LabelledImages
+from pretrain.data.labelled import LabelledImages
 
 
 def test_rows_are_images_what_is_kept_and_completions(digits):

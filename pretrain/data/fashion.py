@@ -1,18 +1,16 @@
-"""Image sets with labels: Fashion-MNIST from its IDX files, scikit-learn's digits."""
+"""Fashion-MNIST from its IDX files."""
 
 import gzip
 import struct
 import urllib.request
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from nat_env.commands.extras import missing_extra
 from nat_env.storage.files import sha256, written_aside
+from pretrain.data.labelled import LabelledImages
 
 FASHION_CLASSES = (
     "T-shirt/top",
@@ -39,42 +37,6 @@ _IDX_FILES = {
     "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
 """Names, and SHA-256 of the gzipped files as their authors give them."""
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images [n, C, H, W] uint8 and labels [n] int64, for training and for testing."""
-
-    name: str
-    class_names: tuple[str, ...]
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-
-    def __post_init__(self) -> None:
-        """Check that images and labels belong together.
-
-        Raises:
-            ValueError: wrong rank, dtype, lengths that differ, or a label out of range.
-        """
-        for part in ("train", "test"):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if images.ndim != 4 or images.dtype != torch.uint8 or not len(images):
-                raise ValueError(
-                    f"{part}_images: got {images.dtype} {tuple(images.shape)}, "
-                    "allowed is uint8 [n, C, H, W] with n >= 1"
-                )
-            if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-                raise ValueError(
-                    f"{part}_labels: got {labels.dtype} {tuple(labels.shape)}, "
-                    f"allowed is int64 [{len(images)}]"
-                )
-            if labels.min() < 0 or labels.max() >= len(self.class_names):
-                raise ValueError(
-                    f"{part}_labels: got {int(labels.min())} .. {int(labels.max())}, "
-                    f"allowed are 0 .. {len(self.class_names) - 1}"
-                )
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -120,31 +82,6 @@ def fashion_mnist(folder: Path | None = None) -> LabelledImages:
         train_labels=train_labels.long(),
         test_images=test_images[:, None],
         test_labels=test_labels.long(),
-    )
-
-
-def digits() -> LabelledImages:
-    """scikit-learn's handwritten digits: 1,797 grey images of 8 x 8; every fifth is for testing.
-
-    Raises:
-        ImportError: scikit-learn is not installed.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise missing_extra("the digits need scikit-learn", "pretrain") from error
-
-    pixels, targets = load_digits(return_X_y=True)  # [n, 64] in 0 .. 16, [n]
-    images = torch.from_numpy(pixels / 16 * 255).round().to(torch.uint8).view(-1, 1, 8, 8)
-    labels = torch.from_numpy(targets).long()
-    test = torch.arange(len(images)) % 5 == 0
-    return LabelledImages(
-        name="digits",
-        class_names=tuple("0123456789"),
-        train_images=images[~test],
-        train_labels=labels[~test],
-        test_images=images[test],
-        test_labels=labels[test],
     )
 
 

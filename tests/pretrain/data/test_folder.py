@@ -19,8 +19,8 @@ from nat_env.models.classifier import embeddings_of
 from nat_env.models.pixels import to_float
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from pretrain.arguments import Folder
-from pretrain.config import PRESETS
-from pretrain.folder import folder_config, folder_images
+from pretrain.config import PRESETS, folder_config
+from pretrain.data.folder import folder_images
 from pretrain.parallel.execution import Execution
 from pretrain.run import prepared
 from pretrain.verdict import verdict
@@ -316,7 +316,7 @@ def test_options_are_checked_before_any_work(folder, monkeypatch, capsys, option
     out = folder.parent / "out"
     arguments = ["folder", "--data", str(folder), "--out", str(out), "--work", str(out / "work")]
     monkeypatch.setattr("sys.argv", ["nat-pretrain", *arguments, option, value])
-    monkeypatch.setattr("pretrain.folder.read_images", None)
+    monkeypatch.setattr("pretrain.data.folder.read_images", None)
     with pytest.raises(SystemExit) as stopped:
         entry.pretrain()
     assert re.search(message, f"{stopped.value} {capsys.readouterr().err}")

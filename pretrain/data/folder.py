@@ -1,14 +1,12 @@
 """One's own images as a data set: a folder with one sub-folder per class, of any size."""
 
 import unicodedata
-from dataclasses import replace
 
 import torch
 
 from nat_env.images.image_folder import ImageFolder, read_images
-from pretrain.arguments import check_name
-from pretrain.config import PRESETS, PretrainConfig
-from pretrain.data import LabelledImages
+from pretrain.data.labelled import LabelledImages
+from pretrain.data.names import check_name
 
 MIN_CLASS_IMAGES = 10
 """Two of them are for testing."""
@@ -17,12 +15,6 @@ MIN_IMAGES = 200
 would have no full rank, and than the 128 real images in a discriminator's batch."""
 TEST_EVERY = 5
 """One image in so many is for testing."""
-PRESET_IMAGES = 20_000
-"""Training images that the preset `folder` is written for."""
-MAX_REPEATS = 10
-"""At most so many times its epochs."""
-FINE_SIZE = 48
-"""Pixels above which a token stands for 8 x 8 of them instead of 4 x 4."""
 
 
 def check_folder(folder: ImageFolder) -> None:
@@ -95,25 +87,3 @@ def folder_images(
         test_images=images[test],
         test_labels=labels[test],
     )
-
-
-def folder_config(num_images: int, image_size: int, epochs_factor: float = 1.0) -> PretrainConfig:
-    """The preset `folder` for so many training images of that size.
-
-    A network needs some thousand gradient steps to learn anything, of however many images they
-    are. So epochs grow as images get fewer; up to `MAX_REPEATS` times, for after that it learns
-    the images by heart.
-
-    Example:
-        >>> [folder_config(n, 32).transformer.loop.epochs for n in (20_000, 4_000, 1_000)]
-        [12.0, 60.0, 120.0]
-    """
-    config = PRESETS["folder"]
-    if image_size > FINE_SIZE:  # one more halving: a transformer's time grows with the tokens
-        config = replace(
-            config,
-            tokenizer_widths=(*config.tokenizer_widths, 64),
-            judge_widths=(*config.judge_widths, config.judge_widths[-1]),
-            trunk_widths=(*config.trunk_widths, config.trunk_widths[-1]),
-        )
-    return config.longer(epochs_factor * min(PRESET_IMAGES / num_images, MAX_REPEATS))

@@ -1,0 +1,1 @@
+"""Data sets that a bundle is made of."""
