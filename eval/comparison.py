@@ -23,7 +23,8 @@ from eval.evaluation.tables import (
 )
 from eval.judges.embedding import shared_cache
 from eval.judges.judge import Judge, bundle_judge
-from eval.judges.references import NUM_REAL, Reference, reference, second_judge
+from eval.judges.names import JUDGES, JudgeName
+from eval.judges.references import NUM_REAL, Reference, independent_judges, reference
 from eval.pictures.album import Album, draw_policies, draw_precision_recall, draw_trainings
 from eval.pictures.distances import save_distances
 from nat_env.bundles.bundle import Bundle
@@ -66,7 +67,7 @@ def evaluate(
     num_steps: int | None = None,
     num_samples: int = 2000,
     seeds: Sequence[int] = (0,),
-    judges: Sequence[Judge | Reference] | None = None,
+    judges: Sequence[JudgeName | Judge | Reference] = JUDGES,
     out: Path | str | None = None,
     pictures: bool = True,
     batch_size: int | None = None,
@@ -83,9 +84,9 @@ def evaluate(
         num_steps: T; by default that of the policies, and 4 where these are for any.
         num_samples: N, more than a judge's embedding has numbers. A distance falls as N grows.
         seeds: one evaluation each.
-        judges: by default the bundle's own, and EfficientNet-Lite0, which no part of a bundle was
-            trained with: it has 1280 numbers, and takes a minute or more for a bundle that it has
-            not seen.
+        judges: beside the bundle's own, of any of these kinds. A name is left out where the bundle
+            has no real images; EfficientNet-Lite0, which no part of a bundle was trained with, has
+            1280 numbers, and takes a minute or more for a bundle that it has not seen.
         out: a folder for results.json, table.md and pictures, where rows that are there already
             are not computed again; None for none.
         pictures: draw.
@@ -95,7 +96,7 @@ def evaluate(
     Raises:
         ValueError: no policies or seeds, a number out of its range, a policy of another T or
             bundle, a folder that cannot be written, or too few samples or real images for a judge.
-        ImportError: the second judge's packages are not installed.
+        ImportError: a judge's packages are not installed.
     """
     if not policies or not seeds:
         raise ValueError(
@@ -113,12 +114,7 @@ def evaluate(
         folder = Path(stack.enter_context(TemporaryDirectory()) if out is None else out)
         require_writable_folder(folder)
         results = Results(folder / RESULTS)
-        if judges is None:
-            judges = [bundle_judge(bundle), second_judge(bundle, num_samples)]
-        referred = [
-            judge if isinstance(judge, Reference) else _reference(bundle, judge, progress)
-            for judge in judges
-        ]
+        referred = _references(bundle, judges, num_samples, progress)
         for judged in referred:
             check_rank(judged.judge.name, judged.statistics, num_samples)
         cells = [
@@ -220,6 +216,26 @@ def _floors(cell: Cell, judged: Reference) -> list[Row]:
         new = floors(bundle, [judged], cell.num_samples, cell.progress, _cache(judged.judge))
         results.add_floors([floor | stamp() for floor in new])
     return results.find_floors(identity)
+
+
+def _references(
+    bundle: Bundle,
+    judges: Sequence[JudgeName | Judge | Reference],
+    num_samples: int,
+    progress: bool,
+) -> list[Reference]:
+    """The bundle's own, where it is not among those given, and these."""
+    given: list[Judge | Reference] = []
+    for judge in judges:
+        named = isinstance(judge, str)
+        given += independent_judges(bundle, [judge], num_samples) if named else [judge]
+    names = [judge.judge.name if isinstance(judge, Reference) else judge.name for judge in given]
+    if bundle.judge_name not in names and (bundle.yardstick is not None or not given):
+        given.insert(0, bundle_judge(bundle))
+    return [
+        judge if isinstance(judge, Reference) else _reference(bundle, judge, progress)
+        for judge in given
+    ]
 
 
 def _reference(bundle: Bundle, judge: Judge, progress: bool) -> Reference:

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 import nat_env.schedules
-from eval.judges.judge import bundle_judge
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import command_line
 from nat_env.commands.command_line import load
@@ -33,7 +32,7 @@ def test_the_example_learns_and_ends_with_images_a_table_and_files(tmp_path, cap
     shorter = example.replace("20_480 * 4", "(5 + 1) * 256 * 4")  # 5 are the warm-up
     shorter = shorter.replace('out="runs/example"', "out=OUT, num_samples=100, judges=JUDGES")
     assert shorter.count("(5 + 1)") == shorter.count("JUDGES") == 1
-    names = {"OUT": tmp_path, "JUDGES": [bundle_judge(load_bundle("digits"))]}
+    names = {"OUT": tmp_path, "JUDGES": ()}
     exec(shorter, names)
     assert names["policy"].actor.head.weight.abs().max() > 0
     assert tuple(names["images"].shape) == (10, 1, 8, 8)

@@ -220,9 +220,7 @@ def test_a_search_for_a_schedule_takes_a_reward_of_ones_own(folder, tmp_path, mo
 
 
 def test_what_needs_a_judge_says_so_before_any_work(folder, tmp_path):
-    evaluation = Eval(
-        policies=("heuristic",), out=tmp_path / "eval", bundle=str(folder), second_judge=False
-    )
+    evaluation = Eval(policies=("heuristic",), out=tmp_path / "eval", bundle=str(folder), judges=())
     training = TrainConfig(tmp_path / "run", bundle=str(folder))
     for refused in (
         partial(nat_env.NATDecodeVectorEnv, 2, str(folder)),

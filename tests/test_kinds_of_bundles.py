@@ -214,7 +214,7 @@ def test_it_is_trained_searched_sampled_and_judged_by_the_commands(folder, tmp_p
     nat_env.heuristic_schedule(1).save(tmp_path / "papers.json")
     command(
         f"nat-eval --policies heuristic {tmp_path}/papers.json {tmp_path}/run "
-        f"{tmp_path}/search/schedule.json {common} --num-samples 12 --no-second-judge "
+        f"{tmp_path}/search/schedule.json {common} --num-samples 12 --judges "
         f"--no-pictures --out {tmp_path}/eval"
     )
     trials = [json.loads(x) for x in (tmp_path / "search" / "trials.jsonl").read_text().split("\n")

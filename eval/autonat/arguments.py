@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Len
 
 from eval.commands.arguments import NumSamples, Seed
 from eval.commands.shards import ShardOptions
+from eval.judges.names import JUDGES, JudgeName
 from nat_env.commands.computation import Computation
 from pretrain.arguments import MaskRatio
 
@@ -111,8 +112,9 @@ class Ablations(ShardOptions):
     """Of the alternation, at most."""
     num_samples: NumSamples = 5000
     """N of the distances reported, on other random numbers than any search."""
-    second_judge: bool = True
-    """Also report distances under EfficientNet-Lite0 at 112 pixels, which no search saw."""
+    judges: tuple[JudgeName, ...] = JUDGES
+    """Also report distances under these at 112 pixels, which no search saw; `--judges` alone is
+    none."""
 
     def __post_init__(self) -> None:
         """Check every field, and that the budget is for one score at least.

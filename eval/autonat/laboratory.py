@@ -11,11 +11,11 @@ from eval.autonat import alternation
 from eval.autonat.arguments import Ablations
 from eval.autonat.cost import row_passes
 from eval.evaluation.measure import measure
-from eval.judges.embedding import embedding_size, shared_cache
-from eval.judges.judge import bundle_judge, efficientnet_lite0
-from eval.judges.references import Reference, reference
+from eval.judges.embedding import shared_cache
+from eval.judges.judge import bundle_judge
+from eval.judges.references import Reference, independent_judges, reference
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.judging import check_bundle_rank, check_samples
+from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule
@@ -41,13 +41,10 @@ class Laboratory:
         self.bundle = load_bundle(setting.bundle, **setting.models())
         for name in ("search_samples", "proxy_samples", "num_samples"):
             check_bundle_rank(self.bundle, getattr(setting, name), name)
-        judges = [bundle_judge(self.bundle)]
-        if setting.second_judge:
-            judges.append(second := efficientnet_lite0(112, device=setting.device))
-            size = embedding_size(self.bundle, second)
-            check_samples(second.name, size, setting.num_samples, "num_samples")
+        others = independent_judges(self.bundle, setting.judges, setting.num_samples)
         self.judges: list[Reference] = [
-            reference(self.bundle, judge, shared_cache()) for judge in judges
+            reference(self.bundle, judge, shared_cache())
+            for judge in (bundle_judge(self.bundle), *others)
         ]
         self._path = self.folder / "distances.json"
         self._distances: dict[str, dict[str, float]] = (

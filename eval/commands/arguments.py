@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from annotated_types import Ge, Le, Len, Lt
 
+from eval.judges.names import JUDGE_RESOLUTION, JUDGES, JudgeName
 from nat_env.commands.computation import Computation
 from nat_env.seeds import NAT_EVAL
 
@@ -46,16 +47,18 @@ class Eval(Computation):
     prompts: Path | None = None
     """Captions in place of the bundle's prompts, a file as nat-train takes it: all of them, or the
     first N. Needs --clip or --inception-statistics: a judge knows the bundle's own."""
-    second_judge: bool = True
-    """Also judge by EfficientNet-Lite0 of ImageNet, which no part of a bundle was trained with: a
-    bundle's own judge is akin to what its policies are rewarded by. Needs more than 1280 samples,
-    and on CPUs longer than the sampling. Left out where the bundle has no real images."""
-    second_judge_images: Annotated[int, Ge(2)] = 5000
-    """Real images that it compares with, at most, classes alike. The first evaluation of a bundle
-    embeds them and their reconstructions, 30 to 60 a second on one core; what it says of them is
-    kept in ~/.cache/nat-env for all later ones."""
-    second_judge_resolution: Annotated[int, Ge(1)] = 112
-    """Pixels that it resizes images to; 224 is its own, and 4 to 5 times slower."""
+    judges: tuple[JudgeName, ...] = JUDGES
+    """Judges beside the bundle's own, networks of ImageNet which no part of a bundle was trained
+    with: a bundle's own judge is akin to what its policies are rewarded by. `--judges` alone is
+    none. Each needs more than 1280 samples, and on CPUs longer than the sampling. Left out where
+    the bundle has no real images."""
+    judge_images: Annotated[int, Ge(2)] = 5000
+    """Real images that each of them compares with, at most, classes alike. The first evaluation of
+    a bundle embeds them and their reconstructions, 30 to 80 a second on one core, Lite2 two thirds
+    as many; what a judge says of them is kept in ~/.cache/nat-env for all later ones."""
+    judge_resolution: Annotated[int, Ge(32)] = JUDGE_RESOLUTION
+    """Pixels that they resize images to; their own are 224 (Lite0) and 260 (Lite2), 4 to 5 times
+    slower."""
     inception: Path | None = None
     """Also judge by InceptionV3 with the FID's published weights, read from this file: FID, and the
     Inception Score in ten parts. Needs more than 2048 samples."""

@@ -13,7 +13,12 @@ from eval.judges.clip import Agreement, clip_agreement
 from eval.judges.embedding import embedding_size, shared_cache
 from eval.judges.inception import inception_v3
 from eval.judges.judge import Judge, bundle_judge
-from eval.judges.references import Reference, reference, reference_from_file, second_judge
+from eval.judges.references import (
+    Reference,
+    independent_judges,
+    reference,
+    reference_from_file,
+)
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank, check_samples
 from nat_env.bundles.loading import load_bundle
@@ -32,7 +37,7 @@ def run(arguments: Eval) -> tuple[str, list[Path]]:
     Raises:
         ValueError: an unknown bundle or policy, a policy of another T or bundle, a number that is
             not allowed, a folder that cannot be written, or kept rows that are not there.
-        ImportError: the second judge's packages are not installed.
+        ImportError: a judge's packages are not installed.
     """
     found = _evaluation(arguments, ALONE)
     assert found is not None
@@ -123,20 +128,20 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
 
     Raises:
         ValueError: too few samples for a judge, or features or statistics that do not fit.
-        ImportError: the second judge's packages are not installed.
+        ImportError: a judge's packages are not installed.
     """
     judges: list[tuple[Judge, int | None]] = []
     elsewhere = arguments.clip is not None or arguments.inception_statistics is not None
     if bundle.yardstick is not None or not elsewhere:
         judges.append((bundle_judge(bundle), None))
-    if arguments.second_judge and bundle.reals is not None:
-        judge = second_judge(
-            bundle,
-            arguments.num_samples,
-            arguments.second_judge_images,
-            arguments.second_judge_resolution,
-        )
-        judges.append((judge, arguments.second_judge_images))
+    others = independent_judges(
+        bundle,
+        arguments.judges,
+        arguments.num_samples,
+        arguments.judge_images,
+        arguments.judge_resolution,
+    )
+    judges += [(judge, arguments.judge_images) for judge in others]
     from_file: list[Reference] = []
     if arguments.inception is not None:
         inception = inception_v3(arguments.inception, device=arguments.device)

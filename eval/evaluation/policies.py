@@ -18,9 +18,10 @@ from nat_env.schedules import SCHEDULE_SUFFIXES
 
 
 def is_trained_by(spec: str, judge: str, own: bool) -> bool:
-    """Whether a judge's network gave the reward of the run that a policy is of.
+    """Whether a judge's network, or one of its kin, gave the reward of the run that a policy is of.
 
-    Such a judge is no independent one. A schedule counts as of no run.
+    Networks of one family, trained on one data set, see much the same: such a judge is no
+    independent one. A schedule counts as of no run.
 
     Args:
         spec: of the policy.
@@ -33,7 +34,7 @@ def is_trained_by(spec: str, judge: str, own: bool) -> bool:
     config = load_run_config(run[0])
     if config.reward == "adversarial":
         trunk = config.discriminator.trunk
-        return trunk == "efficientnet" and judge.startswith("efficientnet-lite0")
+        return trunk == "efficientnet" and judge.startswith("efficientnet-lite")
     return own and not config.reward_names.isdisjoint(("judge", "frechet"))
 
 

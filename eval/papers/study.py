@@ -63,7 +63,7 @@ class Entry:
             num_samples=self.arguments.num_samples or row.num_samples,
             seeds=(self.arguments.seed,),
             bundle=str(self.bundle),
-            second_judge=False,
+            judges=(),
             inception=weights / "inception.pth" if standard else None,
             inception_statistics=weights / "statistics" / self._statistics if standard else None,
             clip=clip if clip.is_dir() and not row.has_classes else None,

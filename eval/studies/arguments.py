@@ -13,6 +13,7 @@ from agents.learners.options import Algo
 from agents.search.arguments import Grid
 from eval.commands.arguments import Eval, NumSamples, Seed
 from eval.commands.shards import ShardOptions
+from eval.judges.names import JUDGES, JudgeName
 from nat_env.commands.computation import Computation
 
 
@@ -32,8 +33,9 @@ class Comparison(ShardOptions):
     """Images of each training or search; by default that of the bundle's preset of nat-train."""
     num_samples: NumSamples = 10_000
     """N, images of an evaluation."""
-    second_judge: bool = True
-    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
+    judges: tuple[JudgeName, ...] = JUDGES
+    """Judges beside the bundle's own, which nothing here is trained with; `--judges` alone is
+    none."""
     progress: Annotated[bool, tyro.conf.Suppress] = True
 
     @property
@@ -169,8 +171,9 @@ class Quality(Computation):
     """tau_1 of the grid, at all steps."""
     seed: Seed = 0
     """Of the evaluation; the grids have samples of their own."""
-    second_judge: bool = True
-    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
+    judges: tuple[JudgeName, ...] = JUDGES
+    """Judges beside the bundle's own, which nothing here is trained with; `--judges` alone is
+    none."""
 
     def grid(self, num_steps: int) -> Grid:
         """The grid at one T."""
@@ -194,7 +197,7 @@ class Quality(Computation):
             num_samples=self.num_samples,
             seeds=(self.seed,),
             bundle=self.bundle,
-            second_judge=self.second_judge,
+            judges=self.judges,
             **self.computation(),
         )
 
@@ -234,8 +237,9 @@ class Demo(Computation):
     budget: Annotated[int, Ge(1)] | None = None
     """Images of the training; by default half of the preset's, for slow machines' sake."""
     num_samples: NumSamples = 2000
-    """N, images of the evaluation; with the second judge more than 1280."""
-    second_judge: bool = True
-    """Also judge by EfficientNet-Lite0, which nothing here is trained with."""
+    """N, images of the evaluation; with another judge more than 1280."""
+    judges: tuple[JudgeName, ...] = JUDGES
+    """Judges beside the bundle's own, which nothing here is trained with; `--judges` alone is
+    none."""
     seed: Seed = 0
     """Of training and evaluation alike."""

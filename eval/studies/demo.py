@@ -11,7 +11,7 @@ from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
-from eval.judges.references import second_judge
+from eval.judges.references import independent_judges
 from eval.studies.arguments import Demo
 from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import write_text
@@ -41,13 +41,13 @@ def demo(arguments: Demo) -> None:
         out=arguments.out,
         num_steps=config.num_steps,
         num_samples=arguments.num_samples,
-        second_judge=arguments.second_judge,
-        second_judge_images=arguments.num_samples,  # more take longer than the samples
+        judges=arguments.judges,
+        judge_images=arguments.num_samples,  # more take longer than the samples
         **arguments.computation(),
     )
     bundle = load_bundle(config.bundle, **config.models())
-    if arguments.second_judge:  # what it needs is said before the training, not after it
-        second_judge(bundle, arguments.num_samples, arguments.num_samples)
+    # What they need is said before the training, not after it.
+    independent_judges(bundle, arguments.judges, arguments.num_samples, arguments.num_samples)
     print(
         f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.conditions)} classes "
         f"of images ({', '.join(bundle.conditions.names)}) in {config.num_steps} steps.\n"

@@ -60,7 +60,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
     Raises:
         ValueError: an argument that is not allowed, a folder that cannot be written, or one with
             trials of another budget, T or bundle.
-        ImportError: the second judge's packages are not installed.
+        ImportError: a judge's packages are not installed.
     """
     arguments = arguments.resolved()
     group = trials_of(arguments, trainings)

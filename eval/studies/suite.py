@@ -82,7 +82,7 @@ def suite(arguments: Suite) -> str:
 
     Raises:
         ValueError: an argument that is not allowed, or a folder that cannot be written.
-        ImportError: the second judge's packages are not installed.
+        ImportError: a judge's packages are not installed.
     """
     arguments = arguments.resolved()
     methods = {name: METHODS[name] for name in arguments.methods or METHODS}

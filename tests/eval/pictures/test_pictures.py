@@ -69,7 +69,7 @@ def test_no_picture_of_an_evaluation_is_of_two_policies(tmp_path, make_run):
         out=tmp_path / "out",
         num_steps=2,
         num_samples=40,
-        second_judge=False,
+        judges=(),
         threads=1,
         dtype="float32",
         progress=False,

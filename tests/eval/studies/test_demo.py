@@ -16,7 +16,7 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
     tmp_path, small_preset, monkeypatch, capsys
 ):
     small = {"bundle": "digits", "budget": 192, "num_samples": 40, "threads": 1}
-    arguments = Demo(tmp_path / "out", second_judge=False, **small)
+    arguments = Demo(tmp_path / "out", judges=(), **small)
     demo(arguments)
     report = (arguments.out / "report.md").read_text()
     rows = json.loads((arguments.out / "results.json").read_text())["rows"]
@@ -44,7 +44,7 @@ def test_the_report_shows_the_policy_beside_the_heuristic(
 def test_the_gain_is_shown_by_the_independent_judge_too(
     tmp_path, small_preset, pixels, monkeypatch
 ):
-    monkeypatch.setattr(eval.judges.references, "efficientnet_lite0", lambda *_, **__: pixels)
+    monkeypatch.setattr(eval.judges.references, "independent_judge", lambda *_, **__: pixels)
     arguments = Demo(tmp_path, bundle="digits", budget=192, num_samples=40, threads=1)
     demo(arguments)
     table = (tmp_path / "report.md").read_text()
@@ -52,7 +52,7 @@ def test_the_gain_is_shown_by_the_independent_judge_too(
         assert re.search(rf"learned \| 2 \| {judge}, N = 40 \| [\d.]+ \| [+-]\d+ % \|", table)
 
 
-def test_what_the_second_judge_needs_is_asked_for_before_the_training(tmp_path):
+def test_what_another_judge_needs_is_asked_for_before_the_training(tmp_path):
     with pytest.raises(ValueError, match=r"num_samples: got 1280, allowed is > 1280"):
         demo(Demo(tmp_path / "out", bundle="digits", num_samples=1280, threads=1))
     assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ def arguments(tmp_path, small_preset) -> Learners:
         seeds=(0, 1),
         budget=192,
         num_samples=80,
-        second_judge=False,
+        judges=(),
         threads=1,
         progress=False,
     )

@@ -26,7 +26,7 @@ def arguments(tmp_path) -> Quality:
         guidance_slopes=(0.0, 1.0),
         sampling_temperatures=(1.0,),
         batch_size=20,
-        second_judge=False,
+        judges=(),
         threads=1,
         dtype="float32",
     )

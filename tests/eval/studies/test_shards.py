@@ -44,7 +44,7 @@ def arguments(tmp_path, small_preset, monkeypatch) -> Suite:
         seeds=(0, 1),
         budget=256,
         num_samples=40,
-        second_judge=False,
+        judges=(),
         threads=1,
         dtype="float32",
         progress=False,

@@ -23,7 +23,7 @@ def arguments(tmp_path, small_preset) -> Suite:
         seeds=(0, 1),
         budget=256,
         num_samples=40,
-        second_judge=False,
+        judges=(),
         threads=1,
         progress=False,
     )

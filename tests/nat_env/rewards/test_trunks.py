@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nat_env import load_bundle, named_reward
 from nat_env.bundles.reals import TensorReals
 from nat_env.models.classifier import Classifier, ClassifierConfig
-from nat_env.models.efficientnet import load_efficientnet_lite0
+from nat_env.models.efficientnet import VARIANTS, load_efficientnet_lite
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.augment import augment
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
@@ -42,10 +42,15 @@ def test_sizes_are_those_named_and_images_do_not_see_each_other(transformer_fold
             torch.testing.assert_close(together[1:2], one, rtol=1e-3, atol=1e-4)
 
 
-def test_efficientnets_stages_lead_to_its_features():
-    network = load_efficientnet_lite0(64)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_efficientnets_stages_lead_to_its_features(name):
+    network = load_efficientnet_lite(name, 64)
     images = images_of(2, channels=3)
-    last = network.stages(images)[-1]
+    maps = network.stages(images)
+    assert [m.shape[1:] for m in maps] == [
+        (size, side, side) for size, side in zip(network.stage_sizes, (16, 8, 4, 2), strict=True)
+    ]
+    last = maps[-1]
     head = network.classifier
     features = head._swish(head._bn1(head._conv_head(last))).mean(dim=(2, 3))
     torch.testing.assert_close(features, network(images))
