@@ -23,11 +23,14 @@ from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import MaskedTransformer, Tokenizer
+from nat_env.frozen.weights import halve
 from nat_env.models.classifier import Classifier
 from nat_env.models.kinds import save_part
 from nat_env.storage.files import sha256, write_json, written_aside
 from nat_env.storage.folders import ASIDE, written_folder
 from nat_env.text.encoder import TextEncoder
+
+WEIGHTS_DTYPES = ("float32", "float16")
 
 _CONTENTS = (*PARTS, CONDITIONS, STATISTICS, REALS, DESCRIPTION)
 
@@ -46,6 +49,7 @@ def save_bundle(
     training: Mapping[str, Any] | None = None,
     quality: Mapping[str, Any] | None = None,
     known_as: str | None = None,
+    weights: str = "float32",
 ) -> None:
     """Write a bundle: whole, or not at all.
 
@@ -65,13 +69,19 @@ def save_bundle(
         quality: JSON values.
         known_as: the fingerprint of a bundle that holds the same models; by default a hash of the
             files.
+        weights: in which they are written, all parts' but the text encoder's: `float32`, or
+            `float16` of half the size, which loading turns into float32 again. (A network is of
+            the same numbers before and after, if it was rounded by `.half().float()`.)
 
     Raises:
         ValueError: `folder` cannot be written, is in use, or holds something else under the name of
-            a part; a model of no known kind, or parts that do not fit together.
+            a part; a model of no known kind, parts that do not fit together, or weights too large
+            for float16.
         OSError: the disk is full, say; a bundle that was there is still there.
     """
     check_parts(conditions, transformer, tokenizer, yardstick, trunk, reals)
+    if weights not in WEIGHTS_DTYPES:
+        raise ValueError(f"weights: got {weights!r}, allowed are {WEIGHTS_DTYPES}")
     check_replaceable(folder)
     with written_folder(folder, DESCRIPTION, _CONTENTS) as aside:
         judge = yardstick and yardstick.judge
@@ -82,6 +92,10 @@ def save_bundle(
             for part, model in models.items()
             if model is not None
         }
+        if weights == "float16":
+            for part in (part for part in described if part != TEXT_ENCODER):
+                for path in (aside / part).glob("*.safetensors"):
+                    halve(path)
         paths = [path for part in described for path in sorted((aside / part).iterdir())]
         for path in paths:
             path.chmod(0o644)  # some libraries write for their user alone

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -31,6 +31,28 @@ def save_weights(network: nn.Module, folder: Path) -> None:
     state = {k: v.detach().cpu().clone().contiguous() for k, v in network.state_dict().items()}
     with written_aside(folder / WEIGHTS) as aside:
         save_file(state, aside)
+
+
+def halve(path: Path) -> None:
+    """Write a file of safetensors anew, with its float32 numbers as float16.
+
+    Networks that read it are float32 all the same: the nearest numbers are copied into theirs.
+
+    Raises:
+        ValueError: a number that is too large for float16.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata, weights = file.metadata(), {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    for name, values in weights.items():
+        if values.dtype == torch.float32:
+            weights[name] = values.half()
+            if not weights[name].isfinite().all():
+                raise ValueError(
+                    f"weights: got up to {float(values.abs().max()):.3g} in {name}, allowed in "
+                    f"float16 is up to {torch.finfo(torch.float16).max:.0f}; keep float32"
+                )
+    with written_aside(path) as aside:
+        save_file(weights, aside, metadata)
 
 
 def load_weights(network: nn.Module, folder: Path) -> None:

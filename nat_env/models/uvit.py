@@ -38,7 +38,8 @@ class UViTConfig:
     patch_size: int = 1
     """Tokens along each side that are one place inside; 2 for ImageNet at 512 pixels."""
     context_length: int = 0
-    """L: tokens of a prompt, as its text encoder gives them; 0 where conditions are classes."""
+    """L: tokens of a prompt, as its text encoder gives them; 1: its pooled vector, or one token;
+    0 where conditions are classes."""
     context_size: int = 0
     """E: numbers of each of them."""
 
@@ -171,7 +172,8 @@ class UViT(nn.Module):
         """The same network, of the same weights, for another table of conditions.
 
         Args:
-            conditions: as many classes as it knows; or prompts with their `context`.
+            conditions: as many classes as it knows; or prompts with their `context`, in place of
+                which `pooled` is taken where there is none and a prompt is one token.
 
         Raises:
             ValueError: another number of classes, or no context of the shape that it takes.
@@ -180,14 +182,17 @@ class UViT(nn.Module):
         if not config.context_size:
             conditions.check_classes("transformer", config.num_classes)
             return other
+        context = conditions.context
+        if context is None and conditions.pooled is not None and config.context_length == 1:
+            context = conditions.pooled[:, None]  # [C + 1, 1, E]
         allowed = (len(conditions) + 1, config.context_length, config.context_size)
-        found = None if conditions.context is None else tuple(conditions.context.shape)
-        if conditions.context is None or found != allowed:
+        found = None if context is None else tuple(context.shape)
+        if context is None or found != allowed:
             raise ValueError(
                 f"conditions: got a context of {found}, allowed is {allowed}: a row for each prompt"
                 " and one for none, as the transformer's text encoder gives them"
             )
-        other._prompts = ContextTable(conditions.context)
+        other._prompts = ContextTable(context)
         return other
 
     def save(self, folder: Path) -> dict[str, Any]:

@@ -120,6 +120,21 @@ def test_another_table_shares_the_weights():
     torch.testing.assert_close(rounded.float(), one, rtol=0.1, atol=0.3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_prompt_of_one_token_may_be_the_pooled_vector(dtype):
+    model = made(replace(TEXT, context_length=1))
+    pooled = torch.randn(4, 6, generator=torch.Generator().manual_seed(3)).to(dtype)
+    names = ("a", "b", "c")
+    once = model.with_conditions(Conditions(names, pooled=pooled))
+    twice = model.with_conditions(Conditions(names, pooled[:, None].float(), pooled * 2))
+    canvas, condition = torch.full((4, 8), 7), torch.tensor([2, 0, 3, 1])
+    assert torch.equal(once(canvas, condition).logits, twice(canvas, condition).logits)
+    with pytest.raises(ValueError, match=r"^conditions: got a context of \(4, 1, 7\), .*\(4, 1, 6"):
+        model.with_conditions(Conditions(names, pooled=torch.zeros(4, 7)))
+    with pytest.raises(ValueError, match=r"^conditions: got a context of None, .*\(4, 5, 6"):
+        made(TEXT).with_conditions(Conditions(names, pooled=pooled))
+
+
 @pytest.mark.parametrize("resident", [0, 2**20])
 def test_rows_of_a_table_are_the_same_whether_it_is_copied_or_not(monkeypatch, resident):
     monkeypatch.setattr(nat_env.models.context, "RESIDENT_BYTES", resident)
