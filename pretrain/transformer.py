@@ -78,8 +78,9 @@ class MaskedTokens(nn.Module):
 
 
 def masked_token_loss(
-    network: nn.Module, model: UViT, ids: Tensor, labels: Tensor, hidden: Hidden, smoothing: float
-) -> Tensor:
+    network: nn.Module, model: UViT, ids: Tensor, labels: Tensor, hidden: Hidden, null: int,
+    smoothing: float,
+) -> Tensor:  # fmt: skip
     """Mean cross entropy of the masked tokens.
 
     What is hidden is known to the host, which prepares all indices: nothing waits for the device.
@@ -90,12 +91,13 @@ def masked_token_loss(
         ids: tokens [B, N].
         labels: classes [B].
         hidden: of them.
+        null: the label of none.
         smoothing: of labels.
     """
     device = model.head_bias.device
     positions = hidden.masked.flatten().nonzero()[:, 0]  # [m]
     shown = ids.masked_fill(hidden.masked, model.mask_id)
-    condition = labels.masked_fill(hidden.dropped, model.config.num_classes)
+    condition = labels.masked_fill(hidden.dropped, null)
     logits = network(*(part.to(device) for part in (shown, condition, positions)))
     targets = ids.flatten()[positions].to(device)
     return F.cross_entropy(logits, targets, label_smoothing=smoothing)
@@ -115,9 +117,12 @@ class Rows(Protocol):
 
 def train_transformer(
     ids: Rows, labels: Tensor, config: UViTConfig, training: TransformerTraining,
-    folder: Path, seed: int, execution: Execution | None = None,
+    folder: Path, seed: int, execution: Execution | None = None, pooled: Tensor | None = None,
 ) -> UViT:  # fmt: skip
     """Train on tokens [n, N] and labels [n], resuming from `folder`; gives the EMA model.
+
+    Labels are classes; or, for a network that takes prompts, rows of `pooled` [C + 1, E], the last
+    of which stands for none.
 
     Every process draws what is hidden of the whole batch and takes its rows of it, so that the
     result does not depend on how many there are, but for rounding.
@@ -126,6 +131,9 @@ def train_transformer(
     execution = execution or Execution()
     torch.manual_seed(seed)
     model = UViT(config).to(execution.device)
+    null = config.num_classes if pooled is None else len(pooled) - 1
+    if pooled is not None:
+        model = model.with_context(pooled[:, None])  # [C + 1, 1, E]
     average = warmed_up_average(model, training.ema_decay)
     optimizer = torch.optim.AdamW(
         _decayed_groups(model, training.weight_decay),
@@ -151,7 +159,7 @@ def train_transformer(
             with accelerator.accumulate(network), dropout.of(rows):
                 loss = masked_token_loss(
                     network, model, ids[own].cpu(), labels[own].cpu(), hidden[rows],
-                    training.label_smoothing,
+                    null, training.label_smoothing,
                 )  # fmt: skip
                 # Portions have as many rows, but not as many masked tokens: the mean is over these.
                 share = hidden.masked[rows].sum().item() / hidden.masked.sum().item()

@@ -78,7 +78,7 @@ def measured(bundle: Bundle, data: LabelledImages, seed: int) -> Overview:
         "their reconstructions by the tokenizer": to_float(decoded[chosen]),
         f"samples of the same classes, heuristic schedule, T = {NUM_STEPS}": torch.cat(first),
     }
-    return Overview(quality, _picture(blocks))
+    return Overview(quality, blocks_picture(blocks, _COLUMNS))
 
 
 def verdict(quality: Mapping[str, Any], num_images: int, num_classes: int, judge: str) -> str:
@@ -176,12 +176,14 @@ def _of_classes(labels: Tensor, wanted: Tensor) -> Tensor:
     return torch.tensor(chosen)
 
 
-def _picture(blocks: Mapping[str, Tensor], line: int = 26, margin: int = 8) -> Image.Image:
+def blocks_picture(
+    blocks: Mapping[str, Tensor], columns: int, line: int = 26, margin: int = 8
+) -> Image.Image:
     """Blocks of images [n, C, H, W] under each other, each with its heading."""
     font = ImageFont.load_default(size=15)
     grids = {}
     for heading, images in blocks.items():
-        grids[heading] = image_grid(images, _COLUMNS, thumbnail_scale(images.shape[-1]))
+        grids[heading] = image_grid(images, columns, thumbnail_scale(images.shape[-1]))
     widest = max(int(font.getlength(heading)) for heading in blocks)
     width = 2 * margin + max(widest, *(grid.width for grid in grids.values()))
     height = margin + sum(line + grid.height + margin for grid in grids.values())

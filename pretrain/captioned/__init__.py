@@ -1,0 +1,1 @@
+"""Making a bundle of prompts: images with captions, several versions of each, all models."""
