@@ -3,106 +3,29 @@
 import re
 from collections.abc import Iterable
 
-_PREPOSITIONS = [
-    "with",
-    "without",
-    "of",
-    "in",
-    "on",
-    "at",
-    "and",
-    "behind",
-    "over",
-    "holding",
-    "savoring",
-    "savouring",
-]
+_PREPOSITIONS = "with without of in on at and behind over holding savoring savouring".split()
 """What comes after one says more of the thing named before."""
 _ARTICLE_AFTER = {"with", "without", "behind"}
 _MASS = set(
-    [
-        "bacon",
-        "bread",
-        "broccoli",
-        "butter",
-        "candy",
-        "coral",
-        "custard",
-        "dna",
-        "falafel",
-        "fire",
-        "fog",
-        "fondue",
-        "food",
-        "garlic",
-        "ice",
-        "cream",
-        "lightning",
-        "luggage",
-        "money",
-        "oden",
-        "popcorn",
-        "rain",
-        "rice",
-        "sake",
-        "salt",
-        "sand",
-        "snow",
-        "soap",
-        "spaghetti",
-        "sushi",
-        "sweat",
-        "wood",
-        "fuji",
-    ]
+    "bacon bread broccoli butter candy coral custard dna falafel fire fog fondue food garlic ice "
+    "cream lightning luggage money oden popcorn rain rice sake salt sand snow soap spaghetti sushi "
+    "sweat wood fuji".split()
 )
 """Nouns that take no article."""
 _SINGULAR_IN_S = set(
-    [
-        "abacus",
-        "bus",
-        "cactus",
-        "hibiscus",
-        "hippopotamus",
-        "lotus",
-        "minibus",
-        "octopus",
-        "rhinoceros",
-        "trolleybus",
-    ]
+    "abacus bus cactus hibiscus hippopotamus lotus minibus octopus rhinoceros trolleybus".split()
 )
 _SAID_AN = ("hour", "x-ray", "herb")
 _SAID_A = ("uni", "euro", "eu", "ewe", "one-", "one ", "ufo", "utility")
 
 _TOGETHER = {
     name.replace("-", " "): name
-    for name in [
-        "yo-yo",
-        "t-rex",
-        "t-shirt",
-        "e-mail",
-        "x-ray",
-        "jack-o-lantern",
-        "snow-capped",
-        "two-hump",
-        "four-leaf",
-        "high-heeled",
-        "tear-off",
-        "eight-pointed",
-        "eight-spoked",
-        "six-pointed",
-        "front-facing",
-        "crossed-out",
-        "rolled-up",
-        "upside-down",
-        "money-mouth",
-        "one-piece",
-        "see-no-evil",
-        "hear-no-evil",
-        "speak-no-evil",
-        "non-potable",
-        "medium-small",
-    ]
+    for name in (
+        "yo-yo t-rex t-shirt e-mail x-ray jack-o-lantern snow-capped two-hump four-leaf "
+        "high-heeled tear-off eight-pointed eight-spoked six-pointed front-facing crossed-out "
+        "rolled-up upside-down money-mouth one-piece see-no-evil hear-no-evil speak-no-evil "
+        "non-potable medium-small"
+    ).split()
 }
 """Words that keep their hyphens."""
 _POSSESSIVE = {
@@ -114,66 +37,17 @@ _POSSESSIVE = {
 }
 
 _SIGNS = set(
-    [
-        "plus",
-        "minus",
-        "multiply",
-        "divide",
-        "infinity",
-        "warning",
-        "prohibited",
-        "radioactive",
-        "biohazard",
-        "customs",
-        "cinema",
-        "passport-control",
-        "baggage-claim",
-        "left-luggage",
-        "children-crossing",
-        "restroom",
-        "mens-room",
-        "womens-room",
-        "information",
-        "wireless",
-        "potable-water",
-        "non-potable-water",
-        "currency-exchange",
-        "copyright",
-        "registered",
-        "trade-mark",
-        "construction",
-        "high-voltage",
-        "om",
-        "khanda",
-        "no-entry",
-        "water-closet",
-        "no-bicycles",
-        "no-littering",
-        "no-mobile-phones",
-        "no-one-under-eighteen",
-        "no-pedestrians",
-        "no-smoking",
-    ]
+    "plus minus multiply divide infinity warning prohibited radioactive biohazard customs cinema "
+    "passport-control baggage-claim left-luggage children-crossing restroom mens-room womens-room "
+    "information wireless potable-water non-potable-water currency-exchange copyright registered "
+    "trade-mark construction high-voltage om khanda no-entry water-closet no-bicycles no-littering "
+    "no-mobile-phones no-one-under-eighteen no-pedestrians no-smoking".split()
 )
 _ZODIAC = set(
-    [
-        "aries",
-        "taurus",
-        "gemini",
-        "cancer",
-        "leo",
-        "virgo",
-        "libra",
-        "scorpio",
-        "scorpius",
-        "sagittarius",
-        "capricorn",
-        "aquarius",
-        "pisces",
-        "ophiuchus",
-    ]
+    "aries taurus gemini cancer leo virgo libra scorpio scorpius sagittarius capricorn aquarius pisces "
+    "ophiuchus".split()
 )
-_SAYING = set(["cl", "cool", "free", "id", "new", "ng", "ok", "sos", "vs"])
+_SAYING = set("cl cool free id new ng ok sos vs".split())
 
 _SAID = {
     "airplane-arrival": "an arriving airplane",
