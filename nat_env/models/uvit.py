@@ -178,10 +178,10 @@ class UViT(nn.Module):
         Raises:
             ValueError: another number of classes, or no context of the shape that it takes.
         """
-        other, config = copy.copy(self), self.config
+        config = self.config
         if not config.context_size:
             conditions.check_classes("transformer", config.num_classes)
-            return other
+            return copy.copy(self)
         context = conditions.context
         if context is None and conditions.pooled is not None and config.context_length == 1:
             context = conditions.pooled[:, None]  # [C + 1, 1, E]
@@ -192,6 +192,11 @@ class UViT(nn.Module):
                 f"conditions: got a context of {found}, allowed is {allowed}: a row for each prompt"
                 " and one for none, as the transformer's text encoder gives them"
             )
+        return self.with_context(context)
+
+    def with_context(self, context: Tensor) -> Self:
+        """As `with_conditions`, of a table [C + 1, L, E] whose rows have no names."""
+        other = copy.copy(self)
         other._prompts = ContextTable(context)
         return other
 

@@ -18,7 +18,7 @@ class CaptionedConfig:
     """Sizes and trainings of a bundle's parts."""
 
     image_size: int = 32
-    versions: VersionsConfig = VersionsConfig()
+    versions: VersionsConfig = field(default_factory=VersionsConfig)
     codebook_size: int = 1024
     tokenizer_widths: tuple[int, ...] = (48, 96, 96)
     latent_channels: int = 8
@@ -45,11 +45,11 @@ class CaptionedConfig:
     judge_widths: tuple[int, ...] = (32, 64, 64)
     trunk_widths: tuple[int, ...] = (32, 64, 128)
     aligner_widths: tuple[int, ...] = (64, 128, 192)
-    judge: MatcherTraining = MatcherTraining()
+    judge: MatcherTraining = field(default_factory=MatcherTraining)
     """On the concepts of even numbers."""
-    trunk: MatcherTraining = MatcherTraining()
+    trunk: MatcherTraining = field(default_factory=MatcherTraining)
     """On those of odd numbers, for a discriminator to stand on."""
-    aligner: MatcherTraining = MatcherTraining()
+    aligner: MatcherTraining = field(default_factory=MatcherTraining)
     """On all, for the alignment score: no reward asks it."""
     num_real: int = 2_560
     """Real training images kept for a discriminator and other judges, or all if there are fewer."""
