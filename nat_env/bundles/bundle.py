@@ -13,8 +13,9 @@ from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.protocol import Tokenizer
-from nat_env.models.classifier import Classifier
+from nat_env.models.classifier import Tower
 from nat_env.text.encoder import TextEncoder
+from nat_env.text.matcher import Matcher
 from nat_env.text.table import missing_prompts, prompted_table
 
 _REMEDIES = {
@@ -25,6 +26,8 @@ _REMEDIES = {
     "or make a bundle with save_bundle(..., yardstick=Yardstick(name, judge, statistics))",
     "trunk": "a classifier for a discriminator to stand on. Take the trunk `scratch`, "
     "`efficientnet` or `transformer`, or make a bundle with save_bundle(..., trunk=classifier)",
+    "aligner": "a model of images and texts that no reward asks, for the alignment score. Ask a "
+    "CLIP model (nat-eval --clip), or make a bundle with save_bundle(..., aligner=Matcher(...))",
     "reals": "real images. Name a folder of them (real_folder), or make a bundle with "
     "save_bundle(..., reals=TensorReals(images, conditions))",
     "text_encoder": "what turns a prompt that is not in its table of conditions into an embedding. "
@@ -51,8 +54,10 @@ class Bundle:
     nat: FrozenNAT
     tokenizer: Tokenizer
     yardstick: Yardstick | None = None
-    trunk: Classifier | None = None
-    """Another classifier, for a discriminator to stand on: never the judge's network."""
+    trunk: Tower | None = None
+    """Another such network, for a discriminator to stand on: never the judge's network."""
+    aligner: Matcher | None = None
+    """A third one, for how well images fit their prompts: no reward is computed from it."""
     reals: TensorReals | None = None
     """Training images for a discriminator."""
     text_encoder: TextEncoder | None = None
@@ -71,13 +76,21 @@ class Bundle:
             ValueError: naming the part that does not.
         """
         check_parts(
-            self.conditions, self.nat, self.tokenizer, self.yardstick, self.trunk, self.reals
+            self.conditions,
+            self.nat,
+            self.tokenizer,
+            self.yardstick,
+            self.trunk,
+            self.aligner,
+            self.reals,
         )
 
     @overload
     def require(self, part: Literal["yardstick"]) -> Yardstick: ...
     @overload
-    def require(self, part: Literal["trunk"]) -> Classifier: ...
+    def require(self, part: Literal["trunk"]) -> Tower: ...
+    @overload
+    def require(self, part: Literal["aligner"]) -> Matcher: ...
     @overload
     def require(self, part: Literal["reals"]) -> TensorReals: ...
     @overload
@@ -99,9 +112,9 @@ class Bundle:
         """A bundle whose table of conditions has these prompts, too; the models are the same.
 
         Rows that there were keep their numbers. The fingerprint, which is of the models, stays: a
-        policy may be asked for prompts that its training did not have. Yardstick and trunk know as
-        many classes as there were conditions, and do not stay; real images stay where all their
-        conditions do.
+        policy may be asked for prompts that its training did not have. Of judge, trunk and aligner
+        those stay that take another table, as a `Matcher` does: a classifier knows as many classes
+        as there were conditions. Real images stay where all their conditions do.
 
         Args:
             prompts: those that the table has already are not added again.
@@ -135,8 +148,9 @@ class Bundle:
             self,
             conditions=conditions,
             nat=nat,
-            yardstick=None,
-            trunk=None,
+            yardstick=self.yardstick and self.yardstick.with_conditions(conditions),
+            trunk=self.trunk and self.trunk.with_conditions(conditions),
+            aligner=self.aligner and self.aligner.with_conditions(conditions),
             reals=None if replace else self.reals,
         )
 
@@ -172,7 +186,8 @@ def check_parts(
     transformer: Any,
     tokenizer: Tokenizer,
     yardstick: Yardstick | None,
-    trunk: Classifier | None,
+    trunk: Tower | None,
+    aligner: Matcher | None,
     reals: TensorReals | None,
 ) -> None:
     """Check that the parts of a bundle fit together.
@@ -183,6 +198,7 @@ def check_parts(
         tokenizer: images to ids and back.
         yardstick: if there is one.
         trunk: if there is one.
+        aligner: if there is one.
         reals: if there are any.
 
     Raises:
@@ -202,13 +218,14 @@ def check_parts(
             f"tokenizer: has images of {image_size} pixels, allowed are multiples of its grid "
             f"{grid}"
         )
-    classifiers = {"judge": yardstick and yardstick.judge, "trunk": trunk}
-    for part, network in classifiers.items():
-        if network and (network.config.channels, network.config.num_classes) != (
-            channels,
-            len(conditions),
-        ):
-            raise ValueError(f"{part}: does not fit the bundle's channels and conditions")
+    towers = {"judge": yardstick and yardstick.judge, "trunk": trunk, "aligner": aligner}
+    for part, network in towers.items():
+        found = network and (network.channels, network.num_conditions)
+        if found and found != (channels, len(conditions)):
+            raise ValueError(
+                f"{part}: knows (channels, conditions) = {found}, the bundle asks for "
+                f"{(channels, len(conditions))}"
+            )
     if reals is None:
         return
     shape = (channels, *image_size)

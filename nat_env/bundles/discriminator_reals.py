@@ -48,7 +48,7 @@ def discriminator_reals(
 
     Raises:
         ValueError: another name, a folder that does not fit the bundle, or no images of some
-            condition, or of any.
+            class, or of any.
     """
     if reals not in REALS:
         raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
@@ -58,8 +58,9 @@ def discriminator_reals(
         raw: Reals = found(folder, bundle, crop)
     else:
         raw = bundle.require("reals")
-        names = bundle.conditions.names
-        check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
+        if bundle.conditions.pooled is None:  # a prompt's vector tells of one without images
+            names = bundle.conditions.names
+            check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
     if reals == "raw":
         return raw
     if not isinstance(raw, TensorReals):

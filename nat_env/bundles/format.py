@@ -6,6 +6,7 @@ transformer/ tokenizer/ weights, as the model's kind writes them
 conditions.safetensors  what conditions are beside their names, where they are more
 judge/ statistics.safetensors       the yardstick, where there is one
 trunk/                  where there is one
+aligner/                likewise
 text_encoder/           where there is one; read when it is first asked
 reals.safetensors       where there are any
 """
@@ -21,7 +22,7 @@ from nat_env.storage.files import sha256
 FORMAT = 2
 DESCRIPTION = "bundle.json"
 TEXT_ENCODER = "text_encoder"
-PARTS = ("transformer", "tokenizer", "judge", "trunk", TEXT_ENCODER)
+PARTS = ("transformer", "tokenizer", "judge", "trunk", "aligner", TEXT_ENCODER)
 """Models, each in a folder of its own; a bundle needs the first two."""
 CONDITIONS, STATISTICS, REALS = (
     f"{name}.safetensors" for name in ("conditions", "statistics", "reals")

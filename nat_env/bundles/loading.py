@@ -195,6 +195,7 @@ def _load(
             tokenizer=_decoding_in(decoder_dtype, models["tokenizer"].to(device)),
             yardstick=yardstick,
             trunk=models["trunk"].to(device) if "trunk" in models else None,
+            aligner=models["aligner"].to(device) if "aligner" in models else None,
             reals=_load_reals(folder / REALS) if REALS in description["files"] else None,
             text_encoder=text_encoder,
             fingerprint=description["fingerprint"],

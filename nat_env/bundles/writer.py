@@ -24,11 +24,12 @@ from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.protocol import MaskedTransformer, Tokenizer
 from nat_env.frozen.weights import halve
-from nat_env.models.classifier import Classifier
+from nat_env.models.classifier import Tower
 from nat_env.models.kinds import save_part
 from nat_env.storage.files import sha256, write_json, written_aside
 from nat_env.storage.folders import ASIDE, written_folder
 from nat_env.text.encoder import TextEncoder
+from nat_env.text.matcher import Matcher
 
 WEIGHTS_DTYPES = ("float32", "float16")
 
@@ -43,7 +44,8 @@ def save_bundle(
     transformer: MaskedTransformer,
     tokenizer: Tokenizer,
     yardstick: Yardstick | None = None,
-    trunk: Classifier | None = None,
+    trunk: Tower | None = None,
+    aligner: Matcher | None = None,
     reals: TensorReals | None = None,
     text_encoder: TextEncoder | None = None,
     training: Mapping[str, Any] | None = None,
@@ -63,6 +65,7 @@ def save_bundle(
         tokenizer: likewise.
         yardstick: see `Bundle`.
         trunk: see `Bundle`.
+        aligner: see `Bundle`.
         reals: see `Bundle`.
         text_encoder: see `Bundle`.
         training: JSON values.
@@ -79,13 +82,13 @@ def save_bundle(
             for float16.
         OSError: the disk is full, say; a bundle that was there is still there.
     """
-    check_parts(conditions, transformer, tokenizer, yardstick, trunk, reals)
+    check_parts(conditions, transformer, tokenizer, yardstick, trunk, aligner, reals)
     if weights not in WEIGHTS_DTYPES:
         raise ValueError(f"weights: got {weights!r}, allowed are {WEIGHTS_DTYPES}")
     check_replaceable(folder)
     with written_folder(folder, DESCRIPTION, _CONTENTS) as aside:
         judge = yardstick and yardstick.judge
-        given = (transformer, tokenizer, judge, trunk, text_encoder)
+        given = (transformer, tokenizer, judge, trunk, aligner, text_encoder)
         models = dict(zip(PARTS, given, strict=True))
         described = {
             part: save_part(aside, part, model)

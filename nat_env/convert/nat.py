@@ -93,7 +93,7 @@ def read_nat(options: ConvertNAT) -> ConvertedNAT:
     else:
         conditions = prompts.conditions()
     uvit = uvit.with_conditions(conditions)
-    check_parts(conditions, uvit, tokenizer, None, None, None)
+    check_parts(conditions, uvit, tokenizer, None, None, None, None)
     return ConvertedNAT(layout, uvit, tokenizer, conditions, encoder)
 
 

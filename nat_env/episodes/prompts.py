@@ -77,7 +77,7 @@ class PromptTable:
 
         Raises:
             ValueError: see `Bundle.with_prompts`, or a prompt of another table where observations
-                have conditions; nothing has changed then.
+                have conditions or the reward knows no others; nothing has changed then.
         """
         names = self.bundle.conditions.names
         going_on = [names[number] for number in running.tolist()]
@@ -121,5 +121,5 @@ class PromptTable:
 
     def _use(self, table: Bundle) -> None:
         if table is not self.bundle:
+            tell_names(self._reward, table.conditions.names)  # which may refuse
             self.bundle = table
-            tell_names(self._reward, table.conditions.names)

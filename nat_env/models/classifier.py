@@ -1,9 +1,9 @@
-"""A small classifier: a bundle's judge is one, a discriminator's trunk another."""
+"""Small networks that know images: a bundle's judge is one, a discriminator's trunk another."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -24,29 +24,51 @@ class ClassifierConfig:
     """Width of each stage; each stage halves the resolution."""
 
 
-class Classifier(nn.Module):
-    """Convolutional classifier; its embeddings are the spatial mean before the last layer."""
+class Tower(nn.Module):
+    """What networks that know images stand on; its embeddings are the spatial mean at its top.
 
-    kind: ClassVar[str] = "classifier"
+    One that belongs to a bundle says how many conditions it tells apart (`num_conditions`), and of
+    embeddings [B, D] what they are of: `classifier`, logits [B, num_conditions].
+    """
 
-    def __init__(self, config: ClassifierConfig) -> None:
-        """Make one with random weights."""
+    classifier: Any
+    num_conditions: int
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        """Make one with random weights.
+
+        Args:
+            channels: of an image.
+            widths: of each stage; each stage halves the resolution.
+        """
         super().__init__()
-        self.config = config
+        self.channels, self.widths = channels, widths
         layers: list[nn.Module] = []
-        before = config.channels
+        before = channels
         self.stage_ends: list[int] = []
-        for index, width in enumerate(config.widths):
+        for index, width in enumerate(widths):
             layers += _convolution(before, width, stride=2)
             if index:  # the first stage works at the highest resolution: one convolution is enough
                 layers += _convolution(width, width, stride=1)
             before = width
             self.stage_ends.append(len(layers))
         self.layers = nn.Sequential(*layers)
-        self.classifier = nn.Linear(before, config.num_classes)
+
+    def with_conditions(self, conditions: Conditions) -> Self | None:
+        """The same network for another table of conditions; None of one that knows its own alone.
+
+        Raises:
+            ValueError: a table that it does not take.
+        """
+        return None
+
+    @property
+    def embedding_size(self) -> int:
+        """D."""
+        return self.widths[-1]
 
     def embeddings(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> embeddings [B, widths[-1]]."""
+        """Images [B, C, H, W] in [0, 1] -> embeddings [B, D]."""
         return self.layers(images * 2 - 1).mean(dim=(2, 3))
 
     def stages(self, images: Tensor) -> list[Tensor]:
@@ -59,8 +81,21 @@ class Classifier(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [0, 1] -> class logits [B, num_classes]."""
+        """Images [B, C, H, W] in [0, 1] -> logits [B, num_conditions]."""
         return self.classifier(self.embeddings(images))
+
+
+class Classifier(Tower):
+    """Convolutional classifier; its embeddings are the spatial mean before the last layer."""
+
+    kind: ClassVar[str] = "classifier"
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        """Make one with random weights."""
+        super().__init__(config.channels, config.widths)
+        self.config = config
+        self.num_conditions = config.num_classes
+        self.classifier = nn.Linear(self.embedding_size, config.num_classes)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """See `Stored`."""
@@ -86,16 +121,16 @@ def _convolution(before: int, after: int, stride: int) -> list[nn.Module]:
     ]
 
 
-def embeddings_of(classifier: Classifier, images: Tensor, batch_size: int = 256) -> Tensor:
+def embeddings_of(network: Tower, images: Tensor, batch_size: int = 256) -> Tensor:
     """Embeddings [n, D] of many images, uint8 [n, C, H, W] or float in [0, 1], in batches.
 
-    They are where the images are, wherever the classifier computes them, and computed without TF32:
+    They are where the images are, wherever the network computes them, and computed without TF32:
     a distance of them does not depend on the precision of a training.
     """
     with full_float32():
         return in_batches(
-            lambda batch: classifier.embeddings(to_float(batch)),
+            lambda batch: network.embeddings(to_float(batch)),
             images,
             batch_size=batch_size,
-            device=next(classifier.parameters()).device,
+            device=next(network.parameters()).device,
         )

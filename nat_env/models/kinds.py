@@ -11,6 +11,11 @@ from nat_env.commands.own_code import imported, is_own
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.precision import float32_default
 
+_TOWERS = {
+    "classifier": "nat_env.models.classifier:Classifier",
+    "matcher": "nat_env.text.matcher:Matcher",
+}
+
 KINDS: dict[str, dict[str, str]] = {
     "transformer": {
         "uvit": "nat_env.models.uvit:UViT",
@@ -20,8 +25,9 @@ KINDS: dict[str, dict[str, str]] = {
         "vq": "nat_env.models.vq:VQTokenizer",
         "maskgit-vqgan": "nat_env.models.maskgit_vqgan:MaskGITVQGAN",
     },
-    "judge": {"classifier": "nat_env.models.classifier:Classifier"},
-    "trunk": {"classifier": "nat_env.models.classifier:Classifier"},
+    "judge": _TOWERS,
+    "trunk": _TOWERS,
+    "aligner": {"matcher": "nat_env.text.matcher:Matcher"},
     "text_encoder": {
         "clip": "nat_env.text.clip:CLIPTextEncoder",
         "sentences": "nat_env.text.sentences:StyledSentences",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.models.classifier import Classifier
+from nat_env.models.classifier import Tower
 from nat_env.models.transformers_folder import load_whole
 
 
@@ -30,14 +30,14 @@ class Trunk(Protocol):
 class ClassifierTrunk:
     """All stages but the first of a bundle's trunk, which is not its judge."""
 
-    def __init__(self, classifier: Classifier) -> None:
-        """Stand on `classifier`."""
-        self.classifier = classifier
-        self.stage_sizes = classifier.config.widths[1:]
+    def __init__(self, tower: Tower) -> None:
+        """Stand on `tower`."""
+        self.tower = tower
+        self.stage_sizes = tower.widths[1:]
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """See `Trunk`."""
-        return self.classifier.stages(images)[1:]
+        return self.tower.stages(images)[1:]
 
 
 class VisionTransformerTrunk:

@@ -248,7 +248,7 @@ def test_r1_is_the_squared_gradient_at_real_images(trunk_name):
     ).discriminator
     network = copy.deepcopy(network).double()
     for frozen in getattr(network, "_frozen", ()):
-        frozen.classifier.double()
+        frozen.tower.double()
     step, squared = 1e-6, 0.0
     with torch.no_grad():
         for index in range(64):
