@@ -43,12 +43,14 @@ def emoji(data: Path | None = None, image_size: int = 32) -> CaptionedImages:
         image_size: height and width in pixels.
 
     Raises:
-        ValueError: a package is missing, of another version or damaged.
+        ValueError: a package is missing, of another version or damaged, or a size below 1.
         ImportError: resvg-py, which draws, is not installed.
 
     Warns:
         UserWarning: drawings that are damaged, which are left out; how many, and which.
     """
+    if image_size < 1:
+        raise ValueError(f"image_size: got {image_size}, allowed is 1 or more")
     require_resvg()
     icons = [
         {i.codepoints: i for i in read_icons(s, data) if i.category not in LEFT_OUT}
@@ -76,13 +78,15 @@ def _captioned_images(concepts: list[list[tuple[int, Icon]]], size: int) -> Capt
             images.append(image)
             descriptions.append(described[number])
             rows.append((style, categories.index(category), number, flips))
+    if not images:
+        raise ValueError(f"data: none of the {len(damaged)} drawings can be read")
     if damaged:
         warnings.warn(
             f"{len(damaged)} of {len(damaged) + len(images)} drawings are damaged and left out: "
             f"{', '.join(damaged[:5])}{' ...' if len(damaged) > 5 else ''}",
             stacklevel=3,
         )
-    style, category, concept, flips = torch.tensor(rows).reshape(-1, 4).T
+    style, category, concept, flips = torch.tensor(rows).T  # of each [n]
     generator = torch.Generator().manual_seed(_SEED)
     split = held_out(concept, style, generator)
     order = torch.randperm(len(rows), generator=generator)
