@@ -42,6 +42,18 @@ class Digits(MakingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Emoji(MakingOptions):
+    """Colour emoji with captions, as the bundle `emoji` was made."""
+
+    data: Path | None = None
+    """Folder with the three npm packages, as tarballs or unpacked, or with their `node_modules`.
+    By default npm fetches them once: @iconify-json/noto 1.2.9, twemoji 1.2.5 and
+    fluent-emoji-flat 1.2.6."""
+    image_size: Annotated[int, Ge(1)] = 32
+    """Height and width in pixels, a multiple of 4."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folder(MakingOptions):
     """Images of your own, a sub-folder for each class: at least 10 in each, and 200 in all."""
 

@@ -44,14 +44,14 @@ class CaptionedConfig:
     )
     judge_widths: tuple[int, ...] = (32, 64, 64)
     trunk_widths: tuple[int, ...] = (32, 64, 128)
-    aligner_widths: tuple[int, ...] = (64, 128, 192)
+    aligner_widths: tuple[int, ...] = (48, 96, 160)
     judge: MatcherTraining = field(default_factory=MatcherTraining)
     """On the concepts of even numbers."""
     trunk: MatcherTraining = field(default_factory=MatcherTraining)
     """On those of odd numbers, for a discriminator to stand on."""
     aligner: MatcherTraining = field(default_factory=MatcherTraining)
     """On all, for the alignment score: no reward asks it."""
-    num_real: int = 2_560
+    num_real: int = 2_048
     """Real training images kept for a discriminator and other judges, or all if there are fewer."""
     seed: int = 0
 

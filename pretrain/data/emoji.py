@@ -1,6 +1,7 @@
 """Colour emoji of three freely licensed sets, each with a caption that names thing and style."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,28 +18,8 @@ from pretrain.data.captioned import (
 from pretrain.data.drawing import draw_svg, require_resvg
 from pretrain.data.emoji_mirrors import mirror_means_the_same
 from pretrain.data.emoji_names import is_nameable, wordings
-from pretrain.data.icon_sets import Icon, IconSet, read_icons
+from pretrain.data.icon_sets import ICON_SETS, Icon, read_icons
 
-ICON_SETS = (
-    IconSet(
-        "noto",
-        "@iconify-json/noto",
-        "1.2.9",
-        "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
-    ),
-    IconSet(
-        "twemoji",
-        "@iconify-json/twemoji",
-        "1.2.5",
-        "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
-    ),
-    IconSet(
-        "fluent",
-        "@iconify-json/fluent-emoji-flat",
-        "1.2.6",
-        "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175",
-    ),
-)
 LEFT_OUT = {"People & Body", "Flags"}
 """Categories: too small for 32 x 32 pixels, and nearly the same many times."""
 UNSEEN_CONCEPTS = 100
@@ -62,12 +43,14 @@ def emoji(data: Path | None = None, image_size: int = 32) -> CaptionedImages:
         image_size: height and width in pixels.
 
     Raises:
-        ValueError: a package is missing, of another version or damaged.
+        ValueError: a package is missing, of another version or damaged, or a size below 1.
         ImportError: resvg-py, which draws, is not installed.
 
     Warns:
         UserWarning: drawings that are damaged, which are left out; how many, and which.
     """
+    if image_size < 1:
+        raise ValueError(f"image_size: got {image_size}, allowed is 1 or more")
     require_resvg()
     icons = [
         {i.codepoints: i for i in read_icons(s, data) if i.category not in LEFT_OUT}
@@ -85,23 +68,25 @@ def _captioned_images(concepts: list[list[tuple[int, Icon]]], size: int) -> Capt
     categories = sorted({concept[0][1].category for concept in concepts})
     images, descriptions, rows, damaged = [], [], [], []
     for number, concept in enumerate(concepts):
-        name, category = concept[0][1].name, concept[0][1].category
+        category = concept[0][1].category
         flips = all(mirror_means_the_same(icon.name, category) for _, icon in concept)
         for style, icon in concept:
-            try:
-                images.append(draw_svg(icon.svg, size))
-            except ValueError:
+            image = _drawn(icon, size)
+            if image is None:
                 damaged.append(f"{icon.name} ({ICON_SETS[style].style})")
                 continue
+            images.append(image)
             descriptions.append(described[number])
             rows.append((style, categories.index(category), number, flips))
+    if not images:
+        raise ValueError(f"data: none of the {len(damaged)} drawings can be read")
     if damaged:
         warnings.warn(
             f"{len(damaged)} of {len(damaged) + len(images)} drawings are damaged and left out: "
             f"{', '.join(damaged[:5])}{' ...' if len(damaged) > 5 else ''}",
             stacklevel=3,
         )
-    style, category, concept, flips = torch.tensor(rows).reshape(-1, 4).T
+    style, category, concept, flips = torch.tensor(rows).T  # of each [n]
     generator = torch.Generator().manual_seed(_SEED)
     split = held_out(concept, style, generator)
     order = torch.randperm(len(rows), generator=generator)
@@ -119,6 +104,15 @@ def _captioned_images(concepts: list[list[tuple[int, Icon]]], size: int) -> Capt
         flips=flips[order].bool(),
         split=split[order],
     )
+
+
+def _drawn(icon: Icon, size: int) -> np.ndarray | None:
+    """Its image [3, size, size], or none: it is no SVG, or shows nothing."""
+    with suppress(ValueError):
+        image = draw_svg(icon.svg, size)
+        if image.min() < 255:
+            return image
+    return None
 
 
 def _descriptions(concepts: list[list[Icon]]) -> list[tuple[str, ...]]:

@@ -1,24 +1,25 @@
 """Which emoji mean the same in a mirror."""
 
-_HANDED = set(
+_HANDED = {
     # directions, and what turns
-    "left right arrow arrows clockwise counterclockwise cyclone dna spiral barber tilted magnifying "
+    "left", "right", "arrow", "cyclone", "dna", "spiral", "barber", "tilted", "magnifying",
     # clocks, and moons that grow or wane
-    "clock oclock thirty watch stopwatch timer compass moon "
+    "clock", "oclock", "thirty", "watch", "stopwatch", "timer", "compass", "moon",
     # letters, digits and lines of text, on the thing or on its like in another set
-    "abacus atm aquarius badge ball8 bank banknote banknotes battery book books bookmark bowling "
-    "bus calendar card cards cash cd chart clapper clipboard coin computer convenience credit "
-    "department disk diskette dollar dvd e envelope fax file film fuel hospital hotel identification "
-    "index jeans joker keyboard keycap label ledger letters mahjong mail medal memo money music "
-    "musical newspaper notebook notepad number office optical package page passport placard points "
-    "police pool postbox pound printer question racing radio receipt running school scroll shibuya "
-    "shrine sign sleeping sleepy slot stop store symbols taxi tear ticket tickets timetable trophy "
-    "videocassette yen zzz "
+    "abacus", "bank", "banknote", "battery", "book", "books", "bookmark", "bus", "calendar", "card",
+    "cards", "chart", "clapper", "clipboard", "coin", "computer", "convenience", "credit",
+    "department", "disk", "dollar", "dvd", "e", "envelope", "fax", "file", "film", "fuel",
+    "hospital", "hotel", "identification", "index", "jeans", "joker", "keyboard", "label", "ledger",
+    "mahjong", "mail", "medal", "memo", "money", "musical", "newspaper", "notebook", "notepad",
+    "office", "optical", "package", "page", "placard", "points", "police", "pool", "postbox",
+    "pound", "printer", "racing", "radio", "receipt", "running", "school", "scroll", "shibuya",
+    "shrine", "sign", "sleeping", "sleepy", "slot", "stop", "store", "symbols", "taxi", "ticket",
+    "tickets", "trophy", "videocassette", "yen", "zzz",
     # Japanese writing, and clothes that close to one side
-    "envelope japanese kimono lantern martial sake sari tanabata wind "
+    "japanese", "kimono", "lantern", "martial", "sake", "sari", "tanabata", "wind",
     # places as they lie, and statues as they stand
-    "americas asia europe globe japan map statue world".split()
-)
+    "americas", "asia", "europe", "globe", "japan", "map", "statue", "world",
+}  # fmt: skip
 _PLAIN = {"circle", "square", "diamond"}
 
 

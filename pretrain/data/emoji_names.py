@@ -3,30 +3,32 @@
 import re
 from collections.abc import Iterable
 
-_PREPOSITIONS = "with without of in on at and behind over holding savoring savouring".split()
+_PREPOSITIONS = {
+    "with", "without", "of", "in", "on", "at", "and", "behind", "over", "holding", "savoring",
+    "savouring",
+}  # fmt: skip
 """What comes after one says more of the thing named before."""
 _ARTICLE_AFTER = {"with", "without", "behind"}
-_MASS = set(
-    "bacon bread broccoli butter candy coral custard dna falafel fire fog fondue food garlic ice "
-    "cream lightning luggage money oden popcorn rain rice sake salt sand snow soap spaghetti sushi "
-    "sweat wood fuji".split()
-)
+_MASS = {
+    "bacon", "bread", "broccoli", "butter", "candy", "coral", "custard", "dna", "falafel", "fire",
+    "fog", "fondue", "food", "garlic", "ice", "cream", "lightning", "luggage", "money", "oden",
+    "popcorn", "rain", "rice", "sake", "salt", "sand", "snow", "soap", "spaghetti", "sushi",
+    "sweat", "wood", "fuji",
+}  # fmt: skip
 """Nouns that take no article."""
-_SINGULAR_IN_S = set(
-    "abacus bus cactus hibiscus hippopotamus lotus minibus octopus rhinoceros trolleybus".split()
-)
+_SINGULAR_IN_S = {
+    "abacus", "bus", "cactus", "hibiscus", "hippopotamus", "lotus", "minibus", "octopus",
+    "rhinoceros", "trolleybus",
+}  # fmt: skip
 _SAID_AN = ("hour", "x-ray", "herb")
 _SAID_A = ("uni", "euro", "eu", "ewe", "one-", "one ", "ufo", "utility")
 
-_TOGETHER = {
-    name.replace("-", " "): name
-    for name in (
-        "yo-yo t-rex t-shirt e-mail x-ray jack-o-lantern snow-capped two-hump four-leaf "
-        "high-heeled tear-off eight-pointed eight-spoked six-pointed front-facing crossed-out "
-        "rolled-up upside-down money-mouth one-piece see-no-evil hear-no-evil speak-no-evil "
-        "non-potable medium-small"
-    ).split()
-}
+_TOGETHER = (
+    "yo-yo", "t-rex", "t-shirt", "e-mail", "x-ray", "jack-o-lantern", "snow-capped", "two-hump",
+    "four-leaf", "high-heeled", "tear-off", "eight-pointed", "eight-spoked", "six-pointed",
+    "front-facing", "crossed-out", "rolled-up", "upside-down", "money-mouth", "one-piece",
+    "see-no-evil", "hear-no-evil", "speak-no-evil", "non-potable", "medium-small",
+)  # fmt: skip
 """Words that keep their hyphens."""
 _POSSESSIVE = {
     "mans": "man's",
@@ -36,18 +38,22 @@ _POSSESSIVE = {
     "workers": "worker's",
 }
 
-_SIGNS = set(
-    "plus minus multiply divide infinity warning prohibited radioactive biohazard customs cinema "
-    "passport-control baggage-claim left-luggage children-crossing restroom mens-room womens-room "
-    "information wireless potable-water non-potable-water currency-exchange copyright registered "
-    "trade-mark construction high-voltage om khanda no-entry water-closet no-bicycles no-littering "
-    "no-mobile-phones no-one-under-eighteen no-pedestrians no-smoking".split()
-)
-_ZODIAC = set(
-    "aries taurus gemini cancer leo virgo libra scorpio scorpius sagittarius capricorn aquarius pisces "
-    "ophiuchus".split()
-)
-_SAYING = set("cl cool free id new ng ok sos vs".split())
+_SIGNS = {
+    "plus", "minus", "multiply", "divide", "infinity", "warning", "prohibited", "radioactive",
+    "biohazard", "customs", "cinema", "passport-control", "baggage-claim", "left-luggage",
+    "children-crossing", "restroom", "mens-room", "womens-room", "information", "wireless",
+    "potable-water", "non-potable-water", "currency-exchange", "copyright", "registered",
+    "trade-mark", "construction", "high-voltage", "om", "khanda", "no-entry", "water-closet",
+    "no-bicycles", "no-littering", "no-mobile-phones", "no-one-under-eighteen", "no-pedestrians",
+    "no-smoking",
+}  # fmt: skip
+_ZODIAC = {
+    "aries", "taurus", "gemini", "cancer", "leo", "virgo", "libra", "scorpio", "scorpius",
+    "sagittarius", "capricorn", "aquarius", "pisces", "ophiuchus",
+}  # fmt: skip
+_SAYING = {
+    "cl", "cool", "free", "id", "new", "ng", "ok", "sos", "vs",
+}  # fmt: skip
 
 _SAID = {
     "airplane-arrival": "an arriving airplane",
@@ -191,8 +197,8 @@ def wordings(names: Iterable[str]) -> tuple[str, ...]:
 
 def _words(name: str) -> list[str]:
     text = name.replace("-", " ")
-    for apart, together in _TOGETHER.items():
-        text = re.sub(rf"\b{apart}\b", together, text)
+    for together in _TOGETHER:
+        text = re.sub(rf"\b{together.replace('-', ' ')}\b", together, text)
     return [_POSSESSIVE.get(word, word) for word in text.split(" ")]
 
 

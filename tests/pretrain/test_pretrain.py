@@ -1,15 +1,8 @@
-"""Making a bundle's parts: distributions, data files, resumable training, loss, network."""
+"""Making a bundle's parts: distributions, resumable training, loss, network."""
 
 import errno
-import gzip
-import hashlib
 import itertools
 import math
-import struct
-import sys
-import urllib.request
-from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -30,8 +23,6 @@ from nat_env.storage.state import load_state, save_state
 from pretrain.classifier import ClassifierTraining, accuracy, train_classifier
 from pretrain.config import PRESETS
 from pretrain.data.digits import digits
-from pretrain.data.fashion import FASHION_CLASSES, fashion_mnist, read_idx
-from pretrain.data.labelled import LabelledImages
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.make import make_bundle
 from pretrain.tokenizer.training import TokenizerTraining, train_tokenizer
@@ -140,143 +131,6 @@ def test_every_position_is_as_likely_to_be_masked():
     assert stats.chisquare(masks.sum(dim=0).numpy()).pvalue > 1e-4
     together = (masks[:, 0] & masks[:, 1]).float().mean()
     assert together == pytest.approx(3 / 10 * 2 / 9, abs=0.006)  # drawn without replacement
-
-
-# Data
-
-
-def idx(array):
-    """An IDX file of unsigned bytes, by its specification."""
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
-@pytest.mark.parametrize("shape", [(5,), (3, 4, 6), (2, 1, 3, 2)])
-@pytest.mark.parametrize("zipped", [False, True])
-def test_idx_files_are_read(tmp_path, shape, zipped):
-    array = np.random.default_rng(0).integers(0, 256, shape)
-    data = idx(array)
-    (tmp_path / "file").write_bytes(gzip.compress(data) if zipped else data)
-    read = read_idx(tmp_path / "file")
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, array)
-
-
-def test_every_truncation_of_an_idx_file_is_refused(tmp_path):
-    array = np.arange(24).reshape(2, 3, 4)
-    data = idx(array)
-    for whole in (data, gzip.compress(data)):
-        for length in range(len(whole)):
-            (tmp_path / "file").write_bytes(whole[:length])
-            with pytest.raises(ValueError, match=r"^path: .*file.*IDX"):
-                read_idx(tmp_path / "file")
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: data + b"\0",
-        lambda data: b"\0\0\x0d" + data[3:],  # floats
-        lambda data: b"\x01" + data[1:],
-        lambda data: data[:4] + b"\0\0\0\x03" + data[8:],  # another length than announced
-        lambda data: b"<html>not found</html>",
-        lambda data: gzip.compress(data)[:10] + b"\xff" + gzip.compress(data)[11:],
-        lambda data: gzip.compress(data)[:-8] + bytes(8),  # wrong checksum
-        lambda data: gzip.compress(b"not IDX"),
-    ],
-)
-def test_damaged_idx_files_are_refused(tmp_path, damage):
-    (tmp_path / "file").write_bytes(damage(idx(np.arange(24).reshape(2, 3, 4))))
-    with pytest.raises(ValueError, match=r"^path: .*file.*IDX"):
-        read_idx(tmp_path / "file")
-
-
-def write_fashion(folder, zipped=False, train=12, test=5):
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for name, count in (("train", train), ("t10k", test)):
-        arrays[f"{name}-images-idx3-ubyte"] = rng.integers(0, 256, (count, 28, 28))
-        arrays[f"{name}-labels-idx1-ubyte"] = rng.integers(0, 10, count)
-    for name, array in arrays.items():
-        path = folder / (f"{name}.gz" if zipped else name)
-        path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
-    return list(arrays.values())
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_fashion_mnist_from_a_folder(tmp_path, zipped):
-    train_images, train_labels, test_images, test_labels = write_fashion(tmp_path, zipped)
-    data = fashion_mnist(tmp_path)
-    assert data.name == "fashion"
-    assert data.class_names == FASHION_CLASSES
-    assert len(set(FASHION_CLASSES)) == 10
-    np.testing.assert_array_equal(data.train_images, train_images[:, None])
-    np.testing.assert_array_equal(data.train_labels, train_labels)
-    np.testing.assert_array_equal(data.test_images, test_images[:, None])
-    np.testing.assert_array_equal(data.test_labels, test_labels)
-    assert data.train_images.dtype == torch.uint8
-    assert data.train_labels.dtype == torch.int64
-
-
-def test_fashion_mnist_names_what_is_missing_or_damaged(tmp_path):
-    write_fashion(tmp_path)
-    (tmp_path / "t10k-images-idx3-ubyte").rename(tmp_path / "aside")
-    with pytest.raises(ValueError, match=r"^folder: .*t10k-images-idx3-ubyte"):
-        fashion_mnist(tmp_path)
-    (tmp_path / "t10k-images-idx3-ubyte").write_bytes((tmp_path / "aside").read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"^path: .*t10k-images-idx3-ubyte"):
-        fashion_mnist(tmp_path)
-    (tmp_path / "aside").replace(tmp_path / "t10k-images-idx3-ubyte")
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(11)))
-    with pytest.raises(ValueError, match=r"^train_labels: got .*11.*allowed is int64 .12."):
-        fashion_mnist(tmp_path)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx(np.full(12, 10)))
-    with pytest.raises(ValueError, match=r"^train_labels: got 10 .. 10"):
-        fashion_mnist(tmp_path)
-
-
-GOOD = {
-    "name": "mine",
-    "class_names": ("a", "b"),
-    "train_images": torch.zeros(3, 1, 4, 4, dtype=torch.uint8),
-    "train_labels": torch.tensor([0, 1, 1]),
-    "test_images": torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
-    "test_labels": torch.tensor([1, 0]),
-}
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("train_images", torch.zeros(3, 1, 4, 4)),
-        ("train_images", torch.zeros(3, 4, 4, dtype=torch.uint8)),
-        ("test_images", torch.zeros(0, 1, 4, 4, dtype=torch.uint8)),
-        ("train_labels", torch.tensor([0, 1])),
-        ("train_labels", torch.tensor([[0, 1, 1]])),
-        ("train_labels", torch.tensor([0, 1, 2])),
-        ("test_labels", torch.tensor([-1, 0])),
-        ("test_labels", torch.tensor([0, 1, 1])),
-        ("test_labels", torch.tensor([0.0, 1.0])),
-    ],
-)
-def test_images_and_labels_that_do_not_belong_together_are_refused(argument, value):
-    LabelledImages(**GOOD)
-    with pytest.raises(ValueError, match=rf"^{argument}: "):
-        LabelledImages(**(GOOD | {argument: value}))
-
-
-def test_digits_are_scikit_learns():
-    from sklearn.datasets import load_digits
-
-    data, (pixels, targets) = digits(), load_digits(return_X_y=True)
-    assert len(data.train_images) + len(data.test_images) == 1797
-    assert len(data.test_images) == 360  # every fifth, from the first
-    images = np.round(pixels * 255 / 16).reshape(-1, 1, 8, 8)
-    np.testing.assert_array_equal(data.test_images, images[::5])
-    np.testing.assert_array_equal(data.test_labels, targets[::5])
-    np.testing.assert_array_equal(data.train_images[:4], images[1:5])
-    np.testing.assert_array_equal(data.train_images[4], images[6])
-    assert data.class_names == tuple("0123456789")
 
 
 # The loop
@@ -779,50 +633,3 @@ def test_a_folder_with_the_parts_of_something_else_is_refused(tmp_path, monkeypa
     for work in (tmp_path, tmp_path / "transformer" / "parts"):
         with pytest.raises(ValueError, match=r"^out: got .* another folder than that of the parts"):
             make_bundle(digits(), PRESETS["digits"], work, tmp_path / "x" / "..")
-
-
-def test_a_download_that_fails_or_is_no_data_set_is_refused_and_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(pretrain.data.fashion, "FASHION_FOLDER", tmp_path / "absent")
-
-    def no_connection(address, path):
-        raise URLError("no route")
-
-    monkeypatch.setattr(urllib.request, "urlretrieve", no_connection)
-    with pytest.raises(ValueError, match=r"^data: cannot get .* the folder of the four files"):
-        fashion_mnist()
-    monkeypatch.setattr(
-        urllib.request, "urlretrieve", lambda address, path: Path(path).write_text("<html>")
-    )
-    with pytest.raises(
-        ValueError, match=r"^data: https://.*\.gz is not the file .*SHA-256 differs"
-    ):
-        fashion_mnist()
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
-
-
-def test_a_download_is_kept_where_it_is_what_the_authors_gave(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    monkeypatch.setattr(pretrain.data.fashion, "FASHION_FOLDER", tmp_path / "absent")
-    (tmp_path / "theirs").mkdir()
-    write_fashion(tmp_path / "theirs", zipped=True)
-    theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
-    names = pretrain.data.fashion._IDX_FILES
-    hashes = {name: hashlib.sha256(theirs[f"{name}.gz"]).hexdigest() for name in names}
-    monkeypatch.setattr(pretrain.data.fashion, "_IDX_FILES", hashes)
-    asked = []
-
-    def retrieved(address, path):
-        asked.append(address)
-        Path(path).write_bytes(theirs[address.rpartition("/")[2]])
-
-    monkeypatch.setattr(urllib.request, "urlretrieve", retrieved)
-    for _ in range(2):
-        assert len(fashion_mnist().train_images) == 12
-    assert len(asked) == 4 and all(address.startswith("https://") for address in asked)
-
-
-def test_the_digits_name_the_package_that_has_them(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"scikit-learn: pip install 'nat-env\[pretrain\]'"):
-        digits()
