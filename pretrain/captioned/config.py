@@ -24,7 +24,7 @@ class CaptionedConfig:
     latent_channels: int = 8
     tokenizer: TokenizerTraining = field(
         default_factory=lambda: TokenizerTraining(
-            loop=LoopConfig(epochs=4, batch_size=256, learning_rate=1e-3),
+            loop=LoopConfig(epochs=5.5, batch_size=256, learning_rate=1e-3),
             perceptual_weight=1.0,
             adversarial_width=64,
             adversarial_start=0.3,
