@@ -14,13 +14,9 @@ from eval.evaluation.cells import Cell
 from eval.evaluation.floors import floors
 from eval.evaluation.measure import check_numbers
 from eval.evaluation.policies import Contestant, for_seed
+from eval.evaluation.prompt_tables import agreement_table, alignment_table
 from eval.evaluation.rows import Results, Row, has_distance, stamp
-from eval.evaluation.tables import (
-    adaptation_table,
-    agreement_table,
-    markdown_table,
-    metrics_table,
-)
+from eval.evaluation.tables import adaptation_table, markdown_table, metrics_table
 from eval.judges.embedding import shared_cache
 from eval.judges.judge import Judge, bundle_judge
 from eval.judges.names import JUDGES, JudgeName
@@ -170,7 +166,8 @@ def tables(rows: Sequence[Row], limits: Sequence[Row] = (), metrics: bool = Fals
     found = [markdown_table(distances, limits)] if distances else []
     if metrics:
         found.append(metrics_table(distances, limits))
-    found += filter(None, [agreement_table(rows), adaptation_table(rows)])
+    prompts = [agreement_table(rows), alignment_table(rows, limits)]
+    found += filter(None, [*prompts, adaptation_table(rows)])
     return "\n\n".join(found)
 
 
@@ -210,7 +207,9 @@ def _floors(cell: Cell, judged: Reference) -> list[Row]:
             {"floor": "real others"},
         )
         for floor in results.find_floors(identity | wanted)
-        if "draws" in floor and ("precision" in floor or judged.embeddings is None)
+        if "draws" in floor
+        and ("precision" in floor or judged.embeddings is None)
+        and ("alignment" in floor or bundle.aligner is None)
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
         new = floors(bundle, [judged], cell.num_samples, cell.progress, _cache(judged.judge))

@@ -144,6 +144,35 @@ def text_folder(toy_text: Any, tmp_path: Path) -> Path:
     return tmp_path / "text bundle"
 
 
+@pytest.fixture
+def matched_folder(toy_text: Any, text_folder: Path, tmp_path: Path) -> Path:
+    """The same with matchers for judge, trunk and aligner, and 64 real images of noise."""
+    from nat_env.bundles.loading import load_bundle
+    from nat_env.bundles.reals import TensorReals
+    from nat_env.bundles.statistics import GaussianStatistics
+    from nat_env.bundles.writer import save_bundle
+    from nat_env.bundles.yardstick import Yardstick
+    from nat_env.models.pixels import to_float
+
+    bundle = load_bundle(text_folder)
+    towers = [toy_text.matcher(seed).with_conditions(bundle.conditions) for seed in range(3)]
+    real = torch.randint(256, (64, 1, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
+    statistics = GaussianStatistics.from_embeddings(towers[0].embeddings(to_float(real)).numpy())
+    save_bundle(
+        tmp_path / "matched",
+        name="matched",
+        conditions=bundle.conditions,
+        transformer=bundle.nat.transformer,
+        tokenizer=bundle.tokenizer,
+        text_encoder=toy_text.ToyTextEncoder(),
+        yardstick=Yardstick("matched-judge", towers[0], statistics),
+        trunk=towers[1],
+        aligner=towers[2],
+        reals=TensorReals(real, torch.arange(64) % 2),
+    )
+    return tmp_path / "matched"
+
+
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory):
     """A tiny CLIP with random weights and letters for tokens, saved as transformers saves one."""

@@ -74,12 +74,16 @@ def test_the_examples_of_rewards_pay_for_what_they_say():
 
 def test_the_examples_of_prompts_draw_and_pay_for_what_they_say(toy_text, text_folder):
     names, bundle = {}, load_bundle(text_folder)
-    prompting, rewarding = examples("docs/text.md")
+    prompting, matching, rewarding = examples("docs/text.md")
     exec(prompting, names)
     prompts = ["aa b ccc", "ccc d"]
     images = names["pictures"](bundle, prompts)
     for image, prompt in zip(images, prompts, strict=True):
         np.testing.assert_allclose(image, toy_text.drawn(prompt), atol=1e-6)
+    exec(matching, names)
+    matcher = names["fresh_matcher"](bundle).eval()
+    texts = bundle.conditions.pooled[:-1]
+    np.testing.assert_allclose(matcher(images).detach(), matcher.matched(images, texts).detach())
     exec(rewarding, names)
     rewards = names["reward_of"](bundle)(images, np.array([1, 0]))
     np.testing.assert_allclose(rewards, [float(images[0].mean()) * 5, float(images[1].mean()) * 4])

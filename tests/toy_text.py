@@ -105,6 +105,15 @@ class Squares:
         return cls()
 
 
+def matcher(seed=0, widths=(4, 6)):
+    """A model of these images and pooled vectors with random weights, without a table."""
+    from nat_env.text.matcher import Matcher, MatcherConfig
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Matcher(MatcherConfig(1, 2, widths)).eval().requires_grad_(False)
+
+
 def drawn(prompt):
     """The image [1, 4, 4] that the transformer is sure of."""
     codes = [len(word) % 4 for word in prompt.split()] + [0] * WORDS

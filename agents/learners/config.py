@@ -77,11 +77,6 @@ class TrainConfig(
                         f"{name}: got {getattr(self, name)}, allowed is so only with the reward "
                         f"'adversarial', got {self.reward!r}"
                     )
-        if self.prompts is not None and self.eval_every:
-            raise ValueError(
-                f"eval_every: got {self.eval_every}, allowed with prompts is 0: the bundle's judge "
-                "knows its own conditions"
-            )
         if self.reward_path is not None and self.reward != "clip":
             raise ValueError(
                 f"reward_path: got {self.reward_path!r}, allowed is a path only with the reward "

@@ -47,7 +47,7 @@ class Validation:
     actions: Actions
     shown: Tensor
     """The first `SHEET` samples of each of the first `SHEET` conditions [n, C, H, W], conditions in
-    turn."""
+    turn; where few have more than one, the first samples of as many conditions."""
 
     @property
     def frechet_distance(self) -> float:
@@ -157,12 +157,14 @@ def _sampled(
         on_step=lambda record: chosen[record.timestep].append(record.actions.cpu()),
     )
     judge, accumulator = bundle.require("yardstick").judge, EmbeddingAccumulator()
+    # Prompts that have one sample each are shown ten in a row.
+    conditions_shown = SHEET if num_samples >= 2 * len(bundle.conditions) else SHEET**2
     shown: list[Tensor] = []
     kept: list[NDArray[np.float32]] = []
     right = 0
     for images, labels in batches:
         free = _places(bundle) - sum(map(len, shown))
-        shown.append(images[(labels < SHEET).nonzero()[:free, 0]].cpu())
+        shown.append(images[(labels < conditions_shown).nonzero()[:free, 0]].cpu())
         embeddings = embeddings_of(judge, images)
         with full_float32():
             logits = judge.classifier(embeddings)

@@ -77,7 +77,7 @@ class Arguments(Computation):
     """A shipped bundle's name or a folder."""
     prompts: Path | None = None
     """Captions in place of the bundle's prompts, a file as nat-train takes it. Needs an objective
-    of your own: a judge knows the bundle's own."""
+    of your own where the bundle's judge knows its own prompts alone."""
     num_steps: Annotated[int, Ge(1)] = 4
     """T, decoding steps."""
     budget: Annotated[int, Ge(1)] = 15_360

@@ -109,6 +109,11 @@ class Training:
         if not config.resume and processes.is_main:
             _check_new(config.out)
         bundle = with_run_prompts(bundle, config)
+        if config.eval_every and bundle.yardstick is None:
+            raise ValueError(
+                f"eval_every: got {config.eval_every}, allowed with these prompts is 0: the "
+                "bundle's judge knows its own conditions alone"
+            )
         residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
             self.own.environments,

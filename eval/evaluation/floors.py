@@ -1,6 +1,6 @@
 """What real images, and the tokenizer's reconstructions of them, reach: the bounds of a policy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from eval.judges.drawing import alike, draw
 from eval.judges.embedding import real_embeddings, reconstructed_embeddings
-from eval.judges.judge import bundle_judge
+from eval.judges.judge import Judge
 from eval.judges.references import Reference
+from eval.metrics.alignment import aligned
 from eval.metrics.sample_metrics import sample_metrics
 from eval.metrics.score import ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import balanced_statistics, frechet_distance
+from nat_env.frozen.precision import full_float32
 
 Embeddings = NDArray[np.float32]
 
@@ -61,7 +63,8 @@ def floors(
 
     Returns:
         One dict for each floor: bundle, bundle_fingerprint, evaluation_samples (N), judge, floor,
-        num_samples, reference, frechet_distance, draws, frechet_distance_std, metrics, score.
+        num_samples, reference, frechet_distance, draws, frechet_distance_std, metrics, score;
+        and where the bundle has an aligner alignment and alignment_samples.
         `num_samples` is that of the floor, None where the bundle does not say; the standard
         deviation is that over draws, None of one draw.
     """
@@ -76,7 +79,7 @@ def floors(
             _reconstruction(bundle, judged, num_samples, progress, cache),
             _real_others(bundle, judged, num_samples, progress, cache),
         ]
-        if judged.judge.name == bundle_judge(bundle).name and "real_floor" in bundle.quality:
+        if judged.judge.name == bundle.judge_name and "real_floor" in bundle.quality:
             found.append(_quoted(bundle))
         rows += [about | {"judge": judged.judge.name} | floor for floor in found]
     return rows
@@ -100,6 +103,7 @@ def _reconstruction(
         }
         | _over_draws(distances)
         | _measured(bundle, judged, judged.embeddings, embeddings[_alike(labels, draws[0])])
+        | _aligned(bundle, reconstructed_embeddings, num_samples, progress, cache)
     )
 
 
@@ -118,20 +122,24 @@ def _real_others(
         frechet_distance(*(balanced_statistics(embeddings[part], labels[part]) for part in parts))
         for parts in zip(draws, rest, strict=True)
     ]
+    alike_in = "" if bundle.conditions.are_prompts else ", classes alike"
     one, other = (embeddings[_alike(labels, part)] for part in (draws[0], rest[0]))
     return (
         {
             "floor": "real others",
             "num_samples": len(draws[0]),
-            "reference": f"{len(rest[0])} other training images, classes alike",
+            "reference": f"{len(rest[0])} other training images{alike_in}",
         }
         | _over_draws(distances)
         | _measured(bundle, judged, other, one)
+        | _aligned(bundle, real_embeddings, num_samples, progress, cache)
     )
 
 
 def _labels(bundle: Bundle, judged: Reference) -> NDArray[np.int64]:
-    return bundle.require("reals").conditions.numpy()[judged.images]
+    """The classes; one for all of prompts, which have an image each, and no half of one."""
+    labels = bundle.require("reals").conditions.numpy()[judged.images]
+    return np.zeros_like(labels) if bundle.conditions.are_prompts else labels
 
 
 def _draws(
@@ -163,6 +171,32 @@ def _quoted(bundle: Bundle) -> dict[str, Any]:
         "reference": bundle.quality.get("floors_measured_on"),
         "frechet_distance": bundle.quality["real_floor"],
     }
+
+
+def _aligned(
+    bundle: Bundle,
+    embeddings_of: Callable[..., Embeddings],
+    num_samples: int,
+    progress: bool,
+    cache: Path | None,
+) -> dict[str, Any]:
+    """The alignment score of real images, or of what the tokenizer makes of them.
+
+    Of the same images whatever the judge, so that they are embedded once.
+    """
+    if bundle.aligner is None:
+        return {}
+    conditions = bundle.require("reals").conditions
+    images = np.sort(draw(conditions.numpy(), num_samples, np.random.default_rng(0)))
+    network = Judge(f"{bundle.name}-aligner", bundle.aligner.embeddings, is_fixed=True)
+    embeddings = embeddings_of(bundle, network, images, cache, progress)
+    right = 0
+    for numbers in torch.arange(len(images)).split(1024):
+        batch = torch.from_numpy(embeddings)[numbers].to(bundle.device)
+        with torch.no_grad(), full_float32():
+            scores = bundle.aligner.classifier(batch)
+        right += int(aligned(scores, conditions[torch.from_numpy(images)[numbers]]).sum())
+    return {"alignment": right / len(images), "alignment_samples": len(images)}
 
 
 def _measured(

@@ -15,6 +15,7 @@ from eval.evaluation.quantities import Quantities, QuantitiesAccumulator
 from eval.judges.clip import Agreement
 from eval.judges.embedding import image_bar
 from eval.judges.references import Reference
+from eval.metrics.alignment import aligned
 from eval.metrics.sample_metrics import SampleMetrics, sample_metrics
 from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
@@ -42,8 +43,11 @@ class Measurement:
     agreements: Mapping[str, float]
     """By the judge's name: the mean of what it says of an image and its prompt."""
     class_accuracy: float | None
-    """Share of the samples that the bundle's judge, a classifier, takes for their class; None where
-    the bundle has none."""
+    """Share of the samples that the bundle's judge takes for their class, or for their prompt, of
+    all of the table; None where the bundle has none."""
+    alignment: float | None
+    """Share of the samples that are nearer to their own prompt than to others, by the bundle's
+    aligner, see `eval.metrics.alignment`; None where the bundle has none."""
     num_samples: int
     seconds: float
     """Of generating the samples, the judges' time left out."""
@@ -151,6 +155,7 @@ class _Sums:
     ) -> None:
         """Start with no samples; the first one will be of that number."""
         self._judge = bundle.yardstick and bundle.yardstick.judge
+        self._aligner = bundle.aligner
         self._judges, self._agreements, self._num_samples = judges, agreements, num_samples
         self.features = [EmbeddingAccumulator() for _ in judges]
         self.kept: list[list[NDArray[np.float32]]] = [[] for _ in judges]
@@ -161,7 +166,7 @@ class _Sums:
         }
         self.sums = {agreement.name: 0.0 for agreement in agreements}
         self.quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions))
-        self.count = self.correct = 0
+        self.count = self.correct = self.aligned = 0
         self.seconds = self.judge_seconds = 0.0
 
     def update(self, images: Tensor, labels: Tensor) -> None:
@@ -180,6 +185,10 @@ class _Sums:
             with full_float32():
                 logits = self._judge(images)
             self.correct += int((logits.argmax(dim=1) == labels).sum())
+        if self._aligner is not None:
+            with full_float32():
+                scores = self._aligner(images)
+            self.aligned += int(aligned(scores, labels).sum())
         self.count += len(labels)
 
     def together(self, processes: Processes) -> Measurement:
@@ -204,6 +213,7 @@ class _Sums:
             self.sums[name] += state["sums"][name]
         self.quantities.merge(state["quantities"])
         self.correct += state["correct"]
+        self.aligned += state["aligned"]
         self.seconds = max(self.seconds, state["seconds"])
         self.judge_seconds = max(self.judge_seconds, state["judge_seconds"])
 
@@ -222,6 +232,7 @@ class _Sums:
             scores={name: accumulator.score() for name, accumulator in self.scores.items()},
             agreements={name: total / num_samples for name, total in self.sums.items()},
             class_accuracy=None if self._judge is None else self.correct / num_samples,
+            alignment=None if self._aligner is None else self.aligned / num_samples,
             num_samples=num_samples,
             seconds=self.seconds,
             judge_seconds=self.judge_seconds,

@@ -17,7 +17,7 @@ class Quantities:
     """Sample standard deviation; zero where the policy is the same for all samples."""
     std_within: Array
     """Of what is left once each class's mean is taken away: what a policy does by sample and not by
-    class."""
+    class. NaN where no class has two samples, as of many prompts: then nobody can tell."""
 
 
 class QuantitiesAccumulator:
@@ -65,5 +65,8 @@ class QuantitiesAccumulator:
         squares_of_means = np.square(self._sums) / np.maximum(self._counts, 1)[..., None]
         spread = self._squares - np.square(total) / count
         within = self._squares - squares_of_means.sum(axis=1)
-        std, std_within = (np.sqrt(np.maximum(s, 0) / (count - 1)) for s in (spread, within))
+        # Each class's mean takes a degree of freedom: of few samples a class, very many.
+        left = count - np.count_nonzero(self._counts, axis=1)[:, None]
+        std = np.sqrt(np.maximum(spread, 0) / (count - 1))
+        std_within = np.sqrt(np.maximum(within, 0) / np.where(left > 0, left, np.nan))
         return Quantities(self._first + total / count, std, std_within)

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.evaluation.measure import Measurement
 from eval.judges.clip import Agreement
 from eval.judges.references import Reference
@@ -183,16 +185,17 @@ def evaluation_rows(
 ) -> list[Row]:
     """One row per judge or agreement: what was evaluated, what came out, when, where and how."""
     taken = evaluation.quantities
+    spreads = {"mean": taken.mean, "std": taken.std}
+    if np.isfinite(taken.std_within).all():  # of one sample a prompt there is none
+        spreads["std_within_classes"] = taken.std_within
     actions = {
-        name: {
-            "mean": taken.mean[:, column].tolist(),
-            "std": taken.std[:, column].tolist(),
-            "std_within_classes": taken.std_within[:, column].tolist(),
-        }
+        name: {what: values[:, column].tolist() for what, values in spreads.items()}
         for column, name in enumerate(COLUMNS)
     }
+    aligned = {} if evaluation.alignment is None else {"alignment": evaluation.alignment}
     shared = {
         "class_accuracy": evaluation.class_accuracy,
+        **aligned,
         "seconds": evaluation.seconds,
         "images_per_second": evaluation.images_per_second,
         "judge_seconds": evaluation.judge_seconds,

@@ -45,7 +45,7 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     first: dict[tuple[Any, ...], float] = {}
-    for (setting, policy), group in _grouped(rows).items():
+    for (setting, policy), group in grouped(rows).items():
         judge, num_samples, num_steps = setting
         distances = [row["frechet_distance"] for row in group]
         mean = float(np.mean(distances))
@@ -113,7 +113,7 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     measured = [row for row in rows if _is_measured(row)]
-    for ((judge, num_samples, num_steps), policy), group in _grouped(measured).items():
+    for ((judge, num_samples, num_steps), policy), group in grouped(measured).items():
         setting = f"{judge}, N = {num_samples}"
         lines.append(markdown_line([policy, str(num_steps), setting, *_metric_cells(group)]))
     for row in filter(_is_measured, floors):
@@ -127,28 +127,6 @@ def metrics_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         "Score's formula. Only lines of one N and judge compare."
     )
     return "\n".join([*lines, "", note])
-
-
-def agreement_table(rows: Sequence[Row]) -> str:
-    """Mean and spread over seeds of the CLIP score of each policy, T, N and judge, if there is any.
-
-    Example:
-        >>> row = {"policy": "a", "num_steps": 8, "judge": "clip@1", "num_samples": 9}
-        >>> row |= {"clip_score": 0.29, "reference": "3 prompts"}
-        >>> print(agreement_table([row]).splitlines()[2])
-        | a | 8 | clip@1, N = 9 | 0.2900 | 3 prompts |
-    """
-    lines = []
-    scored = [row for row in rows if "clip_score" in row]
-    for ((judge, num_samples, num_steps), policy), group in _grouped(scored).items():
-        score = mean_and_spread([row["clip_score"] for row in group], 4)
-        setting = f"{judge}, N = {num_samples}"
-        lines.append(markdown_line([policy, str(num_steps), setting, score, group[0]["reference"]]))
-    if not lines:
-        return ""
-    head = "| policy | T | judge | CLIP score | against |\n| --- | ---: | --- | ---: | --- |"
-    note = "CLIP score: mean cosine of image and prompt, those below 0 as 0; higher is better."
-    return "\n".join([head, *lines, "", note])
 
 
 def adaptation_table(rows: Sequence[Row]) -> str:
@@ -171,7 +149,7 @@ def adaptation_table(rows: Sequence[Row]) -> str:
     """
     lines = []
     once = {(r["policy"], r["num_steps"], r["num_samples"], r["seed"]): r for r in rows}
-    for ((_, _, num_steps), policy), group in _grouped(
+    for ((_, _, num_steps), policy), group in grouped(
         [r | {"judge": ""} for r in once.values()]
     ).items():
         if not all("std_within_classes" in row["actions"][COLUMNS[0]] for row in group):
@@ -237,7 +215,7 @@ def _machine_of(row: Row) -> str:
     return on if device == "cpu" else f"{on}, on {device}: {machine.get('accelerator')}"
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
+def grouped(rows: Sequence[Row]) -> dict[tuple[tuple[Any, ...], str], list[Row]]:
     """Rows by setting (judge, N, T) and policy; what is compared stands together."""
     settings: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
     for row in rows:

@@ -26,9 +26,9 @@ def draw(
     """
     order = rng.permutation(len(labels))
     classes, which, counts = np.unique(labels[order], return_inverse=True, return_counts=True)
+    begins = np.cumsum(counts) - counts  # of each class, once they are sorted
     place = np.empty(len(labels), dtype=np.int64)  # within the class
-    for number in range(len(classes)):
-        place[which == number] = np.arange(counts[number])
+    place[np.argsort(which, kind="stable")] = np.arange(len(labels)) - begins.repeat(counts)
     most = np.minimum(counts // 2 if halves else counts, -(-count // len(classes)))
     rounds = np.lexsort((which, place))  # one of each class, and again
     return order[rounds[place[rounds] < most[which[rounds]]][:count]]

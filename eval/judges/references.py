@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from eval.judges.drawing import alike, draw
 from eval.judges.embedding import embedding_size, real_embeddings
-from eval.judges.judge import Judge, bundle_judge, independent_judge
+from eval.judges.judge import Judge, independent_judge
 from eval.judges.names import JUDGE_RESOLUTION, JudgeName
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.statistics import GaussianStatistics, balanced_statistics
@@ -50,7 +50,7 @@ def reference(
     the bundle's real images, whose embeddings are computed once and then read from `cache`.
 
     Args:
-        bundle: holds real images.
+        bundle: holds real images; without any there are no floors, and its own judge alone.
         judge: its own or another one.
         cache: a folder; None for none.
         progress: show a bar.
@@ -61,11 +61,14 @@ def reference(
         ValueError: the judge's embeddings are not finite, or have another dimension than the
             statistics or the cached embeddings, or these are damaged.
     """
-    labels = bundle.require("reals").conditions.numpy()
-    images = np.arange(len(labels))
+    own = judge.name == bundle.judge_name
+    if own and bundle.reals is None and not metrics:  # of other prompts than its images have
+        images = labels = np.zeros(0, dtype=np.int64)
+    else:
+        labels = bundle.require("reals").conditions.numpy()
+        images = np.arange(len(labels))
     if num_real is not None and num_real < len(images):
         images = np.sort(draw(labels, num_real, np.random.default_rng(0)))
-    own = judge.name == bundle_judge(bundle).name
     if own:
         statistics = bundle.require("yardstick").statistics
         _check_dimension(bundle, judge, statistics, f"the bundle {bundle.name}")

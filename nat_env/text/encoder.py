@@ -74,6 +74,12 @@ class StoredTextEncoder:
         """See `TextEncoder`."""
         return self.encoder.lengths(prompts)
 
+    def unknown_letters(self, prompts: Sequence[str]) -> list[str]:
+        """See `nat_env.text.prompts.unknown_letters`."""
+        if not hasattr(self.encoder, "unknown_letters"):
+            return [""] * len(prompts)
+        return self.encoder.unknown_letters(prompts)
+
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """See `TextEncoder`."""
         return self.encoder.encode(prompts)

@@ -65,25 +65,48 @@ def read_captions(path: Path) -> Iterator[Caption]:
 
 
 def fitting_prompts(prompts: Sequence[str], encoder: TextEncoder) -> list[str]:
-    """The prompts that are not too long for an encoder; one warning counts those that are.
+    """The prompts that an encoder takes; a warning for each reason counts the others.
+
+    These are too long, or in letters that it does not know.
 
     Raises:
-        ValueError: all are too long.
+        ValueError: it takes none.
     """
-    longest = encoder.max_length
-    lengths = encoder.lengths(prompts)
-    kept = [p for p, length in zip(prompts, lengths, strict=True) if length <= longest]
-    left_out = len(prompts) - len(kept)
-    if not left_out:
-        return kept
-    told = (
-        f"prompts: {left_out} of {len(prompts)} take more than the {longest} tokens of the text "
-        f"encoder, up to {max(lengths)}"
+    longest, lengths = encoder.max_length, encoder.lengths(prompts)
+    short_ones = [p for p, length in zip(prompts, lengths, strict=True) if length <= longest]
+    _tell(
+        len(prompts) - len(short_ones),
+        len(prompts),
+        f"take more than the {longest} tokens of the text encoder, up to {max(lengths)}",
+        "shorter ones",
     )
-    if not kept:
-        raise ValueError(f"{told}; allowed are shorter ones")
-    warnings.warn(f"{told}, and are left out", stacklevel=2)
+    unknown = unknown_letters(encoder, short_ones)
+    example = next(filter(None, unknown), "")
+    kept = [p for p, letters in zip(short_ones, unknown, strict=True) if not letters]
+    _tell(
+        len(short_ones) - len(kept),
+        len(short_ones),
+        f"have letters that the text encoder does not know, such as {example}",
+        "those of its vocabulary",
+    )
     return kept
+
+
+def unknown_letters(encoder: TextEncoder, prompts: Sequence[str]) -> list[str]:
+    """Of each prompt the letters that an encoder does not know; empty where it knows all.
+
+    An encoder that does not know all letters there are says so by a method `unknown_letters`.
+    """
+    if not hasattr(encoder, "unknown_letters"):
+        return [""] * len(prompts)
+    return encoder.unknown_letters(prompts)  # type: ignore[attr-defined]
+
+
+def _tell(left_out: int, count: int, why: str, allowed: str) -> None:
+    if left_out == count:
+        raise ValueError(f"prompts: {left_out} of {count} {why}; allowed are {allowed}")
+    if left_out:
+        warnings.warn(f"prompts: {left_out} of {count} {why}, and are left out", stacklevel=3)
 
 
 def short(text: str, longest: int = _SHOWN) -> str:

@@ -105,8 +105,24 @@ class StyledSentences:
         return weights_fingerprint(self.model.state_dict(), repr(words), *self.styles)
 
     def lengths(self, prompts: Sequence[str]) -> list[int]:
-        """See `TextEncoder`; of the descriptions."""
-        return [len(tokens) for tokens in self._tokens([styled(p).description for p in prompts])]
+        """See `TextEncoder`; of the descriptions.
+
+        Raises:
+            ValueError: a style that there is not.
+        """
+        parts = [styled(prompt) for prompt in prompts]
+        self._styles(parts)
+        return [len(tokens) for tokens in self._tokens([part.description for part in parts])]
+
+    def unknown_letters(self, prompts: Sequence[str]) -> list[str]:
+        """See `nat_env.text.prompts.unknown_letters`."""
+        descriptions = [styled(prompt).description for prompt in prompts]
+        return [
+            ", ".join(map(repr, self._unknown(text)))
+            if self.tokenizer.unk_token_id in words
+            else ""
+            for text, words in zip(descriptions, self._tokens(descriptions), strict=True)
+        ]
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -177,7 +193,7 @@ class StyledSentences:
                     f"{MAX_LENGTH}"
                 )
             if self.tokenizer.unk_token_id in words:
-                unknown = ", ".join(map(repr, self._unknown(description)))
+                (unknown,) = self.unknown_letters([description])
                 raise ValueError(
                     f"prompts: got {short(prompt)!r} with letters that the encoder does not know "
                     f"({unknown}), allowed are those of its vocabulary, as English has them"

@@ -82,7 +82,7 @@ def test_it_holds_a_batch_and_the_sheet_however_many_samples(bundle, images_aliv
     assert len(alive) == 4 and max(alive) <= 128 + SHEET * SHEET
 
 
-@pytest.mark.parametrize("kinds", [3, 10, 40])
+@pytest.mark.parametrize("kinds", [3, 10, 40, 300, 3800])
 def test_a_sheet_shows_the_first_samples_of_the_first_conditions(bundle, monkeypatch, kinds):
     asked = SimpleNamespace(conditions=range(kinds), require=bundle.require, reals=None)
     numbers = torch.arange(450)
@@ -96,4 +96,7 @@ def test_a_sheet_shows_the_first_samples_of_the_first_conditions(bundle, monkeyp
 
     monkeypatch.setattr(agents.runs.validation, "generate_batches", numbered)
     shown = validate(cast(Any, asked), POLICY, 1, 450).shown[:, 0, 0, 0].long().tolist()
+    if kinds > 225:  # most have one sample
+        assert shown == list(range(100))
+        return
     assert shown == [kinds * row + label for row in range(10) for label in range(min(10, kinds))]

@@ -117,9 +117,29 @@ def test_captions_that_are_too_long_are_left_out(toy_text, config, tmp_path):
     assert training.decoder.bundle.conditions.names == ("a bb", "aa")
 
 
+def test_a_judge_that_takes_other_prompts_evaluates_a_training(
+    toy_text, config, matched_folder, monkeypatch
+):
+    asked = replace(
+        config, bundle=str(matched_folder), reward="judge", eval_every=1, num_samples=40
+    )
+    training = Training(asked, progress=False)
+    training.run()
+    assert len(training.decoder.bundle.conditions) == 5
+    found = json.loads((config.out / "results.json").read_text())
+    assert found["judge"] == "matched-judge" and len(found["history"]) >= 2
+    assert load_policy(config.out, training.decoder.bundle, "best") is not None
+    # One that takes no others is missed before anything is written.
+    monkeypatch.setattr("nat_env.bundles.yardstick.Yardstick.with_conditions", lambda *_: None)
+    other = replace(asked, out=config.out.with_name("other"), reward=config.reward)
+    with pytest.raises(ValueError, match=r"^eval_every: got 1, allowed with these prompts is 0"):
+        Training(other, progress=False)
+    assert not other.out.exists()
+
+
 def test_bad_prompts_are_refused_and_leave_nothing(toy_text, config, tmp_path):
-    with pytest.raises(ValueError, match=r"^eval_every: got 20, allowed with prompts is 0"):
-        replace(config, eval_every=20)
+    with pytest.raises(ValueError, match=r"^bundle: 'toy' has no yardstick: .*eval_every = 0"):
+        Training(replace(config, eval_every=20), progress=False)
     with pytest.raises(ValueError, match=r"^prompts: .* of bundle 'digits' are classes"):
         Training(replace(config, bundle="digits"), progress=False)
     with pytest.raises(ValueError, match=r"^prompts: '.*nowhere.txt' is no file"):

@@ -187,4 +187,19 @@ def test_quantities_are_those_of_all_samples_at_once():
     within = actions.copy()
     for c in range(5):
         within[:, classes == c] -= actions[:, classes == c].mean(axis=1, keepdims=True)
-    np.testing.assert_allclose(found.std_within, within.std(axis=1, ddof=1), rtol=1e-9)
+    # Five means have been taken away.
+    np.testing.assert_allclose(found.std_within, within.std(axis=1, ddof=5), rtol=1e-9)
+
+
+def test_of_one_sample_a_class_nobody_can_tell_what_lies_within():
+    rng = np.random.default_rng(0)
+    accumulator = QuantitiesAccumulator(1, 4000)
+    accumulator.update(0, rng.normal(size=(300, 4)), np.arange(300))
+    assert np.isnan(accumulator.result().std_within).all()
+    assert np.isfinite(accumulator.result().std).all()
+    # A pair of one class tells, by half of its squared difference.
+    pair = rng.normal(size=(1, 4))
+    accumulator.update(0, pair, np.array([7]))
+    first = np.random.default_rng(0).normal(size=(300, 4))[7]
+    variance = (pair[0] - first) ** 2 / 2
+    np.testing.assert_allclose(accumulator.result().std_within[0] ** 2, variance, rtol=1e-9)

