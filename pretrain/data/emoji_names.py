@@ -21,7 +21,7 @@ _SINGULAR_IN_S = {
     "rhinoceros", "trolleybus",
 }  # fmt: skip
 _SAID_AN = ("hour", "x-ray", "herb")
-_SAID_A = ("uni", "euro", "eu", "ewe", "one-", "one ", "ufo", "utility")
+_SAID_A = ("uni", "eu", "ewe", "one")
 
 _TOGETHER = (
     "yo-yo", "t-rex", "t-shirt", "e-mail", "x-ray", "jack-o-lantern", "snow-capped", "two-hump",
@@ -51,9 +51,7 @@ _ZODIAC = {
     "aries", "taurus", "gemini", "cancer", "leo", "virgo", "libra", "scorpio", "scorpius",
     "sagittarius", "capricorn", "aquarius", "pisces", "ophiuchus",
 }  # fmt: skip
-_SAYING = {
-    "cl", "cool", "free", "id", "new", "ng", "ok", "sos", "vs",
-}  # fmt: skip
+_SAYING = {"cl", "cool", "free", "id", "new", "ng", "ok", "sos", "vs"}
 
 _SAID = {
     "airplane-arrival": "an arriving airplane",
