@@ -73,7 +73,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
             _draw(group)
         parts = [
             f"# {subject.capitalize()} on `{arguments.bundle}`, T = {arguments.num_steps}",
-            budgets(arguments, group.methods),
+            budgets([group]),
             found.lacks,
             found.table,
             learning_speed_table(group.histories()),
