@@ -103,7 +103,7 @@ def against(
 
     Example:
         >>> against({0: 1.0, 1: 1.2, 2: 1.1}, {0: 2.0, 1: 2.4, 2: 2.0})
-        '1.1 against 2.13, -48 % **better**: by -1.03 [-1.41, -0.656] in 3 seeds'
+        '1.1 against 2.13, -48 % **better**: by -1.03 [-1.41, -0.654] in 3 seeds'
         >>> against({0: 0.5}, {0: 0.4}, higher_is_better=True)
         '0.5 against 0.4, +25 % **undecided (one seed)**: by 0.1 in one seed'
     """

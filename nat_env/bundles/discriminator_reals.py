@@ -47,8 +47,8 @@ def discriminator_reals(
         crop: how a folder's images are brought to the bundle's size, see `Picture.fitted`.
 
     Raises:
-        ValueError: another name, a folder that does not fit the bundle, or no images of some
-            condition, or of any.
+        ValueError: another name, a folder that does not fit the bundle, or no images of some class,
+            or of any condition.
     """
     if reals not in REALS:
         raise ValueError(f"reals: got {reals!r}, allowed are {REALS}")
@@ -59,7 +59,10 @@ def discriminator_reals(
     else:
         raw = bundle.require("reals")
         names = bundle.conditions.names
-        check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
+        if (
+            not bundle.conditions.are_prompts
+        ):  # which are known by their embeddings, one like another
+            check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
     if reals == "raw":
         return raw
     if not isinstance(raw, TensorReals):
