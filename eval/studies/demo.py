@@ -54,7 +54,7 @@ def demo(arguments: Demo) -> None:
     # What they need is said before the training, not after it.
     independent_judges(bundle, arguments.judges, arguments.num_samples, arguments.num_samples)
     print(
-        f"Bundle {bundle.name}: a frozen transformer that draws {_conditions(bundle)} in "
+        f"Bundle {bundle.name}: a frozen transformer that draws {what_it_draws(bundle)} in "
         f"{config.num_steps} steps.\n"
         f"1. Learning a policy for its decoding: {config.rounds} rounds of "
         f"{config.trajectories_per_round} images.",
@@ -80,8 +80,13 @@ def demo(arguments: Demo) -> None:
     print(*pictures, report, sep="\n")
 
 
-def _conditions(bundle: Bundle) -> str:
-    """How many classes or prompts there are, and some of them."""
+def what_it_draws(bundle: Bundle) -> str:
+    """How many classes or prompts there are, and some of them.
+
+    Example:
+        >>> what_it_draws(load_bundle("digits"))
+        '10 classes of images (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)'
+    """
     names = bundle.conditions.names
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
     if bundle.conditions.are_prompts:

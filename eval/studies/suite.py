@@ -166,7 +166,12 @@ def _section(group: Group) -> str:
     found = group.compared()
     parts = [f"## T = {group.num_steps}", found.lacks, found.table]
     if found.rows:
-        parts += [provenance(found.rows), orderings(found.rows), gains(found.rows)]
+        parts.append(provenance(found.rows))
+        for title, text in (
+            ("What the papers report, and whether it holds", orderings(found.rows)),
+            ("What each method is worth, paired over seeds", gains(found.rows)),
+        ):
+            parts += [f"### {title}", text] if text else []
     parts.append(learning_speed_table(group.histories()))
     # Those of policies that are gone, too.
     pictures = sorted(group.out.glob("*.png"))

@@ -17,6 +17,7 @@ from eval.judges.judge import bundle_judge
 from eval.judges.references import reference
 from eval.metrics.sample_metrics import sample_metrics
 from eval.studies.arguments import Suite
+from eval.studies.demo import what_it_draws
 from eval.studies.suite import suite
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import TensorReals
@@ -139,10 +140,16 @@ def test_an_evaluation_is_of_the_first_prompts(captioned_folder, captioned, pixe
     assert all(path.is_file() for path in pictures) and "(real images, against others)" in table
 
 
+def test_the_demo_names_some_of_many_prompts(captioned):
+    said = what_it_draws(captioned)
+    assert said.startswith("images of 60 prompts (a b c, aa b c, ") and said.endswith(" ...)")
+    assert said.count(", ") == 12
+
+
 def test_a_study_is_of_a_bundle_of_prompts_as_of_one_of_classes(
     captioned_folder, tmp_path, small_preset, monkeypatch
 ):
-    discriminator = DiscriminatorConfig(trunk="scratch", widths=(4,), batch_size=16)
+    discriminator = DiscriminatorConfig(trunk="scratch", widths=(8,), batch_size=16)
     changes = {"bundle": PRESETS["custom"][1].bundle, "discriminator": discriminator}
     small = replace(PRESETS["digits"][1], **changes)
     monkeypatch.setitem(PRESETS, "custom", ("", small))
