@@ -185,10 +185,9 @@ def adaptation_table(rows: Sequence[Row]) -> str:
             within = np.array([row["actions"][name]["std_within_classes"][1:] for row in group])
             variance = np.square(stds).mean() if stds.size else 0.0
             if variance > _LEAST_STD**2:
-                share = np.square(within).mean() / variance
+                share = f", {100 * np.square(within).mean() / variance:.0f} %"
                 # Of a prompt there may be one sample, and nothing within it.
-                of_classes = f", {100 * share:.0f} %" if "prompts" not in group[0] else ""
-                cells.append(f"{np.sqrt(variance):.3f}{of_classes}")
+                cells.append(f"{np.sqrt(variance):.3f}{'' if 'prompts' in group[0] else share}")
             else:
                 cells.append("")
         if any(cells):
