@@ -133,10 +133,10 @@ class Group:
                 judge.
             ImportError: a judge's packages are not installed.
         """
-        cells = nat_eval.cells(self.evaluation())
-        require_writable_folder(self.out)
         trials = [line for line in self.lines if line[0] in self.methods]
         done = {trial for trial in trials if self._is_done(*trial)} & self.own
+        cells = nat_eval.cells(self.evaluation())
+        require_writable_folder(self.out)  # only now has all been accepted
         for cell in cells:
             if _line(cell) in done:
                 cell.check()
