@@ -1,7 +1,7 @@
 """What a training is made of, and the presets of `nat-train`: light to import."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import tyro
@@ -183,6 +183,10 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         "The shipped Fashion-MNIST bundle, minutes on two cores.",
         TrainConfig(tyro.MISSING),
     ),
+    "emoji": (
+        "The shipped emoji, drawn from prompts.",
+        TrainConfig(tyro.MISSING, bundle="emoji"),
+    ),
     "digits": (
         "The shipped 8x8 digits, under two minutes: for tests and first steps.",
         TrainConfig(
@@ -238,3 +242,14 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         ),
     ),
 }
+
+
+def preset_of(bundle: str) -> TrainConfig:
+    """That of `nat-train` for a bundle: of its own name, or `custom` with it.
+
+    Example:
+        >>> preset_of("digits").hidden_size, preset_of("bundles/mine").bundle
+        (64, 'bundles/mine')
+    """
+    own = PRESETS.get(bundle, PRESETS["custom"])[1]
+    return own if own.bundle == bundle else replace(PRESETS["custom"][1], bundle=bundle)

@@ -16,7 +16,7 @@ def completed_words(words: Sequence[str]) -> list[str]:
     Example:
         >>> completed_words(["--out", "runs/a"])
         Traceback (most recent call last):
-        ValueError: preset: got none, choose one of fashion, digits, custom, paper
+        ValueError: preset: got none, choose one of fashion, emoji, digits, custom, paper
     """
     words = list(words)
     if {"-h", "--help"} & set(words):

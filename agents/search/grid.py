@@ -50,7 +50,7 @@ def run(arguments: Grid) -> list[Trial]:
         return _run(arguments, schedules, bundle)
 
 
-def best_path(folder: Path, num_steps: int) -> Path:
+def best_path(folder: Path, num_steps: int | str) -> Path:
     """Where the best schedule for T = `num_steps` is written."""
     return folder / f"best_T{num_steps}.json"
 

@@ -24,7 +24,7 @@ class Tune(DeviceOptions):
     further.
     """
 
-    preset: Annotated[Literal["fashion", "digits", "custom"], tyro.conf.Positional]
+    preset: Annotated[Literal["fashion", "emoji", "digits", "custom"], tyro.conf.Positional]
     """Of nat-train; `custom` takes a bundle of your own."""
     out: Path
     """Folder of the study."""

@@ -112,6 +112,9 @@ class Sample(Computation):
     policy: str = "heuristic"
     """heuristic (the papers' schedule), 'heuristic(lambda, k, tau1)', a schedule's file, or a
     run folder of nat-train, or what nat-share wrote: a folder or hub:user/name."""
+    beside: tuple[str, ...] = ()
+    """Other policies, in rows above on the same random numbers: a picture with a column for each
+    sample, its class or prompt above. Needs a .png as --out. 'name=policy' names a row."""
     bundle: str | None = None
     """A shipped bundle's name or a folder. By default that of the run folder, or else fashion."""
     num_steps: Annotated[int, Ge(1)] | None = None
@@ -121,8 +124,9 @@ class Sample(Computation):
     prompt: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """A text, for a bundle of prompts; may be given several times. One that is not in its table is
     encoded by its text encoder. In place of classes."""
-    num_samples: Annotated[int, Ge(1)] = 16
-    """Images altogether, as even among the classes as can be, class by class."""
+    num_samples: Annotated[int, Ge(1)] | None = None
+    """Images altogether, as even among the classes as can be, class by class. By default 16; with
+    --beside one of each class or prompt that is named."""
     inpaint: Annotated[tuple[Path, Path] | None, tyro.conf.arg(metavar="IMAGE MASK")] = None
     """Keep a part of IMAGE, and draw it anew where MASK is white: of any size, both of one shape.
     Every sample is another completion, of the classes that are named. A token is drawn where any of
@@ -159,3 +163,19 @@ class Sample(Computation):
             raise ValueError(f"gif: got {str(self.gif)!r}, allowed is a .gif file")
         if self.keep_pixels and self.inpaint is None:
             raise ValueError("keep_pixels: got True, allowed is so only with inpaint")
+        if self.beside and (self.inpaint or self.gif or not self.is_one_picture):
+            raise ValueError(
+                f"beside: got {self.beside!r}, allowed is so only with a .png as out, and with "
+                "neither inpaint nor gif"
+            )
+
+    @property
+    def is_one_picture(self) -> bool:
+        """Whether `out` is a file, and not a folder for a file for each image."""
+        return self.out.suffix.lower() == ".png"
+
+    @property
+    def count(self) -> int:
+        """`num_samples`, or what it is by default."""
+        named = len(self.prompt or self.classes) if self.beside else 0
+        return self.num_samples or named or 16

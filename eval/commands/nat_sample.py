@@ -11,7 +11,9 @@ from torch import Tensor
 from agents.sharing.names import chosen_bundle, chosen_num_steps, named_policy
 from eval.commands.arguments import Sample
 from eval.commands.inpainting import read_partly_known
+from eval.evaluation.policies import named_contestants, split_name
 from eval.pictures.animation import columns_of, decoding_sheets, named_sheet
+from eval.pictures.side_by_side import save_side_by_side
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.canvas import partly_known
@@ -47,17 +49,19 @@ def run(arguments: Sample) -> list[Path]:
             policy of another T or bundle, an image or mask that cannot be read or do not fit, or a
             folder that cannot be written.
     """
-    num_steps = chosen_num_steps([arguments.policy], arguments.num_steps)
-    bundle = load_bundle(chosen_bundle([arguments.policy], arguments.bundle), **arguments.models())
+    given = [split_name(spec)[1] for spec in (arguments.policy, *arguments.beside)]
+    num_steps = chosen_num_steps(given, arguments.num_steps)
+    bundle = load_bundle(chosen_bundle(given, arguments.bundle), **arguments.models())
+    if arguments.beside:
+        return [_side_by_side(arguments, bundle, num_steps)]
     known = arguments.inpaint and read_partly_known(bundle, *arguments.inpaint)
     unknown = int((~known.known).sum()) if known else None
     _, policy = named_policy(arguments.policy, bundle, num_steps, unknown)
     if arguments.prompt:
         bundle = bundle.with_prompts(arguments.prompt)
-    wanted = arguments.prompt or arguments.classes
-    labels = sample_labels(bundle, wanted, arguments.num_samples)
+    labels = sample_labels(bundle, arguments.prompt or arguments.classes, arguments.count)
     tokens = known.tokens(len(labels)) if known else {}
-    grid = arguments.out.suffix.lower() == ".png"
+    grid = arguments.is_one_picture
     for name, file in (("out", arguments.out if grid else None), ("gif", arguments.gif)):
         if file is not None and file.is_dir():
             raise ValueError(f"{name}: got {str(file)!r}, a folder; allowed is a file")
@@ -95,6 +99,27 @@ def run(arguments: Sample) -> list[Path]:
         paths.append(arguments.out / file)
         _save(Image.fromarray(frame), paths[-1])
     return paths
+
+
+def _side_by_side(arguments: Sample, bundle: Bundle, num_steps: int) -> Path:
+    """The policies of `beside` above that of `policy`, in one picture."""
+    seed = arguments.seed
+    specs = (*arguments.beside, arguments.policy)
+    contestants = named_contestants(specs, (seed,), bundle, num_steps)
+    bundle = bundle.with_prompts(arguments.prompt) if arguments.prompt else bundle
+    labels = sample_labels(bundle, arguments.prompt or arguments.classes, arguments.count)
+    require_writable_folder(arguments.out.parent)
+    save_side_by_side(
+        arguments.out,
+        bundle,
+        {one.name: policy for one in contestants if (policy := one.by_seed[seed])},
+        labels.tolist(),
+        num_steps,
+        seed,
+        arguments.scale or thumbnail_scale(bundle.tokenizer.image_size[1], WIDTH),
+        arguments.batch_size,
+    )
+    return arguments.out
 
 
 def sample_labels(bundle: Bundle, classes: Sequence[str], count: int) -> Tensor:

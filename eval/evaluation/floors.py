@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eval.judges.drawing import alike, draw
+from eval.judges.drawing import alike, draw, strata
 from eval.judges.embedding import real_embeddings, reconstructed_embeddings
 from eval.judges.judge import Judge
-from eval.judges.references import Reference
+from eval.judges.references import Reference, of_images
 from eval.metrics.alignment import aligned
 from eval.metrics.sample_metrics import sample_metrics
 from eval.metrics.score import ScoreAccumulator
@@ -49,7 +49,7 @@ def floors(
     `reconstruction`: N of the judge's real images after the tokenizer, against its reference. They
     are among its images, so that samples, which are not, have it harder.
     `real others`: N of the judge's real images, or half of a class if there are too few for that,
-    against all others.
+    against all others; of prompts with one image each, without regard to these.
     `real`: images that no part was trained on, for the bundle's own judge, measured when the
     bundle was made.
 
@@ -111,7 +111,7 @@ def _real_others(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
     embeddings = real_embeddings(bundle, judged.judge, judged.images, cache, progress)
-    labels = _labels(bundle, judged)
+    labels = strata(_labels(bundle, judged))
     draws = _draws(labels, num_samples, halves=True)
     # Without the classes of one image, which there is no other one of.
     rest = [
@@ -122,13 +122,12 @@ def _real_others(
         frechet_distance(*(balanced_statistics(embeddings[part], labels[part]) for part in parts))
         for parts in zip(draws, rest, strict=True)
     ]
-    alike_in = "" if bundle.conditions.are_prompts else ", classes alike"
     one, other = (embeddings[_alike(labels, part)] for part in (draws[0], rest[0]))
     return (
         {
             "floor": "real others",
             "num_samples": len(draws[0]),
-            "reference": f"{len(rest[0])} other training images{alike_in}",
+            "reference": of_images(bundle, len(rest[0]), "other training images"),
         }
         | _over_draws(distances)
         | _measured(bundle, judged, other, one)

@@ -146,6 +146,8 @@ def adaptation_table(rows: Sequence[Row]) -> str:
         >>> row = {"policy": "a", "num_steps": 3, "num_samples": 9, "judge": "b", "seed": 0}
         >>> print(adaptation_table([row | {"actions": actions}]).splitlines()[2])
         | a | 3 | 0.354, 36 % | 0.354, 36 % | 0.354, 36 % | 0.354, 36 % |
+        >>> print(adaptation_table([row | {"actions": actions, "prompts": "1"}]).splitlines()[2])
+        | a | 3 | 0.354 | 0.354 | 0.354 | 0.354 |
     """
     lines = []
     once = {(r["policy"], r["num_steps"], r["num_samples"], r["seed"]): r for r in rows}
@@ -161,8 +163,9 @@ def adaptation_table(rows: Sequence[Row]) -> str:
             within = np.array([row["actions"][name]["std_within_classes"][1:] for row in group])
             variance = np.square(stds).mean() if stds.size else 0.0
             if variance > _LEAST_STD**2:
-                share = np.square(within).mean() / variance
-                cells.append(f"{np.sqrt(variance):.3f}, {100 * share:.0f} %")
+                share = f", {100 * np.square(within).mean() / variance:.0f} %"
+                # Of a prompt there may be one sample, and nothing within it.
+                cells.append(f"{np.sqrt(variance):.3f}{'' if 'prompts' in group[0] else share}")
             else:
                 cells.append("")
         if any(cells):

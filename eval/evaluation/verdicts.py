@@ -1,7 +1,8 @@
-"""Whether an ordering that a paper reports holds here: by paired t intervals over seeds."""
+"""Whether one policy is better than another, by paired t intervals over seeds; and orderings."""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
@@ -53,20 +54,83 @@ def verdict(values: Mapping[str, Mapping[int, float]], order: Order) -> str:
     return f"{labels} **{min(words, key=VERDICTS.index)}**: {'; '.join(parts)}"
 
 
-def _compared(lower: Mapping[int, float], upper: Mapping[int, float]) -> tuple[str, str]:
-    """The verdict on a pair, and by how much the upper one is higher."""
+@dataclass(frozen=True)
+class Difference:
+    """By how much values are higher than others, on the seeds that both have."""
+
+    mean: float
+    low: float
+    """End of the 95 % interval; of one seed there is none, and both ends are NaN."""
+    high: float
+    num_seeds: int
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.num_seeds == 1:
+            return f"by {self.mean:.3g} in one seed"
+        return f"by {self.mean:.3g} [{self.low:.3g}, {self.high:.3g}] in {self.num_seeds} seeds"
+
+
+def difference(lower: Mapping[int, float], upper: Mapping[int, float]) -> Difference | None:
+    """Of values by seed, by how much the upper ones are higher; None where no seed has both.
+
+    Example:
+        >>> print(difference({0: 1.0, 1: 2.0, 2: 9.0}, {0: 2.0, 1: 4.0}))
+        by 1.5 [-4.85, 7.85] in 2 seeds
+    """
     seeds = sorted(lower.keys() & upper.keys())
     if not seeds:
-        return "not measured", "in no seed"
+        return None
     low, high = [lower[s] for s in seeds], [upper[s] for s in seeds]
     mean = float(np.mean(np.subtract(high, low)))
     if len(seeds) == 1:
-        return "undecided (one seed)", f"by {mean:.3g} in one seed"
+        return Difference(mean, np.nan, np.nan, 1)
     with warnings.catch_warnings():  # of equal differences, whose interval is a point
         warnings.simplefilter("ignore", RuntimeWarning)
         interval = ttest_rel(high, low).confidence_interval(0.95)
-    word = "holds" if interval.low > 0 else "opposite" if interval.high < 0 else "undecided"
-    return word, f"by {mean:.3g} [{interval.low:.3g}, {interval.high:.3g}] in {len(seeds)} seeds"
+    return Difference(mean, float(interval.low), float(interval.high), len(seeds))
+
+
+def against(
+    policy: Mapping[int, float], rival: Mapping[int, float], higher_is_better: bool = False
+) -> str:
+    """A policy's values by seed against another's: means, change, verdict, paired interval.
+
+    The means are of the seeds that both have; where the interval holds 0 nothing is decided.
+
+    Returns:
+        Nothing where no seed has both.
+
+    Example:
+        >>> against({0: 1.0, 1: 1.2, 2: 1.1}, {0: 2.0, 1: 2.4, 2: 2.0})
+        '1.1 against 2.13, -48 % **better**: by -1.03 [-1.41, -0.654] in 3 seeds'
+        >>> against({0: 0.5}, {0: 0.4}, higher_is_better=True)
+        '0.5 against 0.4, +25 % **undecided (one seed)**: by 0.1 in one seed'
+    """
+    found = difference(rival, policy)
+    if found is None:
+        return ""
+    seeds = policy.keys() & rival.keys()
+    ours, theirs = (float(np.mean([values[s] for s in seeds])) for values in (policy, rival))
+    change = f", {100 * (ours / theirs - 1):+.0f} %" if theirs else ""
+    if found.num_seeds == 1:
+        word = "undecided (one seed)"
+    elif found.low <= 0 <= found.high:
+        word = "undecided"
+    else:
+        word = "better" if (found.low > 0) == higher_is_better else "worse"
+    return f"{ours:.3g} against {theirs:.3g}{change} **{word}**: {found}"
+
+
+def _compared(lower: Mapping[int, float], upper: Mapping[int, float]) -> tuple[str, str]:
+    """The verdict on a pair, and by how much the upper one is higher."""
+    found = difference(lower, upper)
+    if found is None:
+        return "not measured", "in no seed"
+    if found.num_seeds == 1:
+        return "undecided (one seed)", str(found)
+    word = "holds" if found.low > 0 else "opposite" if found.high < 0 else "undecided"
+    return word, str(found)
 
 
 def _with_mean(label: str, values: Mapping[str, Mapping[int, float]]) -> str:

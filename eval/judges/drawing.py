@@ -1,4 +1,4 @@
-"""Real images drawn as samples are: classes as even as can be."""
+"""Real images drawn as samples are, conditions as even as can be; and in halves."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,22 @@ def draw(
     most = np.minimum(counts // 2 if halves else counts, -(-count // len(classes)))
     rounds = np.lexsort((which, place))  # one of each class, and again
     return order[rounds[place[rounds] < most[which[rounds]]][:count]]
+
+
+def strata(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By what images can be halved [n]: their classes, or nothing, one stratum for all.
+
+    Of most conditions that are prompts there is one image, which is in one half or the other.
+
+    Args:
+        labels: [n] of the images.
+
+    Example:
+        >>> strata(np.array([4, 4, 7, 7, 9])).tolist(), strata(np.array([4, 4, 7, 8, 9])).tolist()
+        ([4, 4, 7, 7, 9], [0, 0, 0, 0, 0])
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    return labels if 2 * (counts == 1).sum() <= len(counts) else np.zeros_like(labels)
 
 
 def alike(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -80,9 +80,15 @@ def reference(
     embeddings = real_embeddings(bundle, judge, images, cache, progress)
     if not own:
         statistics = balanced_statistics(embeddings, labels[images])
-        description = f"{len(images)} training images, classes alike"
+        description = of_images(bundle, len(images), "training images")
     kept = alike(labels[images], np.random.default_rng(0))
     return Reference(judge, statistics, description, images, embeddings[kept] if metrics else None)
+
+
+def of_images(bundle: Bundle, count: int, what: str) -> str:
+    """How many real images, and how they were drawn where that may be done otherwise."""
+    alike = "" if bundle.conditions.are_prompts else ", classes alike"
+    return f"{count} {what}{alike}"
 
 
 def independent_judges(

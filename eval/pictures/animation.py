@@ -16,16 +16,23 @@ SIDE = 10
 FONT_SIZE, LINE, GAP = 12, 16, 8
 """Pixels: of the letters, of a line of text, between samples."""
 
+NAME_LINES = 3
+"""Over a sample, at most."""
+
 
 def columns_of(count: int, num_classes: int, most: int) -> int:
     """A row for each class where that comes out even and on at most `most` x `most`, else a square.
 
+    One sample of each class is no row.
+
     Example:
         >>> columns_of(30, 10, most=10), columns_of(31, 10, most=10), columns_of(100, 50, most=10)
         (3, 6, 10)
+        >>> columns_of(6, 6, most=10)
+        2
     """
     each, left = divmod(count, num_classes)
-    if num_classes > 1 and not left and max(each, num_classes) <= most:
+    if num_classes > 1 and each > 1 and not left and max(each, num_classes) <= most:
         return each
     return max(1, round(count**0.5))
 
@@ -37,7 +44,9 @@ def named_sheet(
     count, height, width, _ = frames.shape
     font = ImageFont.load_default(FONT_SIZE)
     top = GAP + (LINE if title else 0)
-    cell_width, cell_height = width + GAP, LINE + height + GAP
+    texts = {name: _lines(name, width, font) for name in set(names)}
+    above = LINE * max(len(lines) for lines in texts.values())
+    cell_width, cell_height = width + GAP, above + height + GAP
     rows = -(-count // columns)
     sheet_width = max(columns * cell_width, GAP + round(font.getlength(title))) + GAP
     sheet = Image.new("RGB", (sheet_width, top + rows * cell_height), "white")
@@ -45,8 +54,9 @@ def named_sheet(
     draw.text((GAP, GAP // 2), title, "black", font)
     for index, (frame, name) in enumerate(zip(frames, names, strict=True)):
         left, upper = GAP + index % columns * cell_width, top + index // columns * cell_height
-        draw.text((left, upper), _fitting(name, width, font), "black", font)
-        sheet.paste(Image.fromarray(frame), (left, upper + LINE))
+        for row, line in enumerate(texts[name]):
+            draw.text((left, upper + row * LINE), line, "black", font)
+        sheet.paste(Image.fromarray(frame), (left, upper + above))
     return sheet
 
 
@@ -86,6 +96,22 @@ def decoding_sheets(
         title = f"after step {step + 1} of {num_steps}{note}"
         sheets.append(named_sheet(frames, names, columns, title))
     return sheets
+
+
+def _lines(name: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """A name in lines that are not wider than so many pixels, the last one cut where it must be."""
+    lines: list[str] = [""]
+    words = name.split()
+    for index, word in enumerate(words):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        elif len(lines) < NAME_LINES:
+            lines.append(word)
+        else:
+            lines[-1] = " ".join([lines[-1], *words[index:]])
+            break
+    return [_fitting(line, width, font) for line in lines]
 
 
 def _fitting(name: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import tyro
 from annotated_types import Ge, Len
 
-from agents.learners.config import PRESETS, TrainConfig
+from agents.learners.config import TrainConfig, preset_of
 from agents.learners.options import Algo
 from agents.search.arguments import Grid
 from eval.commands.arguments import Eval, NumSamples, Seed
@@ -25,8 +25,8 @@ class Comparison(ShardOptions):
     """Folder for the report, and a sub-folder for each trial."""
     quick: bool = False
     """Seed 0, two thirds of the images, N = 2000."""
-    bundle: Literal["fashion", "digits"] = "fashion"
-    """A shipped bundle's name."""
+    bundle: str = "fashion"
+    """A shipped bundle's name or a folder."""
     seeds: Annotated[tuple[Seed, ...], Len(1)] = (0, 1, 2)
     """Each is a trial of its own, evaluated on its own samples."""
     budget: Annotated[int, Ge(1)] | None = None
@@ -41,7 +41,7 @@ class Comparison(ShardOptions):
     @property
     def preset(self) -> TrainConfig:
         """Of nat-train for the bundle."""
-        return PRESETS[self.bundle][1]
+        return preset_of(self.bundle)
 
     @property
     def trial_budget(self) -> int:
@@ -58,14 +58,15 @@ class Comparison(ShardOptions):
 
 
 MethodName = Literal[
-    "adaptive",
-    "adaptive-scratch",
-    "not-adaptive",
-    "adaptive-frechet",
-    "not-adaptive-frechet",
-    "adaptive-pretrained",
+    "grid",
     "autonat",
     "cma",
+    "not-adaptive",
+    "adaptive",
+    "adaptive-scratch",
+    "not-adaptive-frechet",
+    "adaptive-frechet",
+    "adaptive-pretrained",
 ]
 """See `eval.studies.suite`."""
 
@@ -232,8 +233,9 @@ class Demo(Computation):
 
     out: Path = Path("runs/demo")
     """Folder for the run, the results, the report and its pictures."""
-    bundle: Literal["fashion", "digits"] = "fashion"
-    """A shipped bundle, trained with its preset of nat-train."""
+    bundle: str = "fashion"
+    """A shipped bundle's name or a folder, trained with its preset of nat-train, or else with
+    `custom`."""
     budget: Annotated[int, Ge(1)] | None = None
     """Images of the training; by default half of the preset's, for slow machines' sake."""
     num_samples: NumSamples = 2000

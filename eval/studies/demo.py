@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
-from agents.learners.config import PRESETS
+from agents.learners.config import preset_of
 from agents.runs.checkpoint import CONFIG
 from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
 from eval.judges.references import independent_judges
 from eval.studies.arguments import Demo
+from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.storage.files import write_text
 
@@ -21,10 +22,14 @@ VALIDATION_SAMPLES = 500
 the training itself."""
 
 
+SHOWN = 12
+"""Classes or prompts that are named at most."""
+
+
 def demo(arguments: Demo) -> None:
     """Train, evaluate, report; prints what it does and how long each part took."""
     run_folder = arguments.out / "policy"
-    preset = PRESETS[arguments.bundle][1]
+    preset = preset_of(arguments.bundle)
     config = dataclasses.replace(
         preset,
         out=run_folder,
@@ -49,8 +54,8 @@ def demo(arguments: Demo) -> None:
     # What they need is said before the training, not after it.
     independent_judges(bundle, arguments.judges, arguments.num_samples, arguments.num_samples)
     print(
-        f"Bundle {bundle.name}: a frozen transformer that draws {len(bundle.conditions)} classes "
-        f"of images ({', '.join(bundle.conditions.names)}) in {config.num_steps} steps.\n"
+        f"Bundle {bundle.name}: a frozen transformer that draws {what_it_draws(bundle)} in "
+        f"{config.num_steps} steps.\n"
         f"1. Learning a policy for its decoding: {config.rounds} rounds of "
         f"{config.trajectories_per_round} images.",
         flush=True,
@@ -73,6 +78,20 @@ def demo(arguments: Demo) -> None:
     print(f"\n{table}\n")
     print(f"Trained in {training_seconds:.0f} s, evaluated in {evaluation_seconds:.0f} s.")
     print(*pictures, report, sep="\n")
+
+
+def what_it_draws(bundle: Bundle) -> str:
+    """How many classes or prompts there are, and some of them.
+
+    Example:
+        >>> what_it_draws(load_bundle("digits"))
+        '10 classes of images (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)'
+    """
+    names = bundle.conditions.names
+    shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    if bundle.conditions.are_prompts:
+        return f"images of {len(names)} prompts ({shown})"
+    return f"{len(names)} classes of images ({shown})"
 
 
 def _report(arguments: Demo, table: str, pictures: list[Path], seconds: float) -> str:

@@ -11,7 +11,7 @@ from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
 from eval.studies.trials import Group, Trial, budgets, training, training_config
-from nat_env.bundles.loading import load_bundle
+from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.storage.claims import edited
@@ -27,8 +27,9 @@ def trials_of(arguments: Trainings, trainings: Changes) -> Group:
     """Trials and their evaluation.
 
     Raises:
-        ValueError: a budget that ends with the warm-up, or options that a training would refuse.
+        ValueError: an unknown bundle, a budget that ends with the warm-up, or options that a training would refuse.
     """
+    bundle_folder(arguments.bundle)  # its own error comes before those of numbers
     least = arguments.preset.policy_rests_for + arguments.preset.trajectories_per_round
     if arguments.trial_budget < least:
         raise ValueError(
@@ -73,7 +74,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
             _draw(group)
         parts = [
             f"# {subject.capitalize()} on `{arguments.bundle}`, T = {arguments.num_steps}",
-            budgets(arguments, group.methods),
+            budgets([group]),
             found.lacks,
             found.table,
             learning_speed_table(group.histories()),

@@ -4,58 +4,98 @@ AdaNAT's Table 5 and appendices B and D and Figure 4, AutoNAT's generation strat
 one bundle, with its own folder for each T and seed.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from agents.search import search
-from agents.search.arguments import Arguments
+from agents.search import grid, search
+from agents.search.arguments import Arguments, Grid
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
-from eval.evaluation.verdicts import verdict
+from eval.evaluation.verdicts import against, verdict
 from eval.studies.arguments import Suite
 from eval.studies.trials import Group, Method, Trial, budgets, training
+from nat_env.bundles.bundle import Bundle
+from nat_env.bundles.loading import load_bundle
 from nat_env.storage.claims import edited
 from nat_env.storage.files import write_text
+
+GRID = {
+    "remask_slopes": (1.0, 2.0, 4.0, 8.0),
+    "guidance_slopes": (0.5, 1.0),
+    "sampling_temperatures": (0.8, 1.0),
+}
+"""What a hand would try: lambda, k and tau_1 of the heuristic, which is one of these."""
+
+GRID_TRIALS = math.prod(len(values) for values in GRID.values())
+
+
+def score_samples(bundle: Bundle) -> int:
+    """Images of a search's score: more than an embedding by the bundle's judge has numbers."""
+    return max(256, 2 * bundle.require("yardstick").statistics.mean.size)
 
 
 def schedule_search(about: str, name: str) -> Method:
     """A method that is nat-search."""
 
-    def prepare(trial: Trial) -> None:
-        search.search(
+    def prepare(trial: Trial) -> int:
+        arguments = trial.arguments
+        found = search.search(
             Arguments(
                 name,  # type: ignore[arg-type]
                 out=trial.folder,
-                bundle=trial.arguments.bundle,
+                bundle=arguments.bundle,
                 num_steps=trial.num_steps,
-                budget=trial.arguments.trial_budget,
+                budget=arguments.trial_budget,
+                num_samples=score_samples(load_bundle(arguments.bundle, **arguments.models())),
                 seed=trial.seed,
-                **trial.arguments.computation(),
+                **arguments.computation(),
             )
         )
+        return found.images
 
     return Method(about, prepare, search.SCHEDULE)
 
 
+def hand_grid(about: str) -> Method:
+    """A method that is nat-search grid, each trial with its part of the budget."""
+
+    def prepare(trial: Trial) -> int:
+        asked = Grid(
+            out=trial.folder,
+            bundle=trial.arguments.bundle,
+            num_steps=trial.num_steps,
+            num_samples=trial.arguments.trial_budget // GRID_TRIALS,
+            seed=trial.seed,
+            **GRID,
+            **trial.arguments.computation(),
+        )
+        return len(grid.run(asked)) * asked.num_samples
+
+    return Method(about, prepare, grid.best_path(Path(), "{num_steps}").name)
+
+
 METHODS: dict[str, Method] = {
+    "grid": hand_grid(f"the best of {GRID_TRIALS} heuristics by FD"),
+    "autonat": schedule_search("finite differences of the FD (AutoNAT)", "autonat"),
+    "cma": schedule_search("CMA-ES on the FD", "cma"),
+    "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
     "adaptive": training("PPO, discriminator (AdaNAT)"),
     "adaptive-scratch": training(
         "PPO, discriminator that shares no network with a judge",
         {"trunk": "scratch", "widths": (32, 64, 128)},
     ),
-    "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
-    "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),
     "not-adaptive-frechet": training(
         "PPO, Frechet reward, one configuration for all",
         reward="frechet",
         adaptive=False,
         shared_noise=True,
     ),
+    "adaptive-frechet": training("PPO, Frechet reward", reward="frechet"),
     "adaptive-pretrained": training("PPO, the judge's log-likelihood", reward="judge"),
-    "autonat": schedule_search("finite differences of the FD (AutoNAT)", "autonat"),
-    "cma": schedule_search("CMA-ES on the FD", "cma"),
 }
 
 CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -70,8 +110,8 @@ CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 """Orderings that the papers report, and of discriminators: of what, and from the lowest value to
 the highest."""
 
-NOT_ADAPTIVE = ("not-adaptive", "not-adaptive-frechet", "autonat", "cma")
-"""Methods whose policies are the same for all samples."""
+SHARED = ("heuristic", "grid", "autonat", "cma", "not-adaptive", "not-adaptive-frechet")
+"""Policies that are the same for all samples."""
 
 
 def suite(arguments: Suite) -> str:
@@ -86,6 +126,7 @@ def suite(arguments: Suite) -> str:
     """
     arguments = arguments.resolved()
     methods = {name: METHODS[name] for name in arguments.methods or METHODS}
+    _check_budget(arguments, methods)
     groups: list[Group] = []
     for num_steps in arguments.num_steps:
         out = arguments.out / f"T{num_steps}"
@@ -97,10 +138,27 @@ def suite(arguments: Suite) -> str:
         group.make()
     path = arguments.out / "suite.md"
     with edited(path):  # the last of several shards has the last word
-        heading = [f"# Decoding policies on `{arguments.bundle}`", budgets(arguments, methods)]
+        heading = [f"# Decoding policies on `{arguments.bundle}`", budgets(groups)]
         report = "\n\n".join(heading + [_section(group) for group in groups])
         write_text(path, report + "\n")
     return report
+
+
+def _check_budget(arguments: Suite, methods: Mapping[str, Method]) -> None:
+    """Refuse, before any training, a budget of which a search could not score one schedule.
+
+    Raises:
+        ValueError: it is too small, or the bundle has no judge or is none.
+    """
+    bundle = load_bundle(arguments.bundle, **arguments.models())
+    needed = {name: score_samples(bundle) for name in ("autonat", "cma")}
+    needed["grid"] = GRID_TRIALS * (bundle.require("yardstick").statistics.mean.size + 1)
+    for name in methods.keys() & needed.keys():
+        if arguments.trial_budget < needed[name]:
+            raise ValueError(
+                f"budget: got {arguments.trial_budget}, allowed with the method {name} is >= "
+                f"{needed[name]}; spend more, or name other methods"
+            )
 
 
 def _section(group: Group) -> str:
@@ -108,7 +166,12 @@ def _section(group: Group) -> str:
     found = group.compared()
     parts = [f"## T = {group.num_steps}", found.lacks, found.table]
     if found.rows:
-        parts += [provenance(found.rows), orderings(found.rows), gains(found.rows)]
+        parts.append(provenance(found.rows))
+        for title, text in (
+            ("What the papers report, and whether it holds", orderings(found.rows)),
+            ("What each method is worth, paired over seeds", gains(found.rows)),
+        ):
+            parts += [f"### {title}", text] if text else []
     parts.append(learning_speed_table(group.histories()))
     # Those of policies that are gone, too.
     pictures = sorted(group.out.glob("*.png"))
@@ -133,34 +196,60 @@ def orderings(rows: Sequence[Row]) -> str:
 
 
 def gains(rows: Sequence[Row]) -> str:
-    """What adapting is worth, and what the discriminator keeps of diversity, under each judge.
+    """What each method is worth: against the heuristic, and adapting against not adapting.
+
+    Under each judge, and by alignment where there is one. The best shared schedule is the one that
+    this judge, on these samples, finds best: adapting has it hard.
 
     Args:
         rows: of one T and N. Two methods are compared on the seeds that both have.
     """
     lines = []
     for judge in dict.fromkeys(row["judge"] for row in rows):
-        distances = _by_method(rows, judge, "frechet_distance")
-        rivals = {
-            name: means
-            for name in NOT_ADAPTIVE
-            if (means := _means(distances, "adaptive", name)) is not None
-        }
-        if rivals:
-            best = min(rivals, key=lambda name: rivals[name][1])
-            adaptive, other = rivals[best]
-            lines.append(
-                f"- adaptive against the best that is not, {best}, frechet distance, {judge}: "
-                f"{adaptive:.3g} against {other:.3g}, {100 * (adaptive / other - 1):+.0f} %"
-            )
-        recalls = _means(_by_method(rows, judge, "recall"), "adaptive", "adaptive-pretrained")
-        if recalls is not None:
-            ours, pretrained = recalls
-            lines.append(
-                f"- discriminator against pretrained reward, recall, {judge}: {ours:.3f} against "
-                f"{pretrained:.3f}, {ours - pretrained:+.3f}"
-            )
+        lines += _gains(_by_method(rows, judge, "frechet_distance"), "frechet distance", judge)
+    # Of images and prompts: whichever rows have it, it is the same.
+    aligned: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if "alignment" in row:
+            aligned.setdefault(row["policy"], {})[row["seed"]] = row["alignment"]
+    lines += _gains(aligned, "alignment", "", higher_is_better=True)
+    for judge in dict.fromkeys(row["judge"] for row in rows):
+        recalls = _by_method(rows, judge, "recall")
+        found = _against(recalls, "adaptive", "adaptive-pretrained", True)
+        if found:
+            lines.append(f"- discriminator against pretrained reward, recall, {judge}: {found}")
     return "\n".join(lines)
+
+
+def _gains(
+    values: Mapping[str, Mapping[int, float]],
+    quantity: str,
+    judge: str,
+    higher_is_better: bool = False,
+) -> list[str]:
+    """Every method against the heuristic, and adaptive against the best of those that are not."""
+    what = ", ".join(filter(None, [quantity, judge]))
+    lines = [
+        f"- {name} against heuristic, {what}: {found}"
+        for name in values
+        if name != "heuristic" and (found := _against(values, name, "heuristic", higher_is_better))
+    ]
+    rivals = {
+        name: float(np.mean([values[name][seed] for seed in seeds]))
+        for name in SHARED
+        if (seeds := values.get(name, {}).keys() & values.get("adaptive", {}).keys())
+    }
+    if rivals:
+        best = (max if higher_is_better else min)(rivals, key=lambda name: rivals[name])
+        found = _against(values, "adaptive", best, higher_is_better)
+        lines.append(f"- adaptive against the best shared schedule, {best}, {what}: {found}")
+    return lines
+
+
+def _against(
+    values: Mapping[str, Mapping[int, float]], one: str, other: str, higher_is_better: bool
+) -> str:
+    return against(values.get(one, {}), values.get(other, {}), higher_is_better)
 
 
 def _by_method(rows: Sequence[Row], judge: str, quantity: str) -> dict[str, dict[int, float]]:
@@ -170,17 +259,6 @@ def _by_method(rows: Sequence[Row], judge: str, quantity: str) -> dict[str, dict
         if row["judge"] == judge and quantity in row:
             found.setdefault(row["policy"], {})[row["seed"]] = row[quantity]
     return found
-
-
-def _means(
-    values: Mapping[str, Mapping[int, float]], one: str, other: str
-) -> tuple[float, float] | None:
-    """Of two methods, over the seeds that both have."""
-    seeds = values.get(one, {}).keys() & values.get(other, {}).keys()
-    if not seeds:
-        return None
-    first, second = (float(np.mean([values[m][seed] for seed in seeds])) for m in (one, other))
-    return first, second
 
 
 def command(arguments: Suite) -> None:

@@ -5,7 +5,7 @@ What the comparisons of decoding policies (`suite`, `learners`) are made of.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from eval.commands.shards import WHOLE
 from eval.comparison import tables
 from eval.evaluation.cells import Cell
 from eval.evaluation.rows import Row
+from eval.evaluation.tables import markdown_line
 from eval.studies.arguments import Comparison
 from nat_env.commands.machine import machine
 from nat_env.storage.claims import check_same
@@ -45,21 +46,23 @@ class Method:
     """A way to a policy."""
 
     about: str
-    prepare: Callable[[Trial], None]
-    """Train or search in the trial's folder, or go on there."""
+    prepare: Callable[[Trial], int]
+    """Train or search in the trial's folder, or go on there; gives the images that it took."""
     policy: str
-    """The policy's file in that folder. Of a training its last one: which was the best is known by
-    evaluations only, that no budget counts and that hide a reward which leads astray."""
+    """The policy's file in that folder, with `{num_steps}` for T. Of a training its last one: which
+    was the best is known by evaluations only, that no budget counts and that hide a reward which
+    leads astray."""
 
 
 def training(about: str, discriminator: Mapping[str, Any] | None = None, **changes: Any) -> Method:
     """A method that is nat-train with some options, and some of the discriminator's, changed."""
 
-    def prepare(trial: Trial) -> None:
+    def prepare(trial: Trial) -> int:
         changed = dataclasses.replace(trial.arguments.preset.discriminator, **discriminator or {})
         config = training_config(trial, discriminator=changed, **changes)
         goes_on = "the same nat-study goes on"
         Training(config, trial.arguments.progress, goes_on=goes_on).run()
+        return config.rounds * config.trajectories_per_round
 
     return Method(about, prepare, "last.safetensors")
 
@@ -130,10 +133,11 @@ class Group:
                 judge.
             ImportError: a judge's packages are not installed.
         """
-        require_writable_folder(self.out)
         trials = [line for line in self.lines if line[0] in self.methods]
         done = {trial for trial in trials if self._is_done(*trial)} & self.own
-        for cell in nat_eval.cells(self.evaluation()):
+        cells = nat_eval.cells(self.evaluation())
+        require_writable_folder(self.out)  # only now has all been accepted
+        for cell in cells:
             if _line(cell) in done:
                 cell.check()
 
@@ -175,9 +179,11 @@ class Group:
             print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
         folder = self.folder(name, seed)
         started = time.perf_counter()
-        method.prepare(Trial(self.arguments, self.num_steps, seed, folder))
+        spent = method.prepare(Trial(self.arguments, self.num_steps, seed, folder))
         seconds = time.perf_counter() - started
-        done = {"seconds_since_last_start": seconds, "machine": machine()}
+        done = {
+            "images_spent": spent, "seconds_since_last_start": seconds, "machine": machine()
+        }  # fmt: skip
         write_json(folder / DONE, self._identity | done)
 
     def folder(self, name: str, seed: int | str) -> Path:
@@ -199,7 +205,7 @@ class Group:
     def evaluation(self) -> Eval:
         """Of nat-eval: the heuristic and the policies of all trials, all seeds."""
         specs = [
-            f"{name}={self.folder(name, '{seed}') / method.policy}"
+            f"{name}={self.folder(name, '{seed}') / self._policy(method)}"
             for name, method in self.methods.items()
         ]
         arguments = self.arguments
@@ -216,6 +222,15 @@ class Group:
             **arguments.computation(),
             **self.options,
         )
+
+    def spent(self, name: str) -> set[int]:
+        """Images that the method's trials took, of those that are done."""
+        paths = [self.folder(name, seed) / DONE for seed in self.arguments.seeds]
+        found = [read_json(path, "out", dict) for path in paths if path.is_file()]
+        return {done["images_spent"] for done in found if "images_spent" in done}
+
+    def _policy(self, method: Method) -> str:
+        return method.policy.replace("{num_steps}", str(self.num_steps))
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -243,8 +258,18 @@ def _line(cell: Cell) -> Line:
     return cell.contestant.name, cell.seed
 
 
-def budgets(arguments: Comparison, methods: Mapping[str, Method]) -> str:
-    """What each method is and may spend, as a Markdown table."""
-    lines = ["| method | how | images of a training or search |", "| --- | --- | ---: |"]
-    lines += [f"| {name} | {m.about} | {arguments.trial_budget} |" for name, m in methods.items()]
+def budgets(groups: Sequence[Group]) -> str:
+    """What each method is, may spend and has spent, as a Markdown table.
+
+    Args:
+        groups: of the same methods, one for each T.
+    """
+    lines = [
+        "| method | how | images that it may take | images that it took |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    allowed = str(groups[0].arguments.trial_budget)
+    for name, method in groups[0].methods.items():
+        spent = sorted(set().union(*(group.spent(name) for group in groups)))
+        lines.append(markdown_line([name, method.about, allowed, ", ".join(map(str, spent))]))
     return "\n".join(lines)

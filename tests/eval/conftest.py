@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,50 @@ def pixels() -> Judge:
         return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
 
     return Judge("pixels", network)
+
+
+CAPTIONS = 60
+"""Of `captioned_folder`; the last `NOT_SHIPPED` have no real image in it."""
+
+NOT_SHIPPED = 12
+
+
+@pytest.fixture
+def captioned_folder(toy_text: Any, tmp_path: Path) -> Path:
+    """A bundle of 60 prompts with a judge, and one real image of each of the first 48."""
+    from nat_env.bundles.statistics import GaussianStatistics
+    from nat_env.bundles.writer import save_bundle
+    from nat_env.bundles.yardstick import Yardstick
+    from nat_env.frozen.conditions import Conditions
+    from nat_env.models.classifier import Classifier, ClassifierConfig, embeddings_of
+
+    encoder = toy_text.ToyTextEncoder()
+    prompts = [f"{'a' * (1 + i % 4)} {'b' * (1 + i // 4 % 4)} {'c' * (1 + i // 16)}"
+               for i in range(CAPTIONS)]  # fmt: skip
+    context, pooled = encoder.encode(prompts)
+    context, pooled = (torch.cat([rows, torch.zeros(1, *rows.shape[1:])])
+                       for rows in (context, pooled))  # fmt: skip
+    conditions = Conditions(tuple(prompts), context, pooled)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.stack([toy_text.drawn(prompt) for prompt in prompts])
+    noise = torch.randint(0, 60, clean.shape, generator=generator)
+    images = ((clean * 195).long() + noise).to(torch.uint8)
+    order = torch.randperm(CAPTIONS - NOT_SHIPPED, generator=generator)
+    torch.manual_seed(0)
+    judge = Classifier(ClassifierConfig(1, CAPTIONS, widths=(3, 4))).eval()
+    statistics = GaussianStatistics.from_embeddings(embeddings_of(judge, images).detach())
+    save_bundle(
+        tmp_path / "captioned",
+        name="captioned",
+        conditions=conditions,
+        transformer=toy_text.ToyTextTransformer(conditions),
+        tokenizer=toy_text.Squares(),
+        yardstick=Yardstick("captioned-judge", judge, statistics),
+        trunk=judge,
+        reals=TensorReals(images[order], order),
+        text_encoder=encoder,
+    )
+    return tmp_path / "captioned"
 
 
 @pytest.fixture

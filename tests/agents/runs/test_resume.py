@@ -66,13 +66,13 @@ def test_the_folder_alone_is_enough(run, monkeypatch, given):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], r"^nat-train: preset: got none, choose one of fashion, digits, custom, paper$"),
+        ([], r"^nat-train: preset: got none, choose one of fashion, emoji, digits, custom, paper$"),
         (["--out", "x"], r"^nat-train: preset: got none"),
-        (["emoji", "--out", "x"], r"^nat-train: preset: got emoji, choose one of fashion"),
+        (["paint", "--out", "x"], r"^nat-train: preset: got paint, choose one of fashion"),
         (["--resume"], r"^nat-train: out: got none, allowed with --resume is the folder of a run$"),
         (["--resume", "--out", "x"], r"^nat-train: run: 'x' holds no run"),
         (["fashion", "--resume", "--out", "{}"], r"preset: got fashion, .*the bundle 'digits'$"),
-        (["emoji", "--resume", "--out", "{}"], r"preset: got emoji, choose one of"),
+        (["paint", "--resume", "--out", "{}"], r"preset: got paint, choose one of"),
     ],
 )
 def test_what_is_missing_is_one_sentence(run, monkeypatch, words, message):

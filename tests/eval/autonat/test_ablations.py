@@ -322,7 +322,7 @@ def test_models_searches_and_judges_compute_as_asked(arguments, monkeypatch):
     seen = {}
 
     def judge(name, resolution, device):
-        seen["judge"] = device
+        seen["judge"] = str(device)
         return bundle_judge(load_bundle("digits"))
 
     def searched(options, bundle):

@@ -42,6 +42,30 @@ def test_a_grid_of_a_long_prompt_is_as_wide_as_its_images(toy_text, text_folder,
     assert path.name == f"0000_{'a' * 48}.png"
 
 
+def test_an_animation_of_prompts_ends_with_what_they_say(toy_text, text_folder, tmp_path):
+    prompts, gif = ("aaa b bb", "ccc d", "a bb"), tmp_path / "steps.gif"
+    run(
+        Sample(tmp_path / "out.png", bundle=str(text_folder), num_steps=3, prompt=prompts,
+               num_samples=3, gif=gif, scale=10, threads=1)
+    )  # fmt: skip
+    with Image.open(gif) as animation:
+        frames = []
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            frames.append(np.asarray(animation.convert("L")))
+    assert len(frames) == 4  # before the first step, and after each
+    last, top = frames[-1], 8 + 16
+    above = last.shape[0] - top - 2 * (40 + 8)  # two rows of samples, captions of equal height
+    assert above % 32 == 0
+    cell = above // 2 + 48
+    for index, prompt in enumerate(prompts):
+        y, x = top + index // 2 * cell + above // 2, 8 + index % 2 * 48
+        expected = (toy_text.drawn(prompt)[0] * 255).round().numpy().repeat(10, 0).repeat(10, 1)
+        np.testing.assert_allclose(last[y : y + 40, x : x + 40], expected, atol=6)
+        assert (last[y - above // 2 : y, x : x + 40] < 128).any()  # its caption
+        assert not np.allclose(frames[0][y : y + 40, x : x + 40], expected, atol=6)
+
+
 def test_names_of_files_are_short_in_any_alphabet():
     for name in ("é" * 300, "日本" * 200, "a b" * 100):
         assert len(file_name(name).encode()) <= 48

@@ -67,6 +67,17 @@ def test_fingerprints_tell_policies_apart(digits, make_run):
     assert policy_fingerprint(unknown) != policy_fingerprint(unknown)
 
 
+def test_networks_of_a_trunks_family_are_no_independent_judges(make_run):
+    run = make_run()
+    config = json.loads((run / "config.json").read_text())
+    for trunk, kin in (("bundle", False), ("scratch", False), ("efficientnet", True)):
+        config["config"]["discriminator"]["trunk"] = trunk
+        (run / "config.json").write_text(json.dumps(config))
+        for judge in ("efficientnet-lite0@112", "efficientnet-lite2@112"):
+            assert is_trained_by(str(run), judge, own=False) == kin
+        assert not is_trained_by(str(run), "inception-v3", own=False)
+
+
 @pytest.mark.parametrize(
     ("reward", "given"),
     [

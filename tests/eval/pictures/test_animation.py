@@ -25,8 +25,12 @@ def test_the_sheet_of_an_animation_has_ten_rows_and_columns_at_most(classes):
 def test_a_long_name_stays_above_its_sample():
     frames = np.full((2, 20, 40, 3), 128, np.uint8)
     sheet = np.asarray(named_sheet(frames, ["an endless name of a class", ""], 2))
-    assert (sheet[8:24, 8:48] < 128).any() and (sheet[8:24, 48:] == 255).all()
-    assert sheet.shape == (8 + 44, 8 + 2 * 48, 3)
+    for line in range(3):
+        above = sheet[8 + 16 * line : 24 + 16 * line]
+        assert (above[:, 8:48] < 128).any() and (above[:, 48:] == 255).all()
+    assert sheet.shape == (8 + 3 * 16 + 20 + 8, 8 + 2 * 48, 3)
+    short = np.asarray(named_sheet(frames, ["class", "endlessness"], 2))
+    assert short.shape == (8 + 44, 8 + 2 * 48, 3)
 
 
 def test_a_title_is_whole_on_a_narrow_sheet():

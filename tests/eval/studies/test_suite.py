@@ -1,16 +1,21 @@
 """The papers' comparison: trials that resume, equal budgets, and the verdicts on the orderings."""
 
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 import eval.studies.suite
 import eval.studies.trials
+from agents.learners.config import PRESETS
 from agents.search.trials import read_trials
-from eval.studies.arguments import Suite
-from eval.studies.suite import CLAIMS, METHODS, NOT_ADAPTIVE, gains, orderings, suite
+from eval.studies.arguments import Demo, Suite
+from eval.studies.suite import CLAIMS, GRID_TRIALS, METHODS, SHARED, gains, orderings, suite
 from eval.studies.trials import Trial
+from nat_env.bundles.loading import bundle_folder
 
 
 @pytest.fixture
@@ -49,7 +54,10 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     # Each seed has a training of its own.
     policies = {r["policy_fingerprint"] for r in rows if r["policy"] == "adaptive"}
     assert len(policies) == 2
-    assert "against the best that is not, " in report and "AdaNAT Table 5" not in report
+    assert "- adaptive against heuristic, frechet distance, digits-judge: " in report
+    assert (
+        "adaptive against the best shared schedule, " in report and "AdaNAT Table 5" not in report
+    )
 
     def refuse(*_, **__):
         raise AssertionError("made again")
@@ -105,18 +113,111 @@ def test_orderings_of_the_papers_tables():
         assert text.count("**holds**") == 1 and text.count("\n") == 0
 
 
-def test_gains_are_against_the_best_that_is_not_adaptive():
-    distances = {"adaptive": (0.3, 0.5), "not-adaptive": (0.6, 0.4), "cma": (0.8, 0.9)}
-    rows = rows_of(distances | {"heuristic": (0.1, 0.1)})
-    rows += rows_of({"adaptive-pretrained": (0.25, 0.25)}, "recall")
-    recalls = {0: 0.4, 1: 0.3}
-    rows = [r | {"recall": recalls[r["seed"]]} if r["policy"] == "adaptive" else r for r in rows]
-    assert gains(rows).splitlines() == [
-        "- adaptive against the best that is not, not-adaptive, frechet distance, a: "
-        "0.4 against 0.5, -20 %",
-        "- discriminator against pretrained reward, recall, a: 0.350 against 0.250, +0.100",
-    ]
+def test_gains_are_against_the_heuristic_and_the_best_shared_schedule():
+    distances = {
+        "heuristic": (0.7, 0.9, 0.8), "cma": (0.8, 0.8, 0.9), "not-adaptive": (0.5, 0.6, 0.6),
+        "adaptive": (0.3, 0.3, 0.5),
+    }  # fmt: skip
+    told = gains(rows_of(distances)).splitlines()
+    for line, (name, rival) in zip(
+        told,
+        [(n, "heuristic") for n in ("cma", "not-adaptive", "adaptive")]
+        + [("adaptive", "not-adaptive")],
+        strict=True,
+    ):
+        ours, theirs = np.array(distances[name]), np.array(distances[rival])
+        apart = ours - theirs
+        half = stats.t.ppf(0.975, 2) * apart.std(ddof=1) / np.sqrt(3)
+        low, high = apart.mean() - half, apart.mean() + half
+        word = "better" if high < 0 else "worse" if low > 0 else "undecided"
+        best = f"the best shared schedule, {rival}" if rival != "heuristic" else rival
+        assert line == (
+            f"- {name} against {best}, frechet distance, a: {ours.mean():.3g} against "
+            f"{theirs.mean():.3g}, {100 * (ours.mean() / theirs.mean() - 1):+.0f} % **{word}**: "
+            f"by {apart.mean():.3g} [{low:.3g}, {high:.3g}] in 3 seeds"
+        )
+    assert ["**better**" in line for line in told] == [False, True, True, False]
     assert gains(rows_of({"adaptive": (1.0,)})) == ""
+    # The heuristic is a shared schedule, too.
+    lower = gains(rows_of(distances | {"heuristic": (0.1, 0.1, 0.1)})).splitlines()
+    assert lower[-1].startswith("- adaptive against the best shared schedule, heuristic, ")
+    assert "**worse**" in lower[-1]
+
+
+def test_gains_are_told_under_each_judge_and_by_alignment_once():
+    rows = rows_of({"heuristic": (0.7, 0.9), "grid": (0.6, 0.6), "adaptive": (0.3, 0.3)})
+    aligned = {"heuristic": (0.5, 0.5), "grid": (0.6, 0.7), "adaptive": (0.8, 0.9)}
+    rows = [row | {"alignment": aligned[row["policy"]][row["seed"]]} for row in rows]
+    rows += [row | {"judge": "b", "frechet_distance": row["seed"] + 1.0} for row in rows]
+    told = gains(rows).splitlines()
+    assert [line.split(": ")[0] for line in told] == [
+        f"- {who}, {what}"
+        for what, best in (
+            ("frechet distance, a", "grid"), ("frechet distance, b", "heuristic"),
+            ("alignment", "grid"),
+        )
+        for who in (
+            "grid against heuristic", "adaptive against heuristic",
+            f"adaptive against the best shared schedule, {best}",
+        )
+    ]  # fmt: skip
+    assert told[-2].startswith(
+        "- adaptive against heuristic, alignment: 0.85 against 0.5, +70 % **undecided**: by 0.35"
+    )
+    assert told[-1] == (
+        "- adaptive against the best shared schedule, grid, alignment: 0.85 against 0.65, +31 % "
+        "**better**: by 0.2 [0.2, 0.2] in 2 seeds"
+    )
+
+
+def test_the_recall_of_the_discriminator_is_held_against_the_pretrained_rewards():
+    recalls = {"adaptive": (0.4, 0.3), "adaptive-pretrained": (0.25, 0.25)}
+    assert gains(rows_of(recalls, "recall")).startswith(
+        "- discriminator against pretrained reward, recall, a: 0.35 against 0.25, +40 % "
+        "**undecided**: by 0.1 ["
+    )
+
+
+def test_a_hand_grid_spends_the_budget_that_the_others_have(arguments, tmp_path):
+    asked = replace(arguments, methods=("grid", "cma"), seeds=(1,), budget=16 * 34 + 5)
+    report = suite(asked)
+    folder = tmp_path / "T2" / "grid" / "1"
+    trials = json.loads((folder / "trials_T2.json").read_text())
+    assert len(trials) == GRID_TRIALS == 16 and {t["num_samples"] for t in trials} == {34}
+    assert {t["seed"] for t in trials} == {1}
+    best = min(trials, key=lambda trial: trial["frechet_distance"])["schedule"]
+    assert json.loads((folder / "best_T2.json").read_text())["name"] == f"best {best}"
+    assert "heuristic(lambda=1, k=1, tau1=1)" in {trial["schedule"] for trial in trials}
+    assert f"| grid | {METHODS['grid'].about} | 549 | 544 |" in report
+    assert f"| cma | {METHODS['cma'].about} | 549 | 512 |" in report
+    rows = json.loads((tmp_path / "T2" / "results.json").read_text())["rows"]
+    assert [row["policy"] for row in rows] == ["heuristic", "grid", "cma"]
+    assert "- grid against heuristic, frechet distance, digits-judge: " in report
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("grid",)}, r"^budget: got 256, allowed with the method grid is >= 528;"),
+        ({"methods": ("cma",), "budget": 255}, r"with the method cma is >= 256;"),
+        ({"bundle": "paper"}, r"^bundle: got 'paper', allowed are digits"),
+    ],
+)
+def test_what_a_search_could_not_do_is_refused_before_any_work(
+    arguments, tmp_path, change, message
+):
+    with pytest.raises(ValueError, match=message):
+        suite(replace(arguments, **change))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_of_ones_own_is_trained_with_the_preset_custom(arguments, tmp_path):
+    folder = shutil.copytree(bundle_folder("digits"), tmp_path / "mine")
+    own = replace(arguments, bundle=str(folder))
+    assert own.preset == replace(PRESETS["custom"][1], bundle=str(folder))
+    assert replace(arguments, bundle="digits").preset == PRESETS["digits"][1]
+    assert Suite(tmp_path, bundle="emoji").preset == PRESETS["emoji"][1]
+    assert Demo(bundle=str(folder)).bundle == str(folder)
 
 
 def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypatch):
@@ -141,7 +242,7 @@ def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypa
 
 def test_claims_are_about_methods_there_are():
     assert {m for _, _, methods in CLAIMS for m in methods} <= METHODS.keys() | {"heuristic"}
-    assert set(NOT_ADAPTIVE) <= METHODS.keys()
+    assert set(SHARED) <= METHODS.keys() | {"heuristic"}
 
 
 def test_the_quick_form(tmp_path):
@@ -154,7 +255,7 @@ def test_the_quick_form(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("bundle", "paper"), ("methods", ("x",)), ("num_steps", ()), ("seeds", ()), ("seeds", (-1,))],
+    [("methods", ("x",)), ("num_steps", ()), ("seeds", ()), ("seeds", (-1,))],
 )
 def test_bad_input_is_refused_before_any_work(arguments, name, value):
     with pytest.raises(ValueError, match=name.removesuffix("s")):
