@@ -16,6 +16,7 @@ from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions, balanced_conditions
 from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.weights import round_to_half
 from nat_env.models.classifier import embeddings_of
 from nat_env.models.pixels import to_float
 from nat_env.storage.claims import claimed
@@ -99,6 +100,7 @@ def _make(
     tokenizer = train_tokenizer(
         images, tokenizer_size, config.tokenizer, work, config.seed, execution
     )
+    round_to_half(tokenizer.vq)
     own = images[execution.processes.slice_of(len(images))]
     parts = execution.processes.gathered(encode_all(tokenizer, own, device))
     ids = torch.cat(execution.processes.from_main(parts))
@@ -111,6 +113,8 @@ def _make(
     transformer = train_transformer(
         ids, labels, transformer_size, config.transformer, work, config.seed, execution
     )
+    for network in (judge, trunk, transformer):
+        round_to_half(network)
     if not execution.processes.is_main:
         return
 
@@ -148,6 +152,7 @@ def _make(
         reals=TensorReals(data.train_images[chosen], data.train_labels[chosen], ids[chosen]),
         training=asdict(config),
         quality=quality,
+        weights="float16",
     )
     picture = save_picture(overview.picture, out)
     print(verdict(quality, len(ids), len(data.class_names), f"{data.name} judge"))

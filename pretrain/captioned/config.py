@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from nat_env.text.matcher import MatcherConfig
-
 from nat_env.models.uvit import UViTConfig
 from nat_env.models.vq import TokenizerConfig
+from nat_env.text.matcher import MatcherConfig
 from pretrain.captioned.matcher import MatcherTraining
 from pretrain.captioned.versions import VersionsConfig
 from pretrain.loop import LoopConfig
@@ -24,7 +23,7 @@ class CaptionedConfig:
     latent_channels: int = 8
     tokenizer: TokenizerTraining = field(
         default_factory=lambda: TokenizerTraining(
-            loop=LoopConfig(epochs=5.5, batch_size=256, learning_rate=1e-3),
+            loop=LoopConfig(epochs=4.1, batch_size=256, learning_rate=1e-3),
             perceptual_weight=1.0,
             adversarial_width=64,
             adversarial_start=0.3,

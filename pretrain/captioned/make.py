@@ -17,6 +17,7 @@ from nat_env.bundles.writer import check_replaceable, save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.weights import round_to_half
 from nat_env.models.classifier import embeddings_of
 from nat_env.models.uvit import UViT
 from nat_env.storage.claims import claimed
@@ -101,6 +102,7 @@ def _make(
     tokenizer = train_tokenizer(
         versions.images, config.tokenizer_size(), config.tokenizer, work, seed, execution
     )
+    round_to_half(tokenizer.vq)
     concepts = data.concept[versions.of]
     rows = torch.arange(len(concepts))
     text_size = versions.pooled.shape[1]
@@ -119,7 +121,8 @@ def _make(
     }  # fmt: skip
     ids = encode_all(tokenizer, versions.images, device)
     transformer = trained_transformer(versions, ids, config, work, execution)
-
+    for network in (transformer, *matchers.values()):
+        round_to_half(network)
     conditions = Conditions(data.captions, pooled=table_of(data, sentences))
     judge, trunk, aligner = (m.with_conditions(conditions) for m in matchers.values())
     firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from nat_env.text.matcher import Matcher, MatcherConfig
 from torch import Tensor, nn
 
 from nat_env.models.pixels import to_float
+from nat_env.text.matcher import Matcher, MatcherConfig
 from pretrain.captioned.versions import Versions
 from pretrain.loop import LoopConfig, fit
 from pretrain.parallel.execution import Execution
@@ -18,7 +18,7 @@ from pretrain.parallel.execution import Execution
 class MatcherTraining:
     """Hyper-parameters of a matcher's training."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=8, batch_size=256))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=4, batch_size=256))
     weight_decay: float = 0.05
 
 
