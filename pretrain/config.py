@@ -98,10 +98,10 @@ PRESETS: dict[str, PretrainConfig] = {
             adversarial_width=64,
             adversarial_start=0.3,
         ),
-        depth=9,
         dropout=0.0,
         transformer=TransformerTraining(
             loop=LoopConfig(epochs=150, batch_size=1024, learning_rate=3e-3, warmup_steps=500),
+            label_smoothing=0.05,
             ema_decay=0.9995,
         ),
         judge=ClassifierTraining(loop=LoopConfig(epochs=5, learning_rate=2e-3)),

@@ -19,7 +19,7 @@ class CaptionedConfig:
     image_size: int = 32
     versions: VersionsConfig = field(default_factory=VersionsConfig)
     codebook_size: int = 1024
-    tokenizer_widths: tuple[int, ...] = (48, 96, 96)
+    tokenizer_widths: tuple[int, ...] = (32, 64, 96)
     latent_channels: int = 8
     tokenizer: TokenizerTraining = field(
         default_factory=lambda: TokenizerTraining(
@@ -37,6 +37,7 @@ class CaptionedConfig:
     transformer: TransformerTraining = field(
         default_factory=lambda: TransformerTraining(
             loop=LoopConfig(epochs=30, batch_size=512, learning_rate=2e-3, warmup_steps=500),
+            label_smoothing=0.03,
             weight_decay=0.05,
             ema_decay=0.9995,
         )

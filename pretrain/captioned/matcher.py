@@ -18,7 +18,7 @@ from pretrain.parallel.execution import Execution
 class MatcherTraining:
     """Hyper-parameters of a matcher's training."""
 
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=4, batch_size=256))
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=3, batch_size=256))
     weight_decay: float = 0.05
 
 
