@@ -100,7 +100,7 @@ PRESETS: dict[str, PretrainConfig] = {
         ),
         dropout=0.0,
         transformer=TransformerTraining(
-            loop=LoopConfig(epochs=150, batch_size=1024, learning_rate=3e-3, warmup_steps=500),
+            loop=LoopConfig(epochs=91.1, batch_size=1024, learning_rate=3e-3, warmup_steps=500),
             label_smoothing=0.05,
             ema_decay=0.9995,
         ),
