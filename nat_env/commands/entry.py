@@ -72,6 +72,7 @@ COMMANDS: dict[str, Command | Choice] = {
         {
             "fashion": Command("pretrain.arguments:Fashion", "pretrain.run:command"),
             "digits": Command("pretrain.arguments:Digits", "pretrain.run:command"),
+            "emoji": Command("pretrain.arguments:Emoji", "pretrain.captioned.run:command"),
             "folder": Command("pretrain.arguments:Folder", "pretrain.run:command"),
             "tokens": Command("pretrain.arguments:Tokens", "pretrain.tokens.fill:command"),
         },

@@ -70,10 +70,17 @@ def make_captioned_bundle(
         execution: of the trainings, in one process.
 
     Raises:
-        ValueError: a folder that cannot be written, sizes that do not go together, or `work` is in
-            use or holds the parts of another configuration or data set.
+        ValueError: several processes, a folder that cannot be written, sizes that do not go
+            together, or `work` is in use or holds the parts of another configuration or data set.
     """
     execution = execution or Execution()
+    if execution.processes.count > 1:
+        raise ValueError(
+            f"processes: got {execution.processes.count}, allowed is 1: images are told apart "
+            "within a whole batch"
+        )
+    for part in (config.tokenizer, config.transformer):
+        execution.check_batch_size(part.loop.batch_size)
     check_replaceable(out)
     check_writable_folder(out)
     config.transformer_size(1)

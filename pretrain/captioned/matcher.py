@@ -29,7 +29,7 @@ def train_matcher(
     """Train on versions of images and their wordings, resuming from `folder`.
 
     In a batch, each image has to find its own wording and each wording its image. Both are held
-    against the whole batch, so it is taken in one pass of each process.
+    against the whole batch, so it is taken in one pass.
 
     Args:
         versions: of the images.
@@ -40,16 +40,8 @@ def train_matcher(
         seed: of weights and order.
         name: of the checkpoint.
         execution: of one process.
-
-    Raises:
-        ValueError: several processes, which would see a part of the batch each.
     """
     execution = replace(execution or Execution(), passes=1)
-    if execution.processes.count > 1:
-        raise ValueError(
-            f"processes: got {execution.processes.count}, allowed is 1: images are told apart "
-            "within a whole batch"
-        )
     torch.manual_seed(seed)
     matcher = Matcher(config).to(execution.device)
     optimizer = torch.optim.AdamW(
