@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nat_env.frozen.batches import in_batches
-from nat_env.models.classifier import Classifier, ClassifierConfig
+from nat_env.models.classifier import Classifier, ClassifierConfig, Tower
 from nat_env.models.pixels import to_float
 from pretrain.loop import LoopConfig, fit
 from pretrain.parallel.batch_norm import with_whole_batch_norms
@@ -75,7 +75,7 @@ class _Logits(nn.Module):
 
 
 def accuracy(
-    classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 256
+    classifier: Tower, images: Tensor, labels: Tensor, batch_size: int = 256
 ) -> float:
     """Share of images [n, C, H, W] uint8 whose label [n] the classifier finds."""
     found = in_batches(
