@@ -44,8 +44,12 @@ def test_the_loss_is_of_both_directions_over_the_whole_batch(toys, tmp_path):
     """Of the first batch, from the weights that the seed gives, in numpy."""
     training = MatcherTraining(LoopConfig(1, 16, 1e-3, 1))
     rows = torch.arange(63, 47, -1)  # one batch of 16
-    execution = Execution(passes=4)  # of which it makes one
-    train_matcher(toys, rows, CONFIG, training, tmp_path, 5, "judge", execution)
+    found, other = (
+        train_matcher(toys, rows, CONFIG, training, folder, 5, "judge", Execution(passes=passes))
+        for folder, passes in ((tmp_path, 1), (tmp_path / "other", 4))  # of which it makes one
+    )
+    for one, same in zip(found.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, same)
     torch.manual_seed(5)
     network = Matcher(CONFIG)  # in training: norms are of the batch
     own = rows[next(epoch_batches(16, 16, 5, 0))]
