@@ -74,9 +74,7 @@ class _Logits(nn.Module):
         return self.classifier(images)
 
 
-def accuracy(
-    classifier: Tower, images: Tensor, labels: Tensor, batch_size: int = 256
-) -> float:
+def accuracy(classifier: Tower, images: Tensor, labels: Tensor, batch_size: int = 256) -> float:
     """Share of images [n, C, H, W] uint8 whose label [n] the classifier finds."""
     found = in_batches(
         lambda batch: classifier(to_float(batch)).argmax(1),
