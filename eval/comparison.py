@@ -11,6 +11,7 @@ from PIL import Image
 
 from agents.sharing.names import chosen_num_steps, named_policy
 from eval.evaluation.cells import Cell
+from eval.evaluation.fingerprint import prompts_of
 from eval.evaluation.floors import floors
 from eval.evaluation.measure import check_numbers
 from eval.evaluation.policies import Contestant, for_seed
@@ -199,7 +200,7 @@ def _floors(cell: Cell, judged: Reference) -> list[Row]:
         "bundle_fingerprint": bundle.fingerprint,
         "evaluation_samples": cell.num_samples,
         "judge": judged.judge.name,
-    }
+    } | prompts_of(bundle.conditions)
     computed = [
         floor
         for wanted in (
@@ -238,7 +239,7 @@ def _references(
 
 
 def _reference(bundle: Bundle, judge: Judge, progress: bool) -> Reference:
-    num_real = None if judge.name == bundle_judge(bundle).name else NUM_REAL
+    num_real = None if judge.name == bundle.judge_name else NUM_REAL
     return reference(bundle, judge, _cache(judge), progress, num_real=num_real)
 
 

@@ -89,8 +89,8 @@ def masked_token_loss(
         network: the `MaskedTokens` of `model`, or what accelerate made of it.
         model: the NAT.
         ids: tokens [B, N].
-        labels: classes [B].
-        hidden: of them.
+        labels: classes, or rows of the prompts' table [B].
+        hidden: of tokens and labels.
         null: the label of none.
         smoothing: of labels.
     """

@@ -46,7 +46,8 @@ class Eval(Computation):
     """A shipped bundle's name or a folder. By default that of the run folders, or else fashion."""
     prompts: Path | None = None
     """Captions in place of the bundle's prompts, a file as nat-train takes it: all of them, or the
-    first N. Needs --clip or --inception-statistics: a judge knows the bundle's own."""
+    first N. Where the bundle's judge is a classifier, which knows its own prompts alone, needs
+    --clip or --inception-statistics."""
     judges: tuple[JudgeName, ...] = JUDGES
     """Judges beside the bundle's own, networks of ImageNet which no part of a bundle was trained
     with: a bundle's own judge is akin to what its policies are rewarded by. `--judges` alone is

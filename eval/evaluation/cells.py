@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eval.evaluation.fingerprint import policy_fingerprint
+from eval.evaluation.fingerprint import policy_fingerprint, prompts_of
 from eval.evaluation.measure import measure
 from eval.evaluation.policies import Contestant, for_seed, is_trained_by
 from eval.evaluation.rows import Results, Row, evaluation_rows, has_distance
@@ -13,7 +13,6 @@ from eval.judges.references import Reference
 from nat_env.bundles.bundle import Bundle
 from nat_env.parallel.processes import ALONE, Processes
 from nat_env.policies import DecodingPolicy
-from nat_env.text.encoder import prompts_fingerprint
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ class Cell:
             "num_samples": self.num_samples,
             "conditions": "uniform" if self.uniform else "balanced",
         }
-        if self.bundle.conditions.are_prompts:
-            identity["prompts"] = prompts_fingerprint(self.bundle.conditions.names)
+        identity |= prompts_of(self.bundle.conditions)
         if self.policy is None:  # from another machine, perhaps of another dtype
             return identity
         if self.contestant.shuffled:  # within a batch

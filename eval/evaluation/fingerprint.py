@@ -1,4 +1,4 @@
-"""What tells one policy's rows from another's: a hash of what it does."""
+"""What tells one policy's rows from another's: hashes of what it does, and of the prompts."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,19 @@ from torch import Tensor
 
 from agents.learners.trained import TrainedPolicy
 from nat_env.actions import RAW_SCALE
+from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.text.encoder import prompts_fingerprint
+
+
+def prompts_of(conditions: Conditions) -> dict[str, str]:
+    """What rows say of the prompts that they are of; of classes nothing.
+
+    Example:
+        >>> prompts_of(Conditions(("cat", "dog")))
+        {}
+    """
+    return {"prompts": prompts_fingerprint(conditions.names)} if conditions.are_prompts else {}
 
 
 def policy_fingerprint(policy: DecodingPolicy) -> str:

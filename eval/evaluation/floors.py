@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eval.evaluation.fingerprint import prompts_of
 from eval.judges.drawing import alike, draw, strata
 from eval.judges.embedding import real_embeddings, reconstructed_embeddings
 from eval.judges.judge import Judge
@@ -49,7 +50,7 @@ def floors(
     `reconstruction`: N of the judge's real images after the tokenizer, against its reference. They
     are among its images, so that samples, which are not, have it harder.
     `real others`: N of the judge's real images, or half of a class if there are too few for that,
-    against all others; of prompts with one image each, without regard to these.
+    against all others; without regard to conditions where most have one image, as prompts do.
     `real`: images that no part was trained on, for the bundle's own judge, measured when the
     bundle was made.
 
@@ -64,7 +65,8 @@ def floors(
     Returns:
         One dict for each floor: bundle, bundle_fingerprint, evaluation_samples (N), judge, floor,
         num_samples, reference, frechet_distance, draws, frechet_distance_std, metrics, score;
-        and where the bundle has an aligner alignment and alignment_samples.
+        of prompts a fingerprint of these, and where the bundle has an aligner alignment and
+        alignment_samples. None of too few images to halve.
         `num_samples` is that of the floor, None where the bundle does not say; the standard
         deviation is that over draws, None of one draw.
     """
@@ -72,9 +74,11 @@ def floors(
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
         "evaluation_samples": num_samples,
-    }
+    } | prompts_of(bundle.conditions)
     rows: list[dict[str, Any]] = []
     for judged in judges:
+        if len(draw(strata(_labels(bundle, judged)), 2, np.random.default_rng(0), halves=True)) < 2:
+            continue  # there is no distance of one image
         found = [
             _reconstruction(bundle, judged, num_samples, progress, cache),
             _real_others(bundle, judged, num_samples, progress, cache),
@@ -90,7 +94,7 @@ def _reconstruction(
 ) -> dict[str, Any]:
     embeddings = reconstructed_embeddings(bundle, judged.judge, judged.images, cache, progress)
     labels = _labels(bundle, judged)
-    draws = _draws(labels, num_samples)
+    draws = _draws(strata(labels), num_samples)
     distances = [
         frechet_distance(balanced_statistics(embeddings[one], labels[one]), judged.statistics)
         for one in draws
@@ -111,11 +115,12 @@ def _real_others(
     bundle: Bundle, judged: Reference, num_samples: int, progress: bool, cache: Path | None
 ) -> dict[str, Any]:
     embeddings = real_embeddings(bundle, judged.judge, judged.images, cache, progress)
-    labels = strata(_labels(bundle, judged))
-    draws = _draws(labels, num_samples, halves=True)
+    labels = _labels(bundle, judged)
+    halved = strata(labels)
+    draws = _draws(halved, num_samples, halves=True)
     # Without the classes of one image, which there is no other one of.
     rest = [
-        np.setdiff1d(np.flatnonzero(np.isin(labels, labels[one])), one, assume_unique=True)
+        np.setdiff1d(np.flatnonzero(np.isin(halved, halved[one])), one, assume_unique=True)
         for one in draws
     ]
     distances = [
@@ -127,7 +132,7 @@ def _real_others(
         {
             "floor": "real others",
             "num_samples": len(draws[0]),
-            "reference": of_images(bundle, len(rest[0]), "other training images"),
+            "reference": of_images(labels, len(rest[0]), "other training images"),
         }
         | _over_draws(distances)
         | _measured(bundle, judged, other, one)
@@ -136,9 +141,7 @@ def _real_others(
 
 
 def _labels(bundle: Bundle, judged: Reference) -> NDArray[np.int64]:
-    """The classes; one for all of prompts, which have an image each, and no half of one."""
-    labels = bundle.require("reals").conditions.numpy()[judged.images]
-    return np.zeros_like(labels) if bundle.conditions.are_prompts else labels
+    return bundle.require("reals").conditions.numpy()[judged.images]
 
 
 def _draws(

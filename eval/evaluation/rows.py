@@ -33,7 +33,7 @@ _ONE_OF_EACH = (
 """results.json never holds two rows that agree in these: an average over it is not distorted by
 what an older model or policy of the same name has left."""
 
-_ONE_FLOOR_OF_EACH = ("bundle", "judge", "evaluation_samples")
+_ONE_FLOOR_OF_EACH = ("bundle", "prompts", "judge", "evaluation_samples")
 
 
 class Results:
@@ -121,7 +121,7 @@ class _Stored:
 
     def put_floors(self, floors: Sequence[Row]) -> None:
         """Add floors in the place of those that they supersede."""
-        new = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in floors]
+        new = [{key: floor.get(key) for key in _ONE_FLOOR_OF_EACH} for floor in floors]
         kept = [old for old in self.floors if not any(_agrees(old, same) for same in new)]
         self.floors = [*kept, *floors]
 
@@ -138,7 +138,7 @@ def _merged(paths: Sequence[Path]) -> _Stored:
             found = find(stored.rows, same)
             if found is None or found.get("date", "") <= row.get("date", ""):
                 stored.put(row)
-        held = [{key: floor[key] for key in _ONE_FLOOR_OF_EACH} for floor in stored.floors]
+        held = [{key: floor.get(key) for key in _ONE_FLOOR_OF_EACH} for floor in stored.floors]
         stored.floors += [f for f in other.floors if not any(_agrees(f, same) for same in held)]
     return stored
 

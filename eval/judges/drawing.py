@@ -35,9 +35,10 @@ def draw(
 
 
 def strata(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """By what images can be halved [n]: their classes, or nothing, one stratum for all.
+    """What images are drawn evenly from [n]: their classes, or one stratum for all.
 
-    Of most conditions that are prompts there is one image, which is in one half or the other.
+    One for all where most have one image, as prompts do: it is in one half or the other, and a draw
+    that takes one image of each would be the same every time.
 
     Args:
         labels: [n] of the images.
@@ -46,8 +47,18 @@ def strata(labels: NDArray[np.int64]) -> NDArray[np.int64]:
         >>> strata(np.array([4, 4, 7, 7, 9])).tolist(), strata(np.array([4, 4, 7, 8, 9])).tolist()
         ([4, 4, 7, 7, 9], [0, 0, 0, 0, 0])
     """
+    return np.zeros_like(labels) if mostly_single(labels) else labels
+
+
+def mostly_single(labels: NDArray[np.int64]) -> bool:
+    """Whether most classes have one image alone.
+
+    Example:
+        >>> mostly_single(np.array([4, 4, 7, 8, 9]))
+        True
+    """
     _, counts = np.unique(labels, return_counts=True)
-    return labels if 2 * (counts == 1).sum() <= len(counts) else np.zeros_like(labels)
+    return bool(2 * (counts == 1).sum() > len(counts))
 
 
 def alike(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -18,13 +18,15 @@ from nat_env.frozen.batches import in_batches
 from nat_env.models.pixels import to_float
 from nat_env.storage.state import load_state, save_state
 
+_AT_ONCE = 4096
+
 
 def shared_cache() -> Path:
     """Where evaluations keep the embeddings of real images for one another.
 
     In the user's cache, `$XDG_CACHE_HOME` or ~/.cache: what a judge says of a bundle's images is
-    the same for all evaluations. Files are named after the bundle's fingerprint and the judge, and
-    may be deleted at any time.
+    the same for all evaluations. Files are named after the bundle's fingerprint, the judge and the
+    images, and may be deleted at any time.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nat-env"
 
@@ -134,8 +136,12 @@ def _kept(
 
 
 def _file(bundle: Bundle, judge: Judge, images: NDArray[np.int64], what: str) -> str:
-    chosen = hashlib.sha256(images.tobytes()).hexdigest()[:8]
-    return f"{bundle.fingerprint[:16]}_{judge.name}_{what}_{chosen}.safetensors"
+    # Of the images, not of their numbers: of other prompts a bundle has others of its images.
+    chosen, reals = hashlib.sha256(), bundle.require("reals").images
+    for numbers in torch.from_numpy(images).split(_AT_ONCE):
+        chosen.update(reals[numbers].numpy().tobytes())
+    name = f"{bundle.fingerprint[:16]}_{judge.name}_{what}_{chosen.hexdigest()[:16]}"
+    return f"{name}.safetensors"
 
 
 def _read(bundle: Bundle, judge: Judge, path: Path, count: int) -> Tensor:

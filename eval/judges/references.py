@@ -9,7 +9,7 @@ from zlib import error as ZlibError
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judges.drawing import alike, draw
+from eval.judges.drawing import alike, draw, mostly_single
 from eval.judges.embedding import embedding_size, real_embeddings
 from eval.judges.judge import Judge, independent_judge
 from eval.judges.names import JUDGE_RESOLUTION, JudgeName
@@ -80,15 +80,19 @@ def reference(
     embeddings = real_embeddings(bundle, judge, images, cache, progress)
     if not own:
         statistics = balanced_statistics(embeddings, labels[images])
-        description = of_images(bundle, len(images), "training images")
+        description = of_images(labels, len(images), "training images")
     kept = alike(labels[images], np.random.default_rng(0))
     return Reference(judge, statistics, description, images, embeddings[kept] if metrics else None)
 
 
-def of_images(bundle: Bundle, count: int, what: str) -> str:
-    """How many real images, and how they were drawn where that may be done otherwise."""
-    alike = "" if bundle.conditions.are_prompts else ", classes alike"
-    return f"{count} {what}{alike}"
+def of_images(labels: NDArray[np.int64], count: int, what: str) -> str:
+    """How many of the images with these labels, and that classes weigh alike where they have many.
+
+    Example:
+        >>> [of_images(np.array(labels), 2, "images") for labels in ([0, 0, 0, 1], [0, 1, 2, 2])]
+        ['2 images, classes alike', '2 images']
+    """
+    return f"{count} {what}" + ("" if mostly_single(labels) else ", classes alike")
 
 
 def independent_judges(

@@ -114,7 +114,7 @@ class Bundle:
         Rows that there were keep their numbers. The fingerprint, which is of the models, stays: a
         policy may be asked for prompts that its training did not have. Of judge, trunk and aligner
         those stay that take another table, as a `Matcher` does: a classifier knows as many classes
-        as there were conditions. Real images stay where all their conditions do.
+        as there were conditions. Real images stay where their prompts do.
 
         Args:
             prompts: those that the table has already are not added again.
@@ -144,6 +144,9 @@ class Bundle:
             transformer=transformer.with_conditions(conditions),
             null_condition=conditions.null,
         )
+        reals = self.reals
+        if replace and reals is not None:
+            reals = reals.of_names(self.conditions.names, conditions.by_name)
         return dataclasses.replace(
             self,
             conditions=conditions,
@@ -151,7 +154,7 @@ class Bundle:
             yardstick=self.yardstick and self.yardstick.with_conditions(conditions),
             trunk=self.trunk and self.trunk.with_conditions(conditions),
             aligner=self.aligner and self.aligner.with_conditions(conditions),
-            reals=None if replace else self.reals,
+            reals=reals,
         )
 
     @property

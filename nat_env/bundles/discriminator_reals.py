@@ -58,7 +58,7 @@ def discriminator_reals(
         raw: Reals = found(folder, bundle, crop)
     else:
         raw = bundle.require("reals")
-        if bundle.conditions.pooled is None:  # a prompt's vector tells of one without images
+        if bundle.conditions.pooled is None:  # else a condition is told by it, one like another
             names = bundle.conditions.names
             check_every_condition(raw.conditions, names, f"reals of bundle {bundle.name!r}")
     if reals == "raw":

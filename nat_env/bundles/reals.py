@@ -2,9 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -96,6 +96,26 @@ class TensorReals:
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `Reals`."""
         return (to_float(self.images[numbers]) for numbers in chosen)
+
+    def of_names(self, names: Sequence[str], numbers: Mapping[str, int]) -> Self | None:
+        """Those whose conditions another table has, by its numbers; None where it has none.
+
+        Args:
+            names: of the conditions here.
+            numbers: of the conditions there, by name.
+
+        Example:
+            >>> reals = TensorReals(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]))
+            >>> found = reals.of_names(["a cat", "a dog"], {"a bird": 0, "a dog": 1})
+            >>> found.conditions.tolist()
+            [1]
+        """
+        renumbered = torch.tensor([numbers.get(name, -1) for name in names])[self.conditions]
+        kept = renumbered >= 0
+        if not bool(kept.any()):
+            return None
+        ids = None if self.ids is None else self.ids[kept]
+        return replace(self, images=self.images[kept], conditions=renumbered[kept], ids=ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from nat_env.storage.claims import claimed
 from nat_env.storage.files import check_writable_folder, write_text, written_aside
 from nat_env.text.encoder import TextEncoder
 from pretrain.captioned.config import CaptionedConfig
-from pretrain.captioned.matcher import train_matcher
+from pretrain.captioned.matcher import bring_to_unit_variance, train_matcher
 from pretrain.captioned.verdict import measured, verdict
 from pretrain.captioned.versions import Versions, distinct, table_of, versions_of
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
@@ -128,12 +128,13 @@ def _make(
     }  # fmt: skip
     ids = encode_all(tokenizer, versions.images, device)
     transformer = trained_transformer(versions, ids, config, work, execution)
+    firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves
+    images = versions.images[firsts]
+    bring_to_unit_variance(matchers["judge"], embeddings_of(matchers["judge"], images))
     for network in (transformer, *matchers.values()):
         round_to_half(network)
     conditions = Conditions(data.captions, pooled=table_of(data, sentences))
     judge, trunk, aligner = (m.with_conditions(conditions) for m in matchers.values())
-    firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves
-    images = versions.images[firsts]
     accumulator = EmbeddingAccumulator()
     accumulator.update(embeddings_of(judge, images).cpu().numpy())
     yardstick = Yardstick(f"{data.name}-judge", judge, accumulator.statistics())

@@ -452,7 +452,7 @@ def test_loss_is_the_cross_entropy_at_masked_tokens(monkeypatch, smoothing, mask
     )
     torch.manual_seed(3)
     hidden = Hidden.drawn(training, 40, 6)
-    loss = masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, smoothing)
+    loss = masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, 3, smoothing)
     ((shown, condition),) = seen
     masked = shown == model.mask_id
     assert torch.equal(shown[~masked], ids[~masked])
@@ -484,7 +484,7 @@ def test_label_dropout_has_its_share(monkeypatch):
         torch.manual_seed(5)
         hidden = Hidden.drawn(TransformerTraining(label_dropout=share), 3000, 6)
         ids = torch.zeros(3000, 6).long()
-        masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, 0.1)
+        masked_token_loss(MaskedTokens(model), model, ids, labels, hidden, 3, 0.1)
         error = 5 * math.sqrt(share * (1 - share) / 3000)
         assert abs((conditions[0] == 3).float().mean().item() - share) <= error
 

@@ -11,6 +11,7 @@ import eval.judges.references
 from agents.learners.config import PRESETS
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
+from eval.comparison import evaluate
 from eval.evaluation.floors import floors
 from eval.judges.drawing import draw, strata
 from eval.judges.judge import bundle_judge
@@ -163,3 +164,42 @@ def test_a_study_is_of_a_bundle_of_prompts_as_of_one_of_classes(
     rows = json.loads((tmp_path / "out" / "T2" / "results.json").read_text())["rows"]
     assert [row["policy"] for row in rows] == ["heuristic", "grid", "adaptive"]
     assert "(tokenizer's reconstructions)" in report and "**undecided (one seed)**" in report
+
+
+def test_other_prompts_have_the_references_and_floors_of_their_own_images(
+    captioned, pixels, tmp_path
+):
+    """Eleven images, which are numbered in each table from 0: one cache, and not taken for others.
+
+    Of three images there are no halves that have a distance.
+    """
+    names = [captioned.conditions.names[number] for number in captioned.reals.conditions.tolist()]
+    told = set()
+    for first in (0, 20):
+        bundle = captioned.with_prompts(["b bb bbb", *names[first : first + 11]], replace=True)
+        images = captioned.reals.images[first : first + 11]
+        assert torch.equal(bundle.require("reals").images, images)
+        judged = reference(bundle, pixels, cache=tmp_path)
+        expected = pixels.embeddings(images.float() / 255).double().numpy()
+        np.testing.assert_allclose(judged.statistics.mean, expected.mean(axis=0))
+        rows = floors(bundle, [judged], 13, cache=tmp_path)
+        assert rows[1]["num_samples"] == 5 and rows[1]["reference"] == "6 other training images"
+        told |= {row["prompts"] for row in rows}
+    assert len(told) == 2
+    few = captioned.with_prompts(names[:3], replace=True)
+    assert floors(few, [reference(few, pixels)], 13) == []
+
+
+def test_floors_of_several_tables_are_kept_beside_each_other(captioned, pixels, tmp_path):
+    names = [captioned.conditions.names[number] for number in captioned.reals.conditions.tolist()]
+    tables = [captioned.with_prompts(chosen, replace=True) for chosen in (names[:9], names[9:20])]
+    for bundle in (*tables, tables[0]):
+        evaluation = evaluate(
+            bundle, {"heuristic": heuristic_schedule(1)}, num_steps=1, num_samples=13,
+            judges=[pixels], out=tmp_path, pictures=False, progress=False,
+        )  # fmt: skip
+        (direct, _) = floors(bundle, [reference(bundle, pixels)], 13)
+        (found, _) = evaluation.floors
+        assert found["frechet_distance"] == pytest.approx(direct["frechet_distance"])
+    kept = json.loads((tmp_path / "results.json").read_text())["floors"]
+    assert len(kept) == 4 and len({row["prompts"] for row in kept}) == 2

@@ -134,7 +134,7 @@ def test_nat_eval_tells_it_in_rows_and_table(matched_folder, bundle, tmp_path, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     arguments = Eval(
         policies=("heuristic",), out=tmp_path / "eval", bundle=str(matched_folder), num_steps=1,
-        num_samples=40, second_judge=False, pictures=False, seeds=(0, 1),
+        num_samples=40, judges=(), pictures=False, seeds=(0, 1),
     )  # fmt: skip
     table, _ = run(arguments)
     results = Results(tmp_path / "eval" / "results.json")
@@ -148,7 +148,13 @@ def test_nat_eval_tells_it_in_rows_and_table(matched_folder, bundle, tmp_path, m
     floor = next(f for f in results.floors if f["floor"] == "real others")
     assert f"| (real images) | | 40 | {100 * floor['alignment']:.1f} % |" in table
     assert "(tokenizer's reconstructions) | | 40 |" in table
-    # Other captions: judge and aligner know them, floors of real images there are none.
+    # Other captions: judge and aligner know them, floors are of the images of those that stay.
+    captions = tmp_path / "some.txt"
+    captions.write_text("b\nccc d\n")
+    table, _ = run(dataclasses.replace(arguments, prompts=captions, out=tmp_path / "some"))
+    found = Results(tmp_path / "some" / "results.json").floors
+    assert [floor["num_samples"] for floor in found] == [32, 16]
+    # Of none of them no images stay.
     captions = tmp_path / "captions.txt"
     captions.write_text("b\naa\nc c c\n")
     table, _ = run(dataclasses.replace(arguments, prompts=captions, out=tmp_path / "others"))

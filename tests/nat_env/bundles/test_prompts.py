@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import nat_env
+from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.loading import load_bundle
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.writer import save_bundle
@@ -59,11 +60,34 @@ def test_the_models_are_the_same(bundle):
     assert bundle.with_prompts(["ccc d"]) is bundle
 
 
-def test_what_is_of_the_old_table_alone_does_not_stay(bundle):
-    reals = TensorReals(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]))
+def test_real_images_stay_where_their_prompts_do(bundle):
+    """Two of "a bb", one of "ccc d": by the numbers that these have in the new table."""
+    images = torch.arange(3, dtype=torch.uint8)[:, None, None, None].expand(3, 1, 4, 4)
+    ids = torch.arange(12).view(3, 4) % 4
+    reals = TensorReals(images, torch.tensor([0, 1, 0]), ids)
     bundle = dataclasses.replace(bundle, reals=reals)
     assert bundle.with_prompts(["aa aa"]).reals is reals
+    for prompts, kept, numbers in (
+        (["aa aa", "ccc d", "a bb"], [0, 1, 2], [2, 1, 2]),
+        (["aa aa", "a bb"], [0, 2], [1, 1]),
+        (["ccc d"], [1], [0]),
+    ):
+        found = bundle.with_prompts(prompts, replace=True).require("reals")
+        assert found.conditions.tolist() == numbers
+        assert torch.equal(found.images, images[kept]) and torch.equal(found.ids, ids[kept])
+    without = dataclasses.replace(bundle, reals=dataclasses.replace(reals, ids=None))
+    assert without.with_prompts(["ccc d"], replace=True).require("reals").ids is None
     assert bundle.with_prompts(["aa aa"], replace=True).reals is None
+
+
+def test_a_discriminator_needs_no_image_of_a_prompt_that_its_vector_tells(bundle):
+    """Of a table without such vectors, as of classes, it needs one of each."""
+    reals = TensorReals(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.tensor([1]))
+    bundle = dataclasses.replace(bundle, reals=reals)
+    assert discriminator_reals(bundle, "raw") is reals
+    context = Conditions(bundle.conditions.names, bundle.conditions.context)
+    with pytest.raises(ValueError, match=r"^reals of bundle 'toy': got no images of 'a bb'"):
+        discriminator_reals(dataclasses.replace(bundle, conditions=context), "raw")
 
 
 def test_known_prompts_need_no_text_encoder(toy_text, bundle, text_folder, monkeypatch):
