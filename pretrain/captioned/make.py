@@ -29,7 +29,7 @@ from pretrain.captioned.verdict import measured, verdict
 from pretrain.captioned.versions import Versions, distinct, table_of, versions_of
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.training import encode_all, train_tokenizer
+from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 from pretrain.verdict import save_picture
 
