@@ -7,7 +7,7 @@ from nat_env.models.uvit import UViTConfig
 from nat_env.models.vq import TokenizerConfig
 from pretrain.classifier import ClassifierTraining
 from pretrain.loop import LoopConfig
-from pretrain.tokenizer.training import TokenizerTraining
+from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
 PRESET_IMAGES = 20_000

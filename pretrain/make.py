@@ -25,7 +25,7 @@ from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
 from pretrain.data.labelled import LabelledImages
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.training import encode_all, train_tokenizer
+from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 from pretrain.verdict import measured, save_picture, verdict
 

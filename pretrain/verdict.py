@@ -21,7 +21,7 @@ from nat_env.schedules import heuristic_schedule
 from nat_env.storage.files import written_aside
 from pretrain.classifier import accuracy
 from pretrain.data.labelled import LabelledImages
-from pretrain.tokenizer.training import encode_all
+from pretrain.tokenizer import encode_all
 
 NUM_STEPS = 8
 """T of the samples that a bundle is told by."""

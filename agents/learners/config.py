@@ -185,7 +185,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     ),
     "emoji": (
         "The shipped emoji, drawn from prompts.",
-        TrainConfig(tyro.MISSING, bundle="emoji"),
+        TrainConfig(tyro.MISSING, bundle="emoji", num_samples=512, eval_every=10),
     ),
     "digits": (
         "The shipped 8x8 digits, under two minutes: for tests and first steps.",

@@ -17,7 +17,7 @@ from pretrain.config import PRESETS
 from pretrain.data.digits import digits
 from pretrain.data.fashion import fashion_mnist
 from pretrain.strategy import Proxies, ProxyObjective, greedy_search
-from pretrain.tokenizer.training import encode_all
+from pretrain.tokenizer import encode_all
 
 HISTORY = "alternation.json"
 CONFIG = "alternation_config.json"

@@ -1,6 +1,7 @@
 """A model of transformers, from a folder or the hub: whole, or refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,11 @@ def load_whole(
     except ImportError as error:
         raise missing_extra(f"{purpose} needs transformers", extra) from error
     try:
-        network, report = kinds[model].from_pretrained(path, output_loading_info=True, **options)
-        others = [kinds[name].from_pretrained(where) for name, where in beside.items()]
+        with _without_bars():
+            network, report = kinds[model].from_pretrained(
+                path, output_loading_info=True, **options
+            )
+            others = [kinds[name].from_pretrained(where) for name, where in beside.items()]
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{argument}: got {str(path)!r}, allowed is a folder or an id that transformers loads "
@@ -61,3 +65,17 @@ def load_whole(
             f"({missing[0]}, ...); allowed is a whole one"
         )
     return [network.float().eval().requires_grad_(False), *others]
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """No bars of transformers' own: a model is read in a second, amid what a command prints."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

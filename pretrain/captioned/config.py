@@ -8,7 +8,7 @@ from nat_env.text.matcher import MatcherConfig
 from pretrain.captioned.matcher import MatcherTraining
 from pretrain.captioned.versions import VersionsConfig
 from pretrain.loop import LoopConfig
-from pretrain.tokenizer.training import TokenizerTraining
+from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
 

@@ -24,13 +24,13 @@ from nat_env.storage.claims import claimed
 from nat_env.storage.files import write_text, written_aside
 from nat_env.text.encoder import TextEncoder
 from pretrain.captioned.config import CaptionedConfig
-from pretrain.captioned.matcher import train_matcher
+from pretrain.captioned.matcher import bring_to_unit_variance, train_matcher
 from pretrain.captioned.verdict import measured, verdict
 from pretrain.captioned.versions import Versions, distinct, table_of, versions_of
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
 from pretrain.make import check_folders
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.training import encode_all, train_tokenizer
+from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
 from pretrain.verdict import save_picture
 
@@ -138,13 +138,14 @@ def _make(
     }  # fmt: skip
     ids = encode_all(tokenizer, versions.images, device)
     transformer = trained_transformer(versions, ids, config, work, execution)
+    firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves
+    images = versions.images[firsts]
+    bring_to_unit_variance(matchers["judge"], embeddings_of(matchers["judge"], images))
     for network in (transformer, *matchers.values()):
         round_to_half(network)
     conditions = Conditions(data.captions, pooled=table_of(data, sentences))
     transformer = transformer.with_conditions(conditions)
     judge, trunk, aligner = (m.with_conditions(conditions) for m in matchers.values())
-    firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves
-    images = versions.images[firsts]
     statistics = GaussianStatistics.from_embeddings(embeddings_of(judge, images).numpy())
     yardstick = Yardstick(f"{data.name}-judge", judge, statistics)
     bundle = Bundle(

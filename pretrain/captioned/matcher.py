@@ -68,6 +68,23 @@ def train_matcher(
     return matcher.eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def bring_to_unit_variance(matcher: Matcher, embeddings: Tensor) -> None:
+    """Scale the embeddings so that the mean variance of their numbers is 1; the logits stay.
+
+    A distance between embeddings is then told in units of how much real images differ.
+
+    Args:
+        matcher: changed in place.
+        embeddings: what it says of real images [n, D].
+    """
+    scale = float(embeddings.var(dim=0).mean().rsqrt())
+    norm = next(m for m in reversed(list(matcher.layers)) if isinstance(m, nn.BatchNorm2d))
+    norm.weight.mul_(scale)  # what follows, a ReLU and a mean, is scaled as it is
+    norm.bias.mul_(scale)
+    matcher.head.weight.div_(scale)
+
+
 class _Matched(nn.Module):
     """A matcher as a module of its own: accelerate changes how the one it is given computes."""
 

@@ -16,7 +16,7 @@ from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.captioned.augmentation import reduced
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
-from pretrain.tokenizer.training import encode_all
+from pretrain.tokenizer import encode_all
 from pretrain.verdict import NUM_SAMPLES, NUM_STEPS, Overview, blocks_picture
 
 NAMES = {

@@ -25,7 +25,7 @@ from pretrain.config import PRESETS
 from pretrain.data.digits import digits
 from pretrain.loop import LoopConfig, epoch_batches, fit, learning_rate_at
 from pretrain.make import make_bundle
-from pretrain.tokenizer.training import TokenizerTraining, train_tokenizer
+from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import (
     Hidden,
     MaskedTokens,

@@ -21,7 +21,7 @@ from pretrain.captioned.versions import VersionsConfig, table_of, versions_of
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE
 from pretrain.loop import LoopConfig
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.training import TokenizerTraining
+from pretrain.tokenizer import TokenizerTraining
 from pretrain.transformer import TransformerTraining
 
 LOOP = LoopConfig(epochs=2, batch_size=16, warmup_steps=2)

@@ -9,7 +9,11 @@ from scipy import special
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nat_env.text.matcher import Matcher, MatcherConfig
-from pretrain.captioned.matcher import MatcherTraining, train_matcher
+from pretrain.captioned.matcher import (
+    MatcherTraining,
+    bring_to_unit_variance,
+    train_matcher,
+)
 from pretrain.captioned.versions import Versions
 from pretrain.loop import LoopConfig, epoch_batches
 from pretrain.parallel.execution import Execution
@@ -76,3 +80,16 @@ def test_rows_that_are_left_out_teach_nothing(toys, tmp_path):
         for i, versions in enumerate((toys, changed))
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_embeddings_of_unit_variance_say_the_same(toys, tmp_path):
+    training = MatcherTraining(LoopConfig(5, 16, 1e-2, 5))
+    matcher = train_matcher(toys, torch.arange(64), CONFIG, training, tmp_path, 0, "judge")
+    images, texts = toys.images.float() / 255, COLOURS / 128 - 1
+    before, logits = matcher.embeddings(images).numpy(), matcher.matched(images, texts)
+    bring_to_unit_variance(matcher, matcher.embeddings(images))
+    found = matcher.embeddings(images).numpy()
+    variance = found.var(axis=0, ddof=1).mean()
+    assert variance == pytest.approx(1, rel=1e-4) and before.var(axis=0, ddof=1).mean() < 0.5
+    np.testing.assert_allclose(found / found.max(), before / before.max(), atol=1e-5)
+    torch.testing.assert_close(matcher.matched(images, texts), logits, rtol=1e-4, atol=1e-4)

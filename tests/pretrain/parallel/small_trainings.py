@@ -25,7 +25,7 @@ from nat_env.storage.state import save_state
 from pretrain.classifier import ClassifierTraining, train_classifier
 from pretrain.loop import LoopConfig, epoch_batches
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.training import TokenizerTraining, train_tokenizer
+from pretrain.tokenizer import TokenizerTraining, train_tokenizer
 from pretrain.transformer import TransformerTraining, train_transformer
 
 LOOP = LoopConfig(3, batch_size=8, learning_rate=3e-3, warmup_steps=3, checkpoint_seconds=-1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.tokenizer.perceptual import PerceptualLoss
+from pretrain.losses.perceptual import PerceptualLoss
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import nat_env.models.efficientnet
+import pretrain.tokenizer
 from nat_env.models.vq import TokenizerConfig
 from pretrain.loop import LoopConfig, epoch_batches
-from pretrain.tokenizer import training as module
-from pretrain.tokenizer.discriminator import PatchDiscriminator
-from pretrain.tokenizer.training import TokenizerTraining, encode_all, train_tokenizer
+from pretrain.losses.discriminator import PatchDiscriminator
+from pretrain.tokenizer import TokenizerTraining, encode_all, train_tokenizer
 
 CONFIG = TokenizerConfig(
     (8, 8), 1, 6, block_out_channels=(8, 8), latent_channels=2, norm_num_groups=2
@@ -56,7 +56,7 @@ def test_with_weight_it_is_a_part_of_the_loss(tmp_path, monkeypatch):
         def forward(self, images, originals):
             return (images.mean() - originals.mean()).square()
 
-    monkeypatch.setattr(module, "PerceptualLoss", Brightness)
+    monkeypatch.setattr(pretrain.tokenizer, "PerceptualLoss", Brightness)
     found = {}
     for weight in (0.0, 1e4):
         training = TokenizerTraining(loop(), perceptual_weight=weight, adversarial_start=1.0)

@@ -14,9 +14,9 @@ from nat_env.frozen.protocol import Tokenizer
 from nat_env.models.pixels import to_float
 from nat_env.models.vq import TokenizerConfig, VQTokenizer
 from pretrain.loop import LoopConfig, fit
+from pretrain.losses.discriminator import PatchDiscriminator
+from pretrain.losses.perceptual import PerceptualLoss
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer.discriminator import PatchDiscriminator
-from pretrain.tokenizer.perceptual import PerceptualLoss
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a tokenizer is trained against beside pixels: frozen features, a discriminator."""
