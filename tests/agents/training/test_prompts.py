@@ -106,6 +106,27 @@ def test_the_discriminator_learns_from_images_with_these_captions(toy_text, conf
     assert (weight != before).any()
 
 
+def test_the_bundles_own_images_stay_where_their_captions_do(toy_text, config, matched_folder):
+    """Half of its 64: one of its two prompts is among the captions, in another place."""
+    path = config.out.parent / "some.txt"
+    path.write_text("aa\naaa a\nccc d\n")
+    adversarial = replace(
+        config,
+        bundle=str(matched_folder),
+        prompts=str(path),
+        reward="adversarial",
+        reals="raw",
+        warmup_rounds=0,
+        discriminator=DiscriminatorConfig(trunk="bundle", batch_size=16),
+    )
+    training = Training(adversarial, progress=False)
+    reals = load_bundle(matched_folder).require("reals")
+    kept = training.env.model.reals
+    assert kept.conditions.tolist() == [2] * 32
+    assert torch.equal(kept.images, reals.images[reals.conditions == 1])
+    training.run()
+
+
 def test_captions_that_are_too_long_are_left_out(toy_text, config, tmp_path):
     (tmp_path / "captions.txt").write_text("a bb\na b c d e\n\naa\n")
     with (
