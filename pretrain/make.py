@@ -68,13 +68,18 @@ def make_bundle(
             for part in (config.judge, config.trunk):
                 replace(execution, passes=1).check_batch_size(part.loop.batch_size)
             if execution.processes.is_main:
-                _check_folders(work, out)
+                check_folders(work, out)
                 identity = _identity(config, data, execution)
                 held.enter_context(claimed(work, "config.json", identity, "work"))
         _make(data, config, sizes, work, out, execution)
 
 
-def _check_folders(work: Path, out: Path) -> None:
+def check_folders(work: Path, out: Path) -> None:
+    """Check that a bundle can be written to `out`, and its parts to `work`.
+
+    Raises:
+        ValueError: one is in the other, or `out` cannot be written, or holds something else.
+    """
     taken = [out.resolve(), *((out / part).resolve() for part in PARTS)]
     if work.resolve() == taken[0] or any(work.resolve().is_relative_to(path) for path in taken[1:]):
         raise ValueError(f"out: got {str(out)!r}, allowed is another folder than that of the parts")

@@ -116,6 +116,7 @@ def toy_text(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(KINDS["transformer"], "toy-text", "toy_text:ToyTextTransformer")
     monkeypatch.setitem(KINDS["tokenizer"], "squares", "toy_text:Squares")
     monkeypatch.setitem(KINDS["text_encoder"], "toy", "toy_text:ToyTextEncoder")
+    monkeypatch.setitem(KINDS["text_encoder"], "toy-sentences", "toy_text:ToySentences")
     import toy_text
 
     return toy_text

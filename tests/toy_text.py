@@ -129,3 +129,40 @@ def darkness(images, prompts):
 
 def light(images, conditions):
     return images.mean(dim=(1, 2, 3))
+
+
+class ToySentences:
+    """Of a description, letters and vowels of its words; of its style a number of its own."""
+
+    kind = "toy-sentences"
+    max_length = WORDS
+
+    def __init__(self, styles=("oil", "ink")):
+        self.styles = tuple(styles)
+        self.fingerprint = f"toy-sentences {self.styles}"
+        self.encoded = []
+
+    def lengths(self, prompts):
+        return [len(prompt.split()) for prompt in prompts]
+
+    def encode(self, prompts):
+        from nat_env.text.sentences import STYLE_SIZE, styled
+
+        pooled = torch.zeros(len(prompts), 4 + len(self.styles))
+        for row, prompt in enumerate(prompts):
+            described, style = styled(prompt)
+            pooled[row, :4] = torch.tensor([described.count(letter) - 1.0 for letter in "aeio"])
+            if style:
+                pooled[row, 4 + self.styles.index(style)] = STYLE_SIZE
+        self.encoded += prompts
+        return pooled[:, None], pooled
+
+    def to(self, device):
+        return self
+
+    def save(self, folder):
+        return {"styles": list(self.styles)}
+
+    @classmethod
+    def load(cls, folder, config, conditions):
+        return cls(config["styles"])

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.reals import TensorReals
-from nat_env.bundles.statistics import EmbeddingAccumulator
-from nat_env.bundles.writer import check_replaceable, save_bundle
+from nat_env.bundles.statistics import GaussianStatistics
+from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
 from nat_env.frozen.conditions import Conditions
 from nat_env.frozen.nat import FrozenNAT
@@ -21,13 +21,14 @@ from nat_env.frozen.weights import round_to_half
 from nat_env.models.classifier import embeddings_of
 from nat_env.models.uvit import UViT
 from nat_env.storage.claims import claimed
-from nat_env.storage.files import check_writable_folder, write_text, written_aside
+from nat_env.storage.files import write_text, written_aside
 from nat_env.text.encoder import TextEncoder
 from pretrain.captioned.config import CaptionedConfig
 from pretrain.captioned.matcher import bring_to_unit_variance, train_matcher
 from pretrain.captioned.verdict import measured, verdict
 from pretrain.captioned.versions import Versions, distinct, table_of, versions_of
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
+from pretrain.make import check_folders
 from pretrain.parallel.execution import Execution
 from pretrain.tokenizer import encode_all, train_tokenizer
 from pretrain.transformer import train_transformer
@@ -61,7 +62,8 @@ def make_captioned_bundle(
     conditions, as all others.
 
     Args:
-        data: images of a multiple of the bundle's size, see `moved`.
+        data: images of a multiple of the bundle's size, to which they are reduced after they were
+            moved.
         encoder: of descriptions and styles; asked once, for what `work` has not.
         notice: what the images' licences ask to be told.
         config: sizes and trainings of the parts.
@@ -74,6 +76,21 @@ def make_captioned_bundle(
             together, or `work` is in use or holds the parts of another configuration or data set.
     """
     execution = execution or Execution()
+    check_execution(config, execution)
+    config.transformer_size(1)  # sizes that do not go together are told before any work
+    check_folders(work, out)
+    with claimed(work, "config.json", _identity(config, data, encoder, execution), "work"):
+        texts = distinct(data.descriptions)
+        sentences = _sentences(encoder, texts, len(data.styles), work / SENTENCES)
+        _make(data, sentences, encoder, notice, config, work, out, execution)
+
+
+def check_execution(config: CaptionedConfig, execution: Execution) -> None:
+    """Check that a bundle can be made so.
+
+    Raises:
+        ValueError: several processes, or batches that have no equal portions.
+    """
     if execution.processes.count > 1:
         raise ValueError(
             f"processes: got {execution.processes.count}, allowed is 1: images are told apart "
@@ -81,13 +98,6 @@ def make_captioned_bundle(
         )
     for part in (config.tokenizer, config.transformer):
         execution.check_batch_size(part.loop.batch_size)
-    check_replaceable(out)
-    check_writable_folder(out)
-    config.transformer_size(1)
-    with claimed(work, "config.json", _identity(config, data, execution), "work"):
-        texts = distinct(data.descriptions)
-        sentences = _sentences(encoder, texts, len(data.styles), work / SENTENCES)
-        _make(data, sentences, encoder, notice, config, work, out, execution)
 
 
 def _make(
@@ -134,26 +144,26 @@ def _make(
     for network in (transformer, *matchers.values()):
         round_to_half(network)
     conditions = Conditions(data.captions, pooled=table_of(data, sentences))
+    transformer = transformer.with_conditions(conditions)
     judge, trunk, aligner = (m.with_conditions(conditions) for m in matchers.values())
-    accumulator = EmbeddingAccumulator()
-    accumulator.update(embeddings_of(judge, images).cpu().numpy())
-    yardstick = Yardstick(f"{data.name}-judge", judge, accumulator.statistics())
+    statistics = GaussianStatistics.from_embeddings(embeddings_of(judge, images).numpy())
+    yardstick = Yardstick(f"{data.name}-judge", judge, statistics)
     bundle = Bundle(
         data.name,
         conditions,
-        FrozenNAT(transformer.with_conditions(conditions), conditions.null, device),
+        FrozenNAT(transformer, conditions.null, device),
         tokenizer,
         yardstick,
         trunk,
         aligner,
     )
-    overview = measured(bundle, data, config.image_size, seed)
+    overview = measured(bundle, data, seed)
     quality = {**overview.quality, "codes_in_use": int(ids.unique().numel())}
     save_bundle(
         out,
         name=data.name,
         conditions=conditions,
-        transformer=transformer.with_conditions(conditions).cpu(),
+        transformer=transformer.cpu(),
         tokenizer=tokenizer.to("cpu"),
         yardstick=Yardstick(yardstick.name, judge.cpu(), yardstick.statistics),
         trunk=trunk.cpu(),
@@ -180,8 +190,9 @@ def trained_transformer(
 ) -> UViT:
     """The NAT, of the tokens [V, N] of `versions`.
 
-    In training it is told by one more number whether an image was moved (Karras et al. 2020,
-    appendix B of 2022): it then learns of all, and draws none that is moved.
+    In training it is told by one more number whether an image was moved, as Karras et al. 2022
+    (EDM) tell their denoiser: so it learns of all versions, and draws images as they were not
+    moved. That number is then always 0, and its weights are left out.
     """
     told = torch.cat([versions.pooled, versions.moved[:, None].half()], dim=1)  # [V, E + 1]
     pooled = torch.cat([told, torch.zeros(1, told.shape[1]).half()])  # the last: no prompt
@@ -192,7 +203,7 @@ def trained_transformer(
     )
     text_size = versions.pooled.shape[1]
     state = trained.state_dict()
-    state["context_embed.weight"] = state["context_embed.weight"][:, :text_size]  # of "not moved"
+    state["context_embed.weight"] = state["context_embed.weight"][:, :text_size]  # [D, E]
     transformer = UViT(replace(size, context_size=text_size)).to(execution.device)
     transformer.load_state_dict(state)
     return transformer.eval().requires_grad_(False)
@@ -213,10 +224,16 @@ def _sentences(
 
 
 def _identity(
-    config: CaptionedConfig, data: CaptionedImages, execution: Execution
+    config: CaptionedConfig, data: CaptionedImages, encoder: TextEncoder, execution: Execution
 ) -> dict[str, Any]:
     """What the parts are of."""
-    told = hashlib.sha256(data.images.numpy().tobytes())
-    told.update(data.split.numpy().tobytes() + repr((data.captions, data.descriptions)).encode())
+    told = hashlib.sha256(repr((data.captions, data.descriptions)).encode())
+    for part in (data.images, data.split, data.concept, data.flips):
+        told.update(part.numpy().tobytes())
     precision = execution.mixed_precision
-    return {"data": told.hexdigest(), "config": asdict(config), "mixed_precision": precision}
+    return {
+        "data": told.hexdigest(),
+        "text_encoder": encoder.fingerprint,
+        "config": asdict(config),
+        "mixed_precision": precision,
+    }

@@ -29,11 +29,12 @@ def train_matcher(
     """Train on versions of images and their wordings, resuming from `folder`.
 
     In a batch, each image has to find its own wording and each wording its image. Both are held
-    against the whole batch, so it is taken in one pass.
+    against the whole batch, so it is taken in one pass. Other versions of the same image count as
+    others.
 
     Args:
-        versions: of the images.
-        rows: those of them to train on [n].
+        versions: of images, with their wordings.
+        rows: numbers of the versions to train on [n].
         config: sizes.
         training: hyper-parameters.
         folder: of the checkpoints.
@@ -64,9 +65,7 @@ def train_matcher(
     parts: dict[str, nn.Module | torch.optim.Optimizer]
     parts = {"matcher": matcher, "optimizer": optimizer}
     fit(name, folder, training.loop, len(rows), seed, parts, update, execution, accelerator.scaler)
-    trained = Matcher(config).to(execution.device)
-    trained.load_state_dict(matcher.state_dict())
-    return trained.eval().requires_grad_(False)
+    return matcher.eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -1,14 +1,13 @@
 """Command nat-pretrain emoji: a bundle of prompts from images with captions."""
 
 import shlex
-from dataclasses import replace
 
 from nat_env.parallel.launch import started
 from nat_env.storage.files import check_apart
 from nat_env.text.sentences import StyledSentences
 from pretrain.arguments import Emoji
 from pretrain.captioned.config import CaptionedConfig
-from pretrain.captioned.make import make_captioned_bundle
+from pretrain.captioned.make import check_execution, make_captioned_bundle
 from pretrain.data.emoji import emoji
 from pretrain.data.notices import notices
 from pretrain.parallel.execution import Execution
@@ -19,12 +18,13 @@ DRAWN = 2
 
 def command(arguments: Emoji) -> None:
     """Make the bundle; every part resumes from `work` where it stopped."""
-    config = replace(CaptionedConfig(), image_size=arguments.image_size)
-    config.tokenizer_size()  # before the drawing, which takes a minute
+    config = CaptionedConfig(image_size=arguments.image_size)
+    config.tokenizer_size()  # this and what follows before the drawing, which takes a minute
     with started(arguments.device) as processes:
         execution = Execution(processes, arguments.mixed_precision, arguments.accumulate)
         for name, folder in (("out", arguments.out), ("work", arguments.parts)):
             check_apart(**{name: folder, "data": arguments.data})
+        check_execution(config, execution)
         data = emoji(arguments.data, DRAWN * arguments.image_size)
         make_captioned_bundle(
             data,

@@ -7,37 +7,34 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
+from nat_env.bundles.statistics import GaussianStatistics, frechet_distance
+from nat_env.frozen.batches import in_batches
 from nat_env.generation import generate_batches
 from nat_env.models.classifier import embeddings_of
-from nat_env.models.pixels import to_float
+from nat_env.models.pixels import to_float, to_uint8
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from pretrain.captioned.augmentation import reduced
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
 from pretrain.tokenizer import encode_all
-from pretrain.verdict import Overview, blocks_picture
+from pretrain.verdict import NUM_SAMPLES, NUM_STEPS, Overview, blocks_picture
 
-NUM_STEPS = 8
-"""T of the samples that a bundle is told by."""
-NUM_SAMPLES = 500
-"""Of each split, at most."""
-COLUMNS, ROWS = 16, 4
 NAMES = {
     TRAINING: "training",
     UNSEEN_STYLE: "unseen style",
     UNSEEN_CONCEPT: "unseen concept",
 }
-_AT_ONCE = 256
+_COLUMNS, _ROWS = 16, 4
 
 
-def measured(bundle: Bundle, data: CaptionedImages, size: int, seed: int) -> Overview:
-    """Measure a bundle on the captions of each split.
+def measured(bundle: Bundle, data: CaptionedImages, seed: int) -> Overview:
+    """Measure a bundle on the captions of each split that has two images or more.
+
+    `NUM_SAMPLES` of a split are drawn, at most: those of its first captions.
 
     Args:
         bundle: with a yardstick and an aligner.
         data: what it was made of; condition i is the caption of image i.
-        size: side of the bundle's images.
         seed: of the samples.
     """
     policy = ScheduledPolicy(heuristic_schedule(NUM_STEPS))
@@ -45,37 +42,41 @@ def measured(bundle: Bundle, data: CaptionedImages, size: int, seed: int) -> Ove
     blocks: dict[str, Tensor] = {}
     for split, name in NAMES.items():
         numbers = (data.split == split).nonzero()[:, 0]
-        real = _small(data.images[numbers], size)
+        if len(numbers) < 2:  # there is no distance of one image
+            continue
+        real = _of_size(data.images[numbers], bundle.tokenizer.image_size[0])
         ids = encode_all(bundle.tokenizer, real, bundle.device)
-        decoded = torch.cat(
-            [bundle.tokenizer.decode(part.to(bundle.device)).cpu() for part in ids.split(_AT_ONCE)]
-        )
-        asked = numbers[:NUM_SAMPLES]
-        batches = generate_batches(bundle, policy, asked, NUM_STEPS, seed)
+        decoded = in_batches(bundle.tokenizer.decode, ids, device=bundle.device)
+        batches = generate_batches(bundle, policy, numbers[:NUM_SAMPLES], NUM_STEPS, seed)
         samples = torch.cat([images.cpu() for images, _ in batches])
-        found = {"real": real, "reconstructed": decoded, "sampled": samples}
+        found = {"real": to_float(real), "reconstructed": decoded, "sampled": samples}
         for what, images in found.items():
-            own = numbers[: len(images)]
-            quality[f"{what}_found, {name}"] = _found(bundle, images, own)
-            quality[f"{what}_mean_square, {name}"] = float(
-                (to_float(images) - to_float(real[: len(images)])).square().mean()
-            )
+            quality[f"{what}_found, {name}"] = _found(bundle, images, numbers[: len(images)])
+            error = (images - found["real"][: len(images)]).square().mean()
+            quality[f"{what}_mean_square, {name}"] = float(error)
         if split == TRAINING:
             quality["reconstruction_floor"] = _distance(bundle, decoded)
         else:
             quality[f"real_floor, {name}"] = _distance(bundle, real)
-        shown = COLUMNS * ROWS
         if split == UNSEEN_STYLE:
-            blocks["real images, held out"] = to_float(real[:COLUMNS])
-            blocks["their reconstructions by the tokenizer"] = decoded[:COLUMNS]
-        blocks[f"samples, {name}: heuristic schedule, T = {NUM_STEPS}"] = samples[:shown]
-    return Overview(quality, blocks_picture(blocks, COLUMNS))
+            blocks["real images, held out"] = found["real"][:_COLUMNS]
+            blocks["their reconstructions by the tokenizer"] = decoded[:_COLUMNS]
+        heading = f"samples, {name}: heuristic schedule, T = {NUM_STEPS}"
+        blocks[heading] = samples[: _COLUMNS * _ROWS]
+    return Overview(quality, blocks_picture(blocks, _COLUMNS))
 
 
 def verdict(quality: Mapping[str, Any]) -> str:
-    """What the numbers mean, a line for each split."""
+    """What the numbers mean, a line for each split.
+
+    Example:
+        >>> verdict({"real_found, training": 0.9, "sampled_found, training": 0.6})[:60]
+        'training: the aligner finds the caption of 60 % of the sampl'
+    """
     lines = []
     for name in NAMES.values():
+        if f"real_found, {name}" not in quality:
+            continue
         real, sampled = (quality[f"{what}_found, {name}"] for what in ("real", "sampled"))
         lines.append(
             f"{name}: the aligner finds the caption of {100 * sampled:.0f} % of the samples among "
@@ -84,22 +85,20 @@ def verdict(quality: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _small(images: Tensor, size: int) -> Tensor:
+def _of_size(images: Tensor, size: int) -> Tensor:
     """Images [n, C, H, W] uint8 reduced to the bundle's size."""
-    parts = [reduced(to_float(part), size) for part in images.split(_AT_ONCE)]
-    return (torch.cat(parts) * 255).round().to(torch.uint8)
+    return in_batches(lambda batch: to_uint8(reduced(to_float(batch), size)), images)
 
 
 def _found(bundle: Bundle, images: Tensor, own: Tensor) -> float:
     """Share of images whose own caption is the nearest of all to the aligner."""
     aligner = bundle.require("aligner")
-    found = [aligner(to_float(part.to(bundle.device))).argmax(1) for part in images.split(_AT_ONCE)]
-    return float((torch.cat(found).cpu() == own).double().mean())
+    nearest = in_batches(lambda batch: aligner(batch).argmax(1), images, device=bundle.device)
+    return float((nearest == own).double().mean())
 
 
 def _distance(bundle: Bundle, images: Tensor) -> float:
     """To the training images, under the bundle's judge."""
     yardstick = bundle.require("yardstick")
-    accumulator = EmbeddingAccumulator()
-    accumulator.update(embeddings_of(yardstick.judge, images).cpu().numpy())
-    return frechet_distance(accumulator.statistics(), yardstick.statistics)
+    embeddings = embeddings_of(yardstick.judge, images).numpy()
+    return frechet_distance(GaussianStatistics.from_embeddings(embeddings), yardstick.statistics)

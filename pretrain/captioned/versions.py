@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.models.pixels import to_float
+from nat_env.models.pixels import to_float, to_uint8
 from nat_env.text.sentences import STYLE_SIZE
 from pretrain.captioned.augmentation import moved, reduced
 from pretrain.data.captioned import CaptionedImages
@@ -33,16 +34,16 @@ class VersionsConfig:
 
 @dataclass(frozen=True, eq=False)
 class Versions:
-    """V of them."""
+    """V of them, on the CPU."""
 
     images: Tensor
     """[V, 3, size, size] uint8."""
     pooled: Tensor
     """[V, E] float16: what the text encoder says, see `StyledSentences`, with noise."""
     moved: Tensor
-    """[V] bool."""
+    """[V] bool: other than the image itself."""
     of: Tensor
-    """[V] int64: numbers of the images."""
+    """[V] int64: numbers of the images in the data, `VersionsConfig.count` of each in a row."""
 
 
 def versions_of(
@@ -86,13 +87,13 @@ def versions_of(
         whole = to_float(data.images[of[rows]].to(device))
         other = moved(whole, data.flips[of[rows]], generator)
         chosen = torch.where(is_moved[rows].to(device)[:, None, None, None], other, whole)
-        images[rows] = (reduced(chosen, size) * 255).round().to(torch.uint8).cpu()
+        images[rows] = to_uint8(reduced(chosen, size)).cpu()
     return Versions(images, torch.cat([described, style], dim=1).half(), is_moved, of)
 
 
 def style_numbers(style: Tensor, count: int) -> Tensor:
     """Styles [n] -> [n, count], `STYLE_SIZE` at the style's place."""
-    return STYLE_SIZE * torch.nn.functional.one_hot(style, count).float()
+    return STYLE_SIZE * F.one_hot(style, count).float()
 
 
 def table_of(data: CaptionedImages, sentences: Mapping[str, Tensor]) -> Tensor:

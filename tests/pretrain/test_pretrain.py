@@ -489,11 +489,51 @@ def test_label_dropout_has_its_share(monkeypatch):
         assert abs((conditions[0] == 3).float().mean().item() - share) <= error
 
 
+def test_labels_of_prompts_are_rows_of_their_table(tmp_path, monkeypatch):
+    """The first batch's loss, row by row in numpy: each with its label's vector, or the last."""
+
+    def large(module):  # so that every part matters
+        for parameter in module.parameters(recurse=False):
+            nn.init.normal_(parameter, std=0.5)
+
+    monkeypatch.setattr("nat_env.models.uvit._initialise", large)
+    prompts = {"num_classes": 0, "context_length": 1, "context_size": 3}
+    config = UViTConfig(**(vars(TINY) | prompts))
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(7, (16, 6), generator=generator)
+    labels = torch.randint(5, (16,), generator=generator)
+    pooled = torch.randn(6, 3, generator=generator).half()
+    training = TransformerTraining(LoopConfig(1, 16, 1e-3, 1), label_dropout=0.3)
+    train_transformer(ids, labels, config, training, tmp_path, 4, pooled=pooled)
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "transformer")).Reload()
+    (loss,) = events.Scalars("transformer/loss")
+
+    torch.manual_seed(4)
+    network = UViT(config)
+    own = next(epoch_batches(16, 16, 4, 0))
+    torch.manual_seed(4 * 1_000_003)  # as before the first update
+    hidden = Hidden.drawn(training, 16, 6)
+    assert 0 < hidden.dropped.sum() < 16
+    losses = []
+    for row, number in enumerate(own.tolist()):
+        vector = pooled[5 if hidden.dropped[row] else labels[number]].double().numpy()
+        masked = hidden.masked[row].numpy()
+        shown = np.where(masked, 7, ids[number].numpy())
+        _, logits = uvit_in_numpy(network, shown, vector)
+        targets = ids[number].numpy()[masked]
+        losses += [cross_entropy(logits[[n]], targets[[i]], 0.1)
+                   for i, n in enumerate(np.flatnonzero(masked))]  # fmt: skip
+    assert loss.value == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 # The U-ViT
 
 
 def uvit_in_numpy(model, ids, condition):
-    """The network's features and logits for one sample, in float64, from the papers' figure."""
+    """The network's features and logits for one sample, in float64, from the papers' figure.
+
+    Condition is a class, or the vector of a prompt.
+    """
     weights = {k: v.double().numpy() for k, v in model.state_dict().items()}
     config = model.config
 
@@ -520,8 +560,11 @@ def uvit_in_numpy(model, ids, condition):
         return x + linear(gelu(linear(norm(x, f"{name}.norm2"), f"{name}.fc1")), f"{name}.fc2")
 
     tokens = weights["token_embedding.weight"][ids] + weights["position_embedding"]
-    label = weights["class_embedding.weight"][[condition]]
-    x = np.concatenate([norm(label, "class_norm", 1e-6), norm(tokens, "token_norm", 1e-6)])
+    if config.context_size:
+        label = linear(condition[None], "context_embed")
+    else:
+        label = norm(weights["class_embedding.weight"][[condition]], "class_norm", 1e-6)
+    x = np.concatenate([label, norm(tokens, "token_norm", 1e-6)])
     half, skips = config.depth // 2, []
     for i in range(half):
         x = block(x, f"in_blocks.{i}")

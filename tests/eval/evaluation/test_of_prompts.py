@@ -85,6 +85,11 @@ def test_real_images_are_halved_without_regard_to_prompts(captioned, pixels, num
         assert reconstruction["frechet_distance"] == pytest.approx(direct, rel=1e-5)
         assert reconstruction["draws"] == 1 and reconstruction["frechet_distance_std"] is None
         assert reconstruction["num_fake"] == SHIPPED
+    else:
+        distances = [distance(decoded[order[:drawn]], real) for order in halves]
+        assert reconstruction["frechet_distance"] == pytest.approx(np.mean(distances), rel=1e-5)
+        spread = pytest.approx(np.std(distances, ddof=1), rel=1e-4)
+        assert reconstruction["frechet_distance_std"] == spread
 
 
 def test_a_prompt_with_several_images_changes_nothing_for_the_others(captioned, pixels):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from nat_env import load_bundle
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
-from nat_env.frozen.weights import halve
+from nat_env.frozen.weights import halve, round_to_half
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,19 @@ def test_what_was_rounded_before_is_the_same_after(bundle, tmp_path):
     condition = torch.tensor([3, 10])
     found = loaded.nat.transformer(ids, condition)
     assert torch.equal(found.logits, transformer(ids, condition).logits)
+
+
+def test_networks_that_are_rounded_compute_what_a_loaded_bundle_does(bundle, tmp_path):
+    """So what is measured while a bundle is made is of the bundle."""
+    loaded = load_bundle(saved(bundle, tmp_path / "half", weights="float16"), "float32")
+    found = networks(loaded)
+    for part, network in networks(bundle).items():
+        rounded = copy.deepcopy(network)
+        round_to_half(rounded)
+        state = found[part].state_dict()
+        assert rounded.state_dict().keys() == state.keys()
+        for name, values in rounded.state_dict().items():
+            assert values.dtype == state[name].dtype and torch.equal(values, state[name]), name
 
 
 def test_only_float32_is_rounded_and_nothing_else_is_lost(tmp_path):
