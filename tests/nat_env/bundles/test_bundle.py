@@ -5,6 +5,7 @@ import dataclasses
 import json
 import pickle
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,28 @@ def test_a_shipped_bundle_is_small_and_lists_all_its_files(name):
     assert sum(p.stat().st_size for p in files) <= 30 * 2**20
     listed = json.loads((ASSETS / name / "bundle.json").read_text())["files"]
     found = {p.relative_to(ASSETS / name).as_posix(): p for p in files}
-    assert set(found) - {"bundle.json"} == set(listed)
+    notes = {file for file in found if file.endswith(".txt")}  # for readers: no model needs them
+    assert set(found) - {"bundle.json"} - notes == set(listed)
     for file, digest in listed.items():
         assert sha256(found[file]) == digest
+
+
+def test_the_emoji_say_which_captions_were_trained_on_and_whose_they_are():
+    folder = ASSETS / "emoji"
+    splits = [
+        (folder / f"captions_{name}.txt").read_text("utf-8").splitlines()
+        for name in ("training", "unseen_style", "unseen_concept")
+    ]
+    prompts = json.loads((folder / "bundle.json").read_text("utf-8"))["conditions"]
+    assert sorted(chain(*splits)) == sorted(prompts) and len(set(prompts)) == len(prompts)
+    trained, other_style, unseen = (
+        {caption.rpartition(", ")[0] for caption in split} for split in splits
+    )
+    assert other_style <= trained and not unseen & trained
+    notice = (folder / "NOTICE.txt").read_text("utf-8")
+    for words in ("Google", "Twitter", "Microsoft", "creativecommons.org/licenses/by/4.0"):
+        assert words in notice
+    assert "Apache License" in notice and "Permission is hereby granted, free of charge" in notice
 
 
 def is_pickle(path):
@@ -113,14 +133,16 @@ def is_pickle(path):
 
 def test_nothing_that_ships_is_a_pickle(tmp_path):
     for path in (p for p in ASSETS.rglob("*") if p.is_file()):
-        assert path.suffix in {".json", ".safetensors"}, path
+        assert path.suffix in {".json", ".safetensors", ".txt"}, path
         assert not is_pickle(path), path
         head = path.read_bytes()[:9]
         if path.suffix == ".safetensors":
             assert int.from_bytes(head[:8], "little") < path.stat().st_size
             assert head[8:9] == b"{"
-        else:
+        elif path.suffix == ".json":
             json.loads(path.read_text())
+        else:
+            assert "\0" not in path.read_text("utf-8")
     torch.save({"a": torch.ones(2)}, tmp_path / "planted.safetensors")
     assert is_pickle(tmp_path / "planted.safetensors")
     for protocol in range(2, 6):
