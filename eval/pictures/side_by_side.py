@@ -77,7 +77,7 @@ def save_side_by_side(
         for row, lines in enumerate(names):
             y = top + row * (height + GAP) + height / 2
             text = "\n".join(lines)
-            write(figure, left - 12, y, text, size=11, ha="right", va="center", weight="bold")
+            write(figure, left - 12, y, text, size=10, ha="right", va="center")
         top += len(rows) * (height + GAP)
     note = f"T = {num_steps} decoding steps; the same random numbers in a column"
     write(figure, left, top + 12, note, size=9, color="#444444")
