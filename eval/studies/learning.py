@@ -27,8 +27,8 @@ def trials_of(arguments: Trainings, trainings: Changes) -> Group:
     """Trials and their evaluation.
 
     Raises:
-        ValueError: an unknown bundle, a budget that ends with the warm-up, or options that a training
-            would refuse.
+        ValueError: an unknown bundle, a budget that ends with the warm-up, or options that a
+            training would refuse.
     """
     bundle_folder(arguments.bundle)  # its own error comes before those of numbers
     least = arguments.preset.policy_rests_for + arguments.preset.trajectories_per_round
