@@ -1,7 +1,7 @@
 """Training of the tokenizer: a VQGAN (Esser et al. 2021) at the size of a laptop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -37,7 +37,12 @@ class TokenizerTraining:
     restart_every: int = 50
     """Steps between restarts of the codes that no token used meanwhile."""
     restart_until: float = 0.8
-    """Share of the steps after which codes are left alone."""
+    """Share of the steps after which codes are left alone, or have a price."""
+    rate_weight: float = 0.0
+    """Lambda of entropy-constrained quantisation (Chou, Lookabaugh and Gray 1989, Eq. 5): of codes
+    that tokens have with probability p, each has the price -lambda log p, and an image's tokens are
+    those of the least squared distance plus price. Without, plain regions have many codes, which
+    tell what is elsewhere in the image, and a NAT has to learn them."""
 
 
 class _Counter(nn.Module):
@@ -70,12 +75,18 @@ def train_tokenizer(
     images: Tensor, config: TokenizerConfig, training: TokenizerTraining, folder: Path, seed: int,
     execution: Execution | None = None,
 ) -> VQTokenizer:  # fmt: skip
-    """Train on images [n, C, H, W] uint8, resuming from `folder`."""
+    """Train on images [n, C, H, W] uint8, resuming from `folder`.
+
+    Raises:
+        ValueError: codes that have a price by `config` and none by `training`, or the reverse.
+    """
+    _check_prices(config, training)
     execution = execution or Execution()
     device = execution.device
     torch.manual_seed(seed)
     tokenizer = VQTokenizer(config).to(device)
     network = tokenizer.vq
+    _hold_prices(tokenizer, torch.zeros(config.codebook_size, device=device))
     discriminator = PatchDiscriminator(config.channels, training.adversarial_width).to(device)
     perceptual = None
     if training.perceptual_weight:
@@ -95,6 +106,7 @@ def train_tokenizer(
         restarts = (step + 1) % training.restart_every == 0
         # Those of before the update, as the codes that they are of.
         latents = _latents(tokenizer, batches, execution) if restarts else None
+        prices = tokenizer.codebook[:, -1].detach().square()  # [K], where codes have one
         joined = step >= training.adversarial_start * total_steps
         discriminator.requires_grad_(False)
         outputs, found = [], _Means()
@@ -135,12 +147,15 @@ def train_tokenizer(
             d_optimizer.step()  # moves nothing before the discriminator has joined
 
         scalars = found.means()
+        _hold_prices(tokenizer, prices)
         uses.count.add_(execution.processes.summed(counts))
         if latents is not None:
             unused = uses.count == 0
             scalars["unused_codes"] = unused.sum()
             if step < training.restart_until * total_steps:
                 _restart_codes(tokenizer, latents, unused)
+            else:
+                _hold_prices(tokenizer, training.rate_weight * self_information(uses.count))
             uses.count.zero_()
         return scalars
 
@@ -157,6 +172,14 @@ def train_tokenizer(
     )  # fmt: skip
     network.eval().requires_grad_(False)
     return tokenizer
+
+
+def _check_prices(config: TokenizerConfig, training: TokenizerTraining) -> None:
+    if config.priced != (training.rate_weight > 0):
+        raise ValueError(
+            f"rate_weight: got {training.rate_weight} where priced is {config.priced}, allowed is "
+            "more than 0 for codes that have a price, and 0 for others"
+        )
 
 
 class _Means:
@@ -194,11 +217,48 @@ def encode_all(tokenizer: Tokenizer, images: Tensor, device: str | torch.device)
     )
 
 
+def self_information(counts: Tensor) -> Tensor:
+    """-log p of codes that were seen so often [K], each as if once more.
+
+    Example:
+        >>> self_information(torch.tensor([0.0, 2.0])).exp()  # 4 in all
+        tensor([4.0000, 1.3333])
+    """
+    return (counts.sum() + len(counts)).log() - (counts + 1).log()
+
+
+@torch.no_grad()
+def _hold_prices(tokenizer: VQTokenizer, prices: Tensor) -> None:
+    """Give codes their prices [K], if they have any: latents have 0 there, decoders see nothing."""
+    if not tokenizer.config.priced:
+        return
+    network = tokenizer.vq
+    tokenizer.codebook[:, -1] = prices.sqrt()
+    network.quant_conv.weight[-1] = 0
+    network.quant_conv.bias[-1] = 0
+    network.post_quant_conv.weight[:, -1] = 0
+
+
+def without_unused_codes(tokenizer: VQTokenizer, ids: Tensor) -> tuple[VQTokenizer, Tensor]:
+    """The tokenizer with the codes that are among `ids` [n, N] alone, and the ids by its numbers.
+
+    Both are on the device that the codes are on, and on that of `ids`.
+    """
+    used = ids.unique()  # [k], sorted
+    state = tokenizer.vq.state_dict()
+    codes = tokenizer.codebook[used.to(tokenizer.codebook.device)]
+    smaller = VQTokenizer(replace(tokenizer.config, codebook_size=len(used))).to(codes.device)
+    smaller.vq.load_state_dict(state | {"quantize.embedding.weight": codes})
+    smaller.vq.eval().requires_grad_(False)
+    return smaller, torch.searchsorted(used, ids)
+
+
 @torch.no_grad()
 def _restart_codes(tokenizer: VQTokenizer, latents: Tensor, unused: Tensor) -> None:
     """Put the unused codes [K] (bool) onto latents [B, L, h, w] drawn at random from the batch."""
     candidates = latents.permute(0, 2, 3, 1).flatten(0, 2)  # [B * h * w, L]
     places = unused.nonzero()[:, 0]
     chosen = torch.randint(len(candidates), (len(places),)).to(candidates.device)
-    jitter = 1e-3 * torch.randn(len(chosen), candidates.shape[1])
-    tokenizer.codebook[places] = candidates[chosen] + jitter.to(candidates.device)
+    size = tokenizer.config.latent_channels  # without a price
+    jitter = 1e-3 * torch.randn(len(chosen), size)
+    tokenizer.codebook[places, :size] = candidates[chosen, :size] + jitter.to(candidates.device)

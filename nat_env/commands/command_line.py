@@ -19,7 +19,7 @@ from nat_env.commands.endings import (
     spoken_by,
     termination_interrupts,
 )
-from nat_env.commands.threads import available_cores, chosen_threads, waiting
+from nat_env.commands.threads import available_cores, chosen_threads, keep_memory, waiting
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ def _set_up_torch(options: Any) -> None:
         return
     import torch
 
+    keep_memory(os.environ)
     threads = options.threads or chosen_threads(os.environ, available_cores())
     if threads is not None:
         torch.set_num_threads(threads)

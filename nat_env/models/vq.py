@@ -41,6 +41,9 @@ class TokenizerConfig:
     input_range: tuple[float, float] = (-1.0, 1.0)
     """What black and white are inside the network: (-1, 1), or (0, 1) as MaskGIT's and MAGE's have
     it. It matters at the padding of convolutions, which is 0 inside."""
+    priced: bool = False
+    """Codes have one number more, where latents have 0: the root of a price that is added to their
+    squared distance, see `TokenizerTraining.rate_weight`."""
 
     @property
     def factor(self) -> int:
@@ -156,7 +159,7 @@ class VQTokenizer:
                 block_out_channels=config.block_out_channels,
                 layers_per_block=config.layers_per_block,
                 latent_channels=config.latent_channels,
-                vq_embed_dim=config.latent_channels,
+                vq_embed_dim=config.latent_channels + config.priced,
                 num_vq_embeddings=config.codebook_size,
                 norm_num_groups=config.norm_num_groups,
                 mid_block_add_attention=False,
@@ -173,7 +176,7 @@ class VQTokenizer:
 
     @property
     def codebook(self) -> Tensor:
-        """The code vectors [K, L]."""
+        """The code vectors [K, L], the last number of priced ones the root of their price."""
         return self.vq.quantize.embedding.weight
 
     def latents(self, images: Tensor) -> Tensor:

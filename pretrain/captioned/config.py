@@ -19,6 +19,7 @@ class CaptionedConfig:
     image_size: int = 32
     versions: VersionsConfig = field(default_factory=VersionsConfig)
     codebook_size: int = 1024
+    """Codes that the tokenizer's training begins with; those that it leaves unused are dropped."""
     tokenizer_widths: tuple[int, ...] = (32, 64, 96)
     latent_channels: int = 8
     tokenizer: TokenizerTraining = field(
@@ -27,6 +28,8 @@ class CaptionedConfig:
             perceptual_weight=1.0,
             adversarial_width=64,
             adversarial_start=0.3,
+            restart_until=0.4,
+            rate_weight=0.15,
         )
     )
     hidden_size: int = 192
@@ -60,6 +63,7 @@ class CaptionedConfig:
         return TokenizerConfig(
             (self.image_size, self.image_size), 3, self.codebook_size,
             block_out_channels=self.tokenizer_widths, latent_channels=self.latent_channels,
+            priced=self.tokenizer.rate_weight > 0,
         )  # fmt: skip
 
     def transformer_size(self, text_size: int) -> UViTConfig:

@@ -30,7 +30,7 @@ from pretrain.captioned.versions import Versions, distinct, table_of, versions_o
 from pretrain.data.captioned import TRAINING, UNSEEN_CONCEPT, UNSEEN_STYLE, CaptionedImages
 from pretrain.make import check_folders
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer import encode_all, train_tokenizer
+from pretrain.tokenizer import encode_all, train_tokenizer, without_unused_codes
 from pretrain.transformer import train_transformer
 from pretrain.verdict import save_picture
 
@@ -120,6 +120,7 @@ def _make(
         versions.images, config.tokenizer_size(), config.tokenizer, work, seed, execution
     )
     round_to_half(tokenizer.vq)
+    tokenizer, ids = without_unused_codes(tokenizer, encode_all(tokenizer, versions.images, device))
     concepts = data.concept[versions.of]
     rows = torch.arange(len(concepts))
     text_size = versions.pooled.shape[1]
@@ -136,8 +137,8 @@ def _make(
             ]
         )
     }  # fmt: skip
-    ids = encode_all(tokenizer, versions.images, device)
-    transformer = trained_transformer(versions, ids, config, work, execution)
+    sized = replace(config, codebook_size=tokenizer.codebook_size)
+    transformer = trained_transformer(versions, ids, sized, work, execution)
     firsts = torch.arange(len(numbers)) * config.versions.count  # the images themselves
     images = versions.images[firsts]
     bring_to_unit_variance(matchers["judge"], embeddings_of(matchers["judge"], images))
@@ -158,7 +159,7 @@ def _make(
         aligner,
     )
     overview = measured(bundle, data, seed)
-    quality = {**overview.quality, "codes_in_use": int(ids.unique().numel())}
+    quality = {**overview.quality, "codes_in_use": tokenizer.codebook_size}
     save_bundle(
         out,
         name=data.name,

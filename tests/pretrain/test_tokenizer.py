@@ -1,5 +1,8 @@
 """The tokenizer's training: losses that join, and codes that go on being used."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,7 +12,12 @@ import pretrain.tokenizer
 from nat_env.models.vq import TokenizerConfig
 from pretrain.loop import LoopConfig, epoch_batches
 from pretrain.losses.discriminator import PatchDiscriminator
-from pretrain.tokenizer import TokenizerTraining, encode_all, train_tokenizer
+from pretrain.tokenizer import (
+    TokenizerTraining,
+    encode_all,
+    train_tokenizer,
+    without_unused_codes,
+)
 
 CONFIG = TokenizerConfig(
     (8, 8), 1, 6, block_out_channels=(8, 8), latent_channels=2, norm_num_groups=2
@@ -95,6 +103,70 @@ def test_codes_that_no_token_used_are_put_onto_latents(tmp_path):
     distances = torch.cdist(tokenizer.codebook, candidates).amin(dim=1)
     assert distances.max() < 0.02
     assert told(tmp_path)["unused_codes"] > 100
+
+
+PRICED = replace(CONFIG, codebook_size=40, priced=True)
+
+
+def test_a_price_is_what_a_code_was_used_and_the_cheapest_code_is_taken(tmp_path):
+    """With nothing learned: of 16 images twice, the nearest by hand, their counts, their prices."""
+    still = TokenizerTraining(
+        loop(rate=0.0), restart_every=4, restart_until=0.0, adversarial_start=1.0, rate_weight=0.3
+    )
+    tokenizer = train_tokenizer(images(), PRICED, still, tmp_path, 0)
+    codes = tokenizer.codebook.numpy()
+    with torch.no_grad():
+        latents = tokenizer.latents(images().float() / 255)  # [16, 3, 4, 4]
+    assert not latents[:, 2].any()
+    flat = latents[:, :2].permute(0, 2, 3, 1).reshape(-1, 1, 2).numpy()
+    distances = np.square(flat - codes[None, :, :2]).sum(axis=2)  # [256, 40]
+    counts = 2 * np.bincount(distances.argmin(axis=1), minlength=40)
+    prices = -0.3 * np.log((counts + 1) / (512 + 40))
+    np.testing.assert_allclose(np.square(codes[:, 2]), prices, rtol=1e-5)
+    ids = tokenizer.encode(images().float() / 255)
+    np.testing.assert_array_equal(ids.flatten(), (distances + prices).argmin(axis=1))
+    shown = tokenizer.decode(ids)
+    tokenizer.codebook[:, 2] += 1
+    assert torch.equal(tokenizer.decode(ids), shown)
+
+
+def test_prices_make_tokens_easier_to_tell(tmp_path):
+    """The entropy of an image's tokens, after a training with prices and one without."""
+    found = {}
+    for weight in (0.0, 0.5):
+        training = TokenizerTraining(
+            loop(epochs=20.0), restart_every=5, restart_until=0.2, adversarial_start=1.0,
+            rate_weight=weight,
+        )  # fmt: skip
+        config = replace(PRICED, priced=weight > 0)
+        tokenizer = train_tokenizer(images(), config, training, tmp_path / str(weight), 0)
+        shares = np.bincount(encode_all(tokenizer, images(), "cpu").flatten()) / 256
+        found[weight] = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+        if weight:
+            assert tokenizer.codebook[:, -1].min() > 0
+            assert not tokenizer.vq.quant_conv.weight[-1].any()
+    assert found[0.5] < found[0.0] - 0.5
+
+
+@pytest.mark.parametrize(("priced", "weight"), [(True, 0.0), (False, 0.1)])
+def test_prices_are_asked_for_on_both_sides(priced, weight, tmp_path):
+    training = TokenizerTraining(loop(), rate_weight=weight)
+    with pytest.raises(ValueError, match=f"rate_weight: got {weight} where priced is {priced}"):
+        train_tokenizer(images(), replace(CONFIG, priced=priced), training, tmp_path / "new", 0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_codes_that_are_left_out_change_no_image(tmp_path):
+    training = TokenizerTraining(loop(), adversarial_start=1.0)
+    config = replace(CONFIG, codebook_size=400)
+    tokenizer = train_tokenizer(images(), config, training, tmp_path, 0)
+    ids = encode_all(tokenizer, images(), "cpu")
+    smaller, numbers = without_unused_codes(tokenizer, ids)
+    assert smaller.codebook_size == len(ids.unique()) < 400
+    assert numbers.unique().tolist() == list(range(smaller.codebook_size))
+    assert torch.equal(smaller.codebook[numbers], tokenizer.codebook[ids])
+    assert torch.equal(smaller.decode(numbers), tokenizer.decode(ids))
+    assert torch.equal(smaller.encode(images().float() / 255), numbers)
 
 
 def test_the_patch_discriminator_says_something_of_each_patch():

@@ -1,13 +1,16 @@
-"""How many threads, how they wait, and in which precision: unless the user has said it."""
+"""Threads, how they wait, kept memory, and in which precision: unless the user has said it."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from nat_env.commands import command_line
 from nat_env.commands.command_line import Command, run_command
-from nat_env.commands.threads import available_cores, chosen_threads, waiting
+from nat_env.commands.threads import available_cores, chosen_threads, keep_memory, waiting
 
 
 @pytest.fixture
@@ -53,6 +56,39 @@ def test_threads_wait_briefly_unless_the_user_has_said_how(run):
     run.given["OMP_WAIT_POLICY"] = "ACTIVE"
     seen = run()
     assert seen["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in seen
+
+
+PAGES = """
+import resource
+import torch
+from nat_env.commands.threads import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(12 * 2**20)  # 48 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before, kept = faults(), keep_memory({})
+faults()
+print(kept, before, faults())
+"""
+
+
+def test_freed_memory_is_kept_for_what_comes_next():
+    """Pages that Linux has to give anew, over ten tensors that are freed at once."""
+    words = [sys.executable, "-c", PAGES]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    kept, before, after = found.stdout.split()
+    is_glibc = platform.libc_ver()[0] == "glibc"
+    assert kept == str(is_glibc)
+    assert not is_glibc or (int(before) > 200 and int(after) < 50)
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TOP_PAD_", "GLIBC_TUNABLES", "LD_PRELOAD"])
+def test_an_allocator_that_the_user_has_tuned_is_left_alone(name):
+    assert not keep_memory({name: "1"})
 
 
 def test_threads_are_the_cores_unless_the_user_has_said_how_many(run):

@@ -32,7 +32,7 @@ TINY = CaptionedConfig(
     codebook_size=12,
     tokenizer_widths=(8, 16),
     latent_channels=2,
-    tokenizer=TokenizerTraining(LOOP),
+    tokenizer=TokenizerTraining(LOOP, restart_until=0.0, rate_weight=0.01),
     hidden_size=8,
     depth=1,
     num_heads=2,
