@@ -32,6 +32,7 @@ class NATDecodeEnv(gym.Env):
         reward_fn: RewardChoice = "judge",
         raw_scale: float = RAW_SCALE,
         action_smoothing: float = 0.0,
+        aligned: bool = False,
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(
@@ -47,6 +48,7 @@ class NATDecodeEnv(gym.Env):
             reward_fn,
             raw_scale,
             action_smoothing,
+            aligned=aligned,
         )
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
@@ -79,10 +81,14 @@ class NATDecodeEnv(gym.Env):
         return _first(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One decoding step; `info["action"]` holds the physical m, tau_1, tau_2, w."""
+        """One decoding step.
+
+        `info` holds `action`, the physical m, tau_1, tau_2, w, and `passes`, how many there were.
+        """
         observation, rewards, terminated, _, info = self.vector.step(np.asarray(action)[None])
         done = bool(terminated[0])
-        return _first(observation), float(rewards[0]), done, False, {"action": info["action"][0]}
+        told = {"action": info["action"][0], "passes": int(info["passes"][0])}
+        return _first(observation), float(rewards[0]), done, False, told
 
     def render(self) -> Any:
         """The canvas so far [H, W, 3] uint8, or None without a render mode."""

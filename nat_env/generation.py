@@ -76,8 +76,10 @@ def generate_tokens(
             raise
         if on_step is not None:
             on_step(StepRecord(step, ids.clone(), actions, confidence))
-        if step < num_steps - 1:
-            passes = nat.passes(ids, conditions)
+        going_on = (ids == nat.mask_id).any(dim=1).cpu().nonzero()[:, 0]
+        if len(going_on):
+            at = sent(going_on, nat.device)
+            passes = passes.put(going_on, nat.passes(ids[at], conditions[at]))
     return ids
 
 

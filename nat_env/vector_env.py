@@ -15,7 +15,7 @@ from torch import Tensor
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
-from nat_env.decoding import decode_step
+from nat_env.decoding import REMASK_RATIO, decode_step
 from nat_env.episodes.inputs import (
     Starts,
     check_construction,
@@ -35,7 +35,7 @@ from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
 from nat_env.schedules import residual_schedule
 
-_OF_ROWS = ("conditions", "timesteps", "unknown", "average")
+_OF_ROWS = ("conditions", "timesteps", "unknown", "masked", "passes", "average")
 """Tensors of a row each, which say where it stands; with the ids, which are on the device."""
 
 
@@ -43,12 +43,13 @@ class NATDecodeVectorEnv(VectorEnv):
     """Samples being decoded side by side; one step of the environment is one decoding step.
 
     Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`; the physical values
-    stand in `info["action"]`. An episode terminates after `num_steps` steps and is never
-    truncated. The reward is 0 but for the last step, where it is `reward_fn(images, conditions)`.
+    stand in `info["action"]`. An episode terminates when no token is masked, after `num_steps`
+    steps at most, and is never truncated. The reward is 0 but for the last step, where it is
+    `reward_fn(images, conditions)`.
 
-    One pass of the NAT serves the observation and the step that follows it; the pass on the
-    all-masked canvas is kept per label, so an episode costs `num_steps - 1` passes. Finished
-    episodes have no features: their last observation has zeros there.
+    One pass of the NAT serves the observation and the step that follows it; `info["passes"]` counts
+    them. The pass on the all-masked canvas is kept per label. Finished episodes have no features:
+    their last observation has zeros there.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (Gymnasium's; replaced per instance)
@@ -72,6 +73,7 @@ class NATDecodeVectorEnv(VectorEnv):
         raw_scale: float = RAW_SCALE,
         action_smoothing: float = 0.0,
         observations_kept: int = 1,
+        aligned: bool = False,
     ) -> None:
         """Make the environments.
 
@@ -94,6 +96,8 @@ class NATDecodeVectorEnv(VectorEnv):
             raw_scale: raw values of the actions -1 and 1: temperatures and guidance reach up to it.
             action_smoothing: alpha of the running average that stands for the actions, in [0, 1).
             observations_kept: of `handles`, how many of the latest observations have features.
+            aligned: whether a row that has nothing masked waits until step T, at no pass and with
+                the observation of a finished one, so that rows begin and end together.
 
         Raises:
             ValueError: any of these is not allowed.
@@ -105,6 +109,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
         self.num_steps = num_steps
+        self.aligned = aligned
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
@@ -130,6 +135,11 @@ class NATDecodeVectorEnv(VectorEnv):
         self.timesteps = torch.zeros(num_envs, dtype=torch.int64)
         self.unknown = torch.full_like(self.timesteps, nat.num_tokens)
         """Tokens that were unknown at the start of each row's episode [B]: m is a share of them."""
+        self.masked = self.unknown.clone()
+        """Tokens that are masked [B]."""
+        self.passes = torch.zeros_like(self.timesteps)
+        """Of each row's episode so far [B]: each served a step, conditional and null pass as one.
+        """
         self.average = torch.zeros(num_envs, 4)
         """Of each row's actions so far [B, 4], see `ActionMap.smoothed`."""
         self.final_images: Tensor | None = None
@@ -203,9 +213,10 @@ class NATDecodeVectorEnv(VectorEnv):
             )
         average = self.action_map.smoothed(checked, self.timesteps, self.average)
         physical = self.action_map.physical(average, self.timesteps)
-        self._decode((~finished).nonzero()[:, 0], physical)
+        self._decode(~finished, physical)
         self.average = average  # only after a step that was not refused
-        info: dict[str, Any] = {"action": physical.numpy(), "_action": (~finished).numpy()}
+        info: dict[str, Any] = {"action": physical.numpy(), "passes": self.passes.numpy().copy()}
+        info |= {"_action": (~finished).numpy(), "_passes": (~finished).numpy()}
         terminated = (self.timesteps == self.num_steps) & ~finished
         done = terminated.numpy()
         rewards = self._rewards(terminated)
@@ -213,7 +224,7 @@ class NATDecodeVectorEnv(VectorEnv):
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             starting = terminated | finished
             if done.any():
-                info |= self._form.final_info(self.ids, self.conditions, done, info["action"])
+                info |= self._form.final_info(self.ids, self.conditions, done, info)
         if bool(starting.any()):
             self._start(starting.nonzero()[:, 0])
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
@@ -235,15 +246,16 @@ class NATDecodeVectorEnv(VectorEnv):
         Raises:
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
-        state = completed_state(state, self.num_envs, self.bundle.num_tokens, self.num_steps)
+        shape = (self.num_envs, self.bundle.num_tokens)
+        state = completed_state(state, shape, self.num_steps, self.bundle.nat.mask_id)
         self.table.restore(state.get("prompts", []))
         self.ids = state["ids"].to(self.bundle.device)
         for name in _OF_ROWS:
             setattr(self, name, state[name].cpu())
         self.generators = restored_generators(state["generators"])
         self._passes = self.table.nat.first_passes(self.conditions)
-        seen = (self.timesteps > 0) | (self.unknown < self.bundle.num_tokens)
-        begun = (seen & (self.timesteps < self.num_steps)).nonzero()[:, 0]
+        unfinished = (self.masked > 0) | (self.timesteps == 0)
+        begun = (unfinished & (self.masked < self.bundle.num_tokens)).nonzero()[:, 0]
         if len(begun):
             at = sent(begun, self.bundle.device)
             passes = self.table.nat.passes(self.ids[at], self.conditions[begun])
@@ -274,18 +286,35 @@ class NATDecodeVectorEnv(VectorEnv):
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
         self.ids = self.ids.index_copy(0, sent(rows, nat.device), ids)
         self.unknown = self.unknown.index_copy(0, rows, unknown)
+        self.masked = self.masked.index_copy(0, rows, unknown)
+        self.passes = self.passes.index_fill(0, rows, 0)
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
-    def _decode(self, rows: Tensor, physical: Tensor) -> None:
-        """The transition for the rows [R], and the pass on what it gave for those not finished."""
-        if not len(rows):
-            return
+    def _decode(self, unfinished: Tensor, physical: Tensor) -> None:
+        """The transition of rows, bool [B], and the pass on what it gave where tokens are masked.
+
+        How many they are the host works out, as the transition does: nothing waits for the device.
+        """
+        decoded = unfinished & ((self.masked > 0) | (self.timesteps == 0))
+        timesteps, masked = self.timesteps + unfinished.long(), self.masked
+        rows = decoded.nonzero()[:, 0]
+        if len(rows):
+            share = physical[:, REMASK_RATIO].masked_fill(timesteps == self.num_steps, 0.0)
+            masked = masked.where(~decoded, masked.minimum((share * self.unknown).floor().long()))
+            self._transition(rows, physical[rows], masked > 0)
+        if not self.aligned:
+            timesteps = timesteps.masked_fill(decoded & (masked == 0), self.num_steps)
+        self.masked, self.timesteps = masked, timesteps  # only after what was not refused
+        self.passes = self.passes + decoded.long()
+
+    def _transition(self, rows: Tensor, physical: Tensor, going_on: Tensor) -> None:
+        """Decode rows [R] by quantities [R, 4]; passes for those that go on, bool [B]."""
         assert self._passes is not None and self.generators is not None
         nat = self.table.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
         logits, null_logits, _ = self._passes.rows(rows)
         last = self.timesteps[rows] == self.num_steps - 1
-        given = torch.cat([physical[rows], last[:, None], self.unknown[rows][:, None]], dim=1)
+        given = torch.cat([physical, last[:, None], self.unknown[rows][:, None]], dim=1)
         given, at = sent(given, nat.device), sent(rows, nat.device)
         actions, last, unknown = given[:, :4], given[:, 4] > 0, given[:, 5]
         ids, _ = decode_step(
@@ -293,12 +322,11 @@ class NATDecodeVectorEnv(VectorEnv):
             nat.mask_id, unknown,
         )  # fmt: skip
         ids = self.ids.index_copy(0, at, ids)
-        timesteps = self.timesteps.index_add(0, rows, torch.ones_like(rows))
-        going_on = rows[timesteps[rows] < self.num_steps]
-        if len(going_on):
-            passes = nat.passes(ids[sent(going_on, nat.device)], self.conditions[going_on])
-            self._passes = self._passes.put(going_on, passes)
-        self.ids, self.timesteps = ids, timesteps  # only after a pass that was not refused
+        again = rows[going_on[rows]]
+        if len(again):
+            passes = nat.passes(ids[sent(again, nat.device)], self.conditions[again])
+            self._passes = self._passes.put(again, passes)
+        self.ids = ids  # only after a pass that was not refused
 
     def _rewards(self, terminated: Tensor) -> np.ndarray:
         rewards = np.zeros(self.num_envs, np.float64)
@@ -313,4 +341,6 @@ class NATDecodeVectorEnv(VectorEnv):
 
     def _observation(self) -> Any:
         assert self._passes is not None
-        return self._form.observe(self._passes.features, self.ids, self.conditions, self.timesteps)
+        complete = (self.masked == 0) & (self.timesteps > 0)
+        shown = self.timesteps.masked_fill(complete, self.num_steps)
+        return self._form.observe(self._passes.features, self.ids, self.conditions, shown)

@@ -77,7 +77,10 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
                 f"{finite.size} steps, allowed are finite numbers"
             )
         if not np.all(dones):
-            raise ValueError("n_steps: the rollout ends inside an episode, allowed are whole ones")
+            raise ValueError(
+                "n_steps: the rollout ends inside an episode, allowed are whole ones, of an "
+                "environment whose episodes have one length (aligned=True)"
+            )
         episode_return = np.zeros(self.n_envs, np.float32)
         for step in reversed(range(self.buffer_size)):
             ends = dones if step == self.buffer_size - 1 else self.episode_starts[step + 1]

@@ -168,6 +168,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.register_buffer("sigma", torch.tensor(float(action_std)))
         idle = torch.zeros(num_steps + 1, 4, dtype=torch.bool)
         idle[self.last_step, [REMASK_RATIO, REMASK_TEMPERATURE]] = True
+        idle[num_steps] = True  # of a row that waits: nothing is masked
         self.register_buffer("_idle", idle, persistent=False)
 
     @property

@@ -69,8 +69,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         """Set up as stable-baselines3's PPO does.
 
         Args:
-            env: of whole episodes; Gymnasium's vector environments are put into a
-                `GymnasiumVecEnv`.
+            env: of episodes of one length, for which a `NATDecodeVectorEnv` is made `aligned`;
+                Gymnasium's vector environments are put into a `GymnasiumVecEnv`.
             policy: `AdaNATPolicy`.
             learning_rate: of the policy, a number or by the share of training that remains, 1 .. 0.
             n_steps: of each sub-environment in a rollout, whole episodes; by default those of 256
@@ -163,6 +163,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             self._look_up_in(self.env)
 
     def _look_up_in(self, env: VecEnv | None) -> None:
+        if env is not None and env.has_attr("aligned"):
+            env.set_attr("aligned", True)  # a rollout is of whole episodes
         if isinstance(self.policy, AdaNATPolicy) and env is not None:
             unfold: Any = self.policy.features_extractor
             unfold.ring = self._ring(env)

@@ -125,6 +125,7 @@ class Training:
             action_smoothing=config.action_smoothing,
             reward_fn=environment_reward(config, bundle),
             observations_kept=steps_of_a_round(config) + 1,
+            aligned=True,
         )
         check_shared_reward(self.decoder.reward_fn, config.reward, processes)
         if config.reward == "adversarial":

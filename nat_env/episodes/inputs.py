@@ -202,15 +202,18 @@ class Starts:
 
 
 def completed_state(
-    state: dict[str, Any], num_envs: int, num_tokens: int, num_steps: int
+    state: dict[str, Any], shape: tuple[int, int], num_steps: int, mask_id: int
 ) -> dict[str, Any]:
-    """A stored state with what those of before did not have: all unknown, no smoothing.
+    """A stored state with what those of before did not have: all unknown, passes, no smoothing.
 
     Raises:
-        ValueError: it is not of an environment of these sizes.
+        ValueError: it is not of an environment of these sizes, [B, N].
     """
+    num_envs, num_tokens = shape
     of_before = {
         "unknown": torch.full((num_envs,), num_tokens),
+        "masked": (state["ids"] == mask_id).sum(dim=-1).cpu(),
+        "passes": state["timesteps"],
         "average": torch.zeros(num_envs, 4),
     }
     state = of_before | state

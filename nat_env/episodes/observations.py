@@ -1,7 +1,7 @@
 """What the agent sees of the decoding state."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ class ObservationForm:
     """Where the features of handles are."""
 
     def final_info(
-        self, ids: Tensor, conditions: Tensor, done: np.ndarray, actions: np.ndarray
+        self, ids: Tensor, conditions: Tensor, done: np.ndarray, told: Mapping[str, np.ndarray]
     ) -> dict[str, Any]:
         """Gymnasium's `final_obs` and `final_info` of the rows that end in a step.
 
@@ -41,17 +41,18 @@ class ObservationForm:
             ids: of all rows [B, N].
             conditions: of all rows [B].
             done: which of them end, bool [B].
-            actions: physical ones of the step [B, 4].
+            told: what `info` has of the step, by rows: physical actions [B, 4] and passes [B].
         """
         rows = torch.from_numpy(np.flatnonzero(done))
         observations = np.full(len(done), None, dtype=object)
         found = self.final(ids[sent(rows, ids.device)], conditions[rows])
         for row, last in zip(rows.tolist(), found, strict=True):
             observations[row] = last
+        last = {name: told[name].copy() for name in ("action", "passes")}
         return {
             "final_obs": observations,
             "_final_obs": done,
-            "final_info": {"action": actions.copy(), "_action": done},
+            "final_info": last | {f"_{name}": done for name in last},
             "_final_info": done,
         }
 

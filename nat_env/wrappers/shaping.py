@@ -155,8 +155,9 @@ class StepCost(_AddedReward):
         >>> env = StepCost(NATDecodeVectorEnv(1, "digits", num_steps=3), cost=0.1)
         >>> _ = env.reset(seed=0)
         >>> reveal_all = np.array([[-1.0, 0, 0, 0]])
-        >>> [env.step(reveal_all)[-1]["shaping"].item() for _ in range(3)]
-        [-0.1, 0.0, 0.0]
+        >>> _, _, terminated, _, info = env.step(reveal_all)
+        >>> terminated.item(), info["shaping"].item(), info["passes"].item()
+        (True, -0.1, 1)
     """
 
     def __init__(self, env: VectorEnv, cost: float) -> None:
@@ -175,8 +176,7 @@ class StepCost(_AddedReward):
         self.cost = cost
 
     def _value(self) -> np.ndarray:
-        masked = (self.decoder.ids == self.decoder.bundle.nat.mask_id).any(dim=1)
-        return masked.cpu().numpy().astype(np.float64)
+        return (self.decoder.masked > 0).numpy().astype(np.float64)
 
     def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
         return 0.0 - self.cost * before

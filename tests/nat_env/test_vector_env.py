@@ -58,6 +58,14 @@ def make_by_name(num_envs=3, **kwargs):
 
 
 def random_actions(rng, num_envs=3):
+    """Of m so large that a token stays masked, and episodes have all T steps."""
+    actions = rng.uniform(-1, 1, (num_envs, 4)).astype(np.float32)
+    actions[:, 0] = rng.uniform(-0.4, 1, num_envs)
+    return actions
+
+
+def any_actions(rng, num_envs=3):
+    """Of which some reveal all that is left."""
     return rng.uniform(-1, 1, (num_envs, 4)).astype(np.float32)
 
 
@@ -174,24 +182,29 @@ def test_same_as_gymnasiums_vector_of_single_environments(form, mode):
     assert ours.single_observation_space == theirs.single_observation_space
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
-    rng = np.random.default_rng(2)
+    rng, early = np.random.default_rng(2), 0
     assert_observations_match(ours.reset(seed=11)[0], theirs.reset(seed=11)[0])
     for step in range(3 * NUM_STEPS + 2):
-        actions = random_actions(rng)
+        actions = any_actions(rng)
         left, right = ours.step(actions), theirs.step(actions)
         assert_observations_match(left[0], right[0])
         np.testing.assert_allclose(left[1], right[1], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(left[2], right[2])
         np.testing.assert_array_equal(left[3], right[3])
         assert ("final_obs" in left[4]) == ("final_obs" in right[4])
+        early += (left[2] & (left[4]["passes"] < NUM_STEPS)).sum()
+        if "passes" in right[4]:
+            told = right[4]["_passes"]
+            np.testing.assert_array_equal(left[4]["passes"][told], right[4]["passes"][told])
         if "final_obs" in left[4]:
             np.testing.assert_array_equal(left[4]["_final_obs"], right[4]["_final_obs"])
             np.testing.assert_array_equal(left[4]["_final_info"], right[4]["_final_info"])
             for row in np.flatnonzero(left[4]["_final_obs"]):
                 final = [info["final_obs"][row] for info in (left[4], right[4])]
                 assert_observations_match(*final)
-                physical = [info["final_info"]["action"][row] for info in (left[4], right[4])]
-                np.testing.assert_allclose(*physical, rtol=1e-6)
+                last = [info["final_info"] for info in (left[4], right[4])]
+                np.testing.assert_allclose(*(one["action"][row] for one in last), rtol=1e-6)
+                assert last[0]["passes"][row] == last[1]["passes"][row]
         if mode is AutoresetMode.DISABLED:
             mask = left[2].copy()
             mask[1] |= step == 1  # in the middle of its episode: from here steps differ by row
@@ -199,11 +212,12 @@ def test_same_as_gymnasiums_vector_of_single_environments(form, mode):
                 options = {"reset_mask": mask}
                 left, right = ours.reset(options=options), theirs.reset(options=options.copy())
                 assert_observations_match(left[0], right[0])
+    assert early > 2
 
 
 @pytest.mark.parametrize("num_envs", [1, 2, 7])
 def test_a_row_equals_the_single_environment_of_its_seed(bundle, num_envs):
-    vector = make(bundle, num_envs, autoreset_mode="Disabled")
+    vector = make(bundle, num_envs, autoreset_mode="Disabled", aligned=True)
     rng = np.random.default_rng(3)
     actions = rng.uniform(-1, 1, (2 * NUM_STEPS, 7, 4))
     seen = []
@@ -212,7 +226,7 @@ def test_a_row_equals_the_single_environment_of_its_seed(bundle, num_envs):
         for step in range(NUM_STEPS):
             seen.append(vector.step(actions[episode * NUM_STEPS + step, :num_envs])[0])
     for row in range(num_envs):
-        single = nat_env.NATDecodeEnv(bundle, NUM_STEPS, "tokens")
+        single = nat_env.NATDecodeEnv(bundle, NUM_STEPS, "tokens", aligned=True)
         alone = []
         for episode in range(2):
             alone.append(single.reset(seed=20 + row if episode == 0 else None)[0])
@@ -233,7 +247,7 @@ def test_rows_at_different_steps_equal_single_environments(bundle):
     rng = np.random.default_rng(4)
     seen = set()
     for step in range(12):
-        actions = random_actions(rng, 4)
+        actions = any_actions(rng, 4)
         observation, rewards, terminated, _, info = vector.step(actions)
         for row, single in enumerate(singles):
             alone, reward, done, _, single_info = single.step(actions[row])
@@ -276,7 +290,7 @@ def test_images_equal_those_of_generate(bundle, residual, batch_size):
     labels = torch.tensor([3, 1, 4, 1, 5, 9, 2])
     schedule = None if residual is None else heuristic_schedule(NUM_STEPS)
     policy = FromFeatures(bundle.nat.feature_size, schedule)
-    env = make(bundle, 7, observation="features", residual=residual)
+    env = make(bundle, 7, observation="features", residual=residual, aligned=True)
     observation, _ = env.reset(seed=40, options={"condition": labels.numpy()})
     records = []
     images = generate(bundle, policy, labels, NUM_STEPS, 40, batch_size, records.append)
@@ -285,7 +299,8 @@ def test_images_equal_those_of_generate(bundle, residual, batch_size):
         actions = policy.actions(features, torch.full((7,), step))
         observation, _, _, _, info = env.step(actions.numpy())
         applied = torch.cat([r.actions for r in records if r.timestep == step])
-        np.testing.assert_allclose(info["action"], applied, rtol=1e-4)
+        decoded = info["passes"] > step  # others have nothing masked
+        np.testing.assert_allclose(info["action"][decoded], applied[decoded], rtol=1e-4)
         if step < NUM_STEPS - 1:
             ids = torch.cat([r.ids for r in records if r.timestep == step])
             assert torch.equal(ids, env.ids)
@@ -575,6 +590,81 @@ def test_disabled(bundle):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_row_that_has_nothing_masked_has_ended(fresh_bundle, rows_of_passes, mode):
+    """m = 0 in the first step of row 1: the others go on, as if it were not there."""
+    env, other = (make(fresh_bundle, autoreset_mode=mode) for _ in range(2))
+    for one in (env, other):
+        one.reset(seed=0, options={"condition": [1, 2, 3]})
+    other.step(np.zeros((3, 4)))
+    other.step(np.zeros((3, 4)))
+    actions = np.zeros((3, 4))
+    actions[1, 0] = -1.0
+    rows_of_passes.clear()
+    observation, rewards, terminated, truncated, info = env.step(actions)
+    assert terminated.tolist() == [False, True, False] and not truncated.any()
+    assert (rewards != 0).tolist() == [False, True, False]
+    assert info["passes"].tolist() == [1, 1, 1]
+    assert len(env.final_images) == 1 and env.final_conditions.tolist() == [2]
+    images = env.final_images.clone()
+    if mode is AutoresetMode.SAME_STEP:
+        assert info["final_info"]["passes"][1] == 1
+        ids = info["final_obs"][1]["ids"]
+        assert observation["timestep"].tolist() == [[1], [0], [1]]
+        assert sum(rows_of_passes) in (4, 5)  # of the two that go on; perhaps of a new label
+    else:
+        ids = observation["ids"][1]
+        assert observation["timestep"].tolist() == [[1], [NUM_STEPS], [1]]
+        assert rows_of_passes == [4]
+    assert (ids != fresh_bundle.nat.mask_id).all()
+    assert torch.equal(images, fresh_bundle.tokenizer.decode(torch.from_numpy(ids)[None]))
+    if mode is AutoresetMode.DISABLED:
+        env.reset(options={"reset_mask": terminated})
+    _, rewards, terminated, _, info = env.step(np.zeros((3, 4)))
+    assert not terminated.any() and not rewards.any()
+    assert torch.equal(env.ids[[0, 2]], other.ids[[0, 2]])
+    assert info["passes"].tolist() == [2, 1, 2]
+    assert info["_passes"].tolist() == [True, mode is not AutoresetMode.NEXT_STEP, True]
+
+
+def test_rows_that_are_aligned_wait_without_passes(fresh_bundle, rows_of_passes):
+    """Their observation is that of an ended row; their image is that of a row that ends at once."""
+    env, apart = make(fresh_bundle, aligned=True), make(fresh_bundle, autoreset_mode="NextStep")
+    actions = np.zeros((3, 4))
+    actions[1, 0] = -1.0
+    for one in (env, apart):
+        one.reset(seed=0, options={"condition": [1, 2, 3]})
+    rows_of_passes.clear()
+    seen = [env.step(actions)]
+    ids = env.ids[1].clone()
+    seen += [env.step(np.random.default_rng(0).uniform(-1, 1, (3, 4))) for _ in range(2)]
+    assert rows_of_passes[:2] == [4, 4]
+    assert [step[0]["timestep"][:, 0].tolist() for step in seen[:2]] == [[1, 3, 1], [2, 3, 2]]
+    assert [step[2].tolist() for step in seen] == [[False] * 3, [False] * 3, [True] * 3]
+    assert [step[4]["passes"].tolist() for step in seen] == [[1, 1, 1], [2, 1, 2], [3, 1, 3]]
+    last = seen[-1][4]["final_obs"][1]
+    assert last["ids"].tolist() == ids.tolist()
+    reward = apart.step(actions)[1][1]
+    assert seen[-1][1][1] == pytest.approx(reward, rel=1e-5)
+
+
+def test_a_row_that_waits_is_stored_as_such(bundle):
+    env, other = (make(bundle, observation="features", aligned=True) for _ in range(2))
+    env.reset(seed=0)
+    env.step(np.array([[-1.0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]))
+    observation = env._observation()
+    assert observation["timestep"].tolist() == [[NUM_STEPS], [1], [1]]
+    assert not observation["features"][0].any()
+    assert_observations_match(other.load_state_dict(env.state_dict()), observation)
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_STEPS - 1):
+        actions = any_actions(rng)
+        left, right = env.step(actions), other.step(actions)
+        assert_observations_match(left[0], right[0])
+        assert left[4]["passes"].tolist() == right[4]["passes"].tolist()
+        np.testing.assert_allclose(left[1], right[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_no_step_before_the_first_reset(bundle, mode):
     with pytest.raises(gym.error.ResetNeeded):
         make(bundle, autoreset_mode=mode).step(np.zeros((3, 4)))
@@ -694,6 +784,27 @@ def test_generate_costs_the_same(fresh_bundle, rows_of_passes):
     rows_of_passes.clear()
     generate(fresh_bundle, policy, torch.tensor([2, 7, 7, 2, 2]), 4, 0, batch_size=2)
     assert rows_of_passes == [4, 4, 4] * 2 + [2] * 3
+
+
+def test_generate_takes_no_pass_for_what_is_complete(fresh_bundle, rows_of_passes):
+    """Rows of one label in a schedule, of others at once: their images are those of m = 0."""
+    heuristic = nat_env.ScheduledPolicy(heuristic_schedule(4))
+
+    def early(features, timestep):
+        actions = heuristic(features, timestep)
+        if len(actions) == 4:
+            actions[1:3, 0] = 0.0
+        return actions
+
+    labels = torch.tensor([2, 2, 7, 7])
+    whole = generate(fresh_bundle, heuristic, labels, 4, 0)
+    rows_of_passes.clear()
+    found = generate(fresh_bundle, early, labels, 4, 0)
+    assert rows_of_passes == [4, 4, 4]
+    torch.testing.assert_close(found[[0, 3]], whole[[0, 3]], rtol=0, atol=1e-5)
+    at_once = generate(fresh_bundle, lambda f, t: heuristic(f, t) * torch.tensor([0, 1, 1, 1]),
+                       labels, 4, 0)  # fmt: skip
+    torch.testing.assert_close(found[1:3], at_once[1:3], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("own", [2, 8])
