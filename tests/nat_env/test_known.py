@@ -88,13 +88,14 @@ def test_nothing_known_is_what_it_was_before(bundle, given):
 
 def test_vector_environment_single_environments_and_generate_agree(bundle, given):
     images = generate(bundle, POLICY, LABELS, NUM_STEPS, 7, batch_size=3, **given)
-    env = make(bundle, autoreset_mode="Disabled")
+    env = make(bundle, autoreset_mode="Disabled", aligned=True)
     observation, _ = env.reset(seed=7, options={"condition": LABELS.numpy()} | given)
     np.testing.assert_array_equal(
         observation["ids"], np.where(given["known"], given["ids"], bundle.nat.mask_id)
     )
     singles = [
-        NATDecodeEnv(bundle, NUM_STEPS, "tokens", raw_scale=20.0) for _ in range(len(LABELS))
+        NATDecodeEnv(bundle, NUM_STEPS, "tokens", raw_scale=20.0, aligned=True)
+        for _ in range(len(LABELS))
     ]
     for row, single in enumerate(singles):
         options = {"condition": int(LABELS[row])} | {n: v[row] for n, v in given.items()}
@@ -156,7 +157,7 @@ def test_a_state_of_before_is_of_images_wholly_unknown(bundle):
 
 
 def test_automatic_resets_start_from_the_empty_canvas(bundle, given):
-    env = make(bundle)
+    env = make(bundle, aligned=True)
     env.reset(seed=0, options=given)
     for _ in range(NUM_STEPS):
         observation, *_ = env.step(actions_of(env))
