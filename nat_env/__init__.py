@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from nat_env.schedules import Schedule, heuristic_schedule
     from nat_env.vector_env import NATDecodeVectorEnv
     from nat_env.wrappers.adversarial import AdversarialReward
-    from nat_env.wrappers.shaping import PotentialShaping, StepCost
+    from nat_env.wrappers.passes import PassDiscount, StepCost
+    from nat_env.wrappers.shaping import PotentialShaping
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "DecodingPolicy",
     "NATDecodeEnv",
     "NATDecodeVectorEnv",
+    "PassDiscount",
     "PotentialShaping",
     "Schedule",
     "ScheduledPolicy",
@@ -57,10 +59,11 @@ _MODULES = {
     "DecodingPolicy": "nat_env.policies",
     "NATDecodeEnv": "nat_env.env",
     "NATDecodeVectorEnv": "nat_env.vector_env",
+    "PassDiscount": "nat_env.wrappers.passes",
     "PotentialShaping": "nat_env.wrappers.shaping",
     "Schedule": "nat_env.schedules",
     "ScheduledPolicy": "nat_env.policies",
-    "StepCost": "nat_env.wrappers.shaping",
+    "StepCost": "nat_env.wrappers.passes",
     "balanced_conditions": "nat_env.frozen.conditions",
     "frechet_of": "nat_env.bundles.judging",
     "generate": "nat_env.generation",

@@ -27,6 +27,8 @@ class StepRecord:
     """m, tau_1, tau_2, w [B, 4] that were applied."""
     confidence: Tensor
     """By which the step re-masked [B, N], +inf at tokens known before."""
+    passed: Tensor
+    """Rows [B] bool that took a pass for it: of others all tokens were known before."""
 
 
 def draw_uniforms(generators: Sequence[np.random.Generator], num_tokens: int) -> Tensor:
@@ -58,6 +60,7 @@ def generate_tokens(
     if canvas is None:
         canvas = torch.full((batch, nat.num_tokens), nat.mask_id, device=nat.device)
     ids, unknown = canvas, (canvas == nat.mask_id).sum(dim=1)
+    passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
@@ -75,9 +78,9 @@ def generate_tokens(
             _check_given(actions, batch, step)
             raise
         if on_step is not None:
-            on_step(StepRecord(step, ids.clone(), actions, confidence))
-        going_on = (ids == nat.mask_id).any(dim=1).cpu().nonzero()[:, 0]
-        if len(going_on):
+            on_step(StepRecord(step, ids.clone(), actions, confidence, passed))
+        passed = (ids == nat.mask_id).any(dim=1).cpu()
+        if len(going_on := passed.nonzero()[:, 0]):
             at = sent(going_on, nat.device)
             passes = passes.put(going_on, nat.passes(ids[at], conditions[at]))
     return ids

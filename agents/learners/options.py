@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt, MultipleOf
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 
 from nat_env.seeds import TRAINING
 
@@ -145,6 +145,11 @@ class RewardOptions:
     real_crop: Literal["lanczos", "adm"] = "lanczos"
     """How those are brought to the bundle's size: cropped and resized once, or as ADM and the
     papers' code do with ImageNet at 256 and 512 pixels."""
+    step_cost: Annotated[float, Ge(0)] = 0.0
+    """Of each pass of the transformer: what is left of the reward weighs quality against speed. An
+    image that has no masked token takes no more of them."""
+    pass_discount: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The same as a factor: of the reward, for each pass but the first."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: Annotated[int, Ge(0)] = 5

@@ -72,6 +72,7 @@ class RoundCallback(BaseCallback):
         """Of training so far, evaluations included, interruptions not."""
         self._pending = False
         self._steps: Steps = []
+        self._passes: list[int] = []
         self._bar: tqdm | None = None
         self._clock = self._counted = self._written = time.perf_counter()
         self._unwritten: dict[str, Any] | None = None
@@ -121,12 +122,13 @@ class RoundCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
-        self._steps = []
+        self._steps, self._passes = [], []
         self._clock = time.perf_counter()
 
     def _on_step(self) -> bool:
         actions = self.locals.get("clipped_actions", self.locals["actions"])
         self._steps.append((actions, self.locals["rewards"]))
+        self._passes += [i["passes"] for i in self.locals.get("infos", ()) if "passes" in i]
         return True
 
     def _on_rollout_end(self) -> None:
@@ -211,6 +213,8 @@ class RoundCallback(BaseCallback):
         if steps := whole_steps(self._steps, self.processes):
             found |= quantity_scalars(steps, num_steps, self.decoder.action_map)
             found |= reward_scalars(steps, num_steps)
+        if self._passes:
+            found["passes/mean"] = self._mean(float(np.mean(self._passes)))
         if self.adversary is not None:
             found["reward/original_mean"] = self._mean(self.adversary.original_mean)
         for tag, value in found.items():

@@ -25,8 +25,9 @@ def whole_steps(steps: Steps, processes: Processes) -> Steps:
 
 
 def reward_scalars(steps: Steps, num_steps: int) -> dict[str, float]:
-    """Mean and spread of the rewards of final images, after every `num_steps` steps."""
-    rewards = np.stack([rewards for _, rewards in steps[num_steps - 1 :: num_steps]])
+    """Mean and spread of what episodes of `num_steps` steps pay."""
+    each = np.stack([rewards for _, rewards in steps])  # [rounds * T, num_envs]
+    rewards = each.reshape(-1, num_steps, each.shape[1]).sum(axis=1)
     return {"reward/mean": float(rewards.mean()), "reward/std": float(rewards.std())}
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from gymnasium.vector import VectorEnv
 
 from agents.learners.config import TrainConfig
 from nat_env.bundles.bundle import Bundle
@@ -13,6 +14,7 @@ from nat_env.rewards.names import RewardChoice
 from nat_env.rewards.trunks import load_trunk
 from nat_env.vector_env import NATDecodeVectorEnv
 from nat_env.wrappers.adversarial import AdversarialReward
+from nat_env.wrappers.passes import PassDiscount, StepCost
 
 
 def environment_reward(config: TrainConfig, bundle: Bundle) -> RewardChoice:
@@ -58,3 +60,10 @@ def with_discriminator(
         bypass=config.bypass_discriminator,
         capacity=0 if config.fresh_samples else config.trajectories_per_round,
     )
+
+
+def paying_for_passes(config: TrainConfig, env: VectorEnv) -> VectorEnv:
+    """`env`, whose reward is of quality and passes where `config` asks for it."""
+    if config.pass_discount < 1:
+        env = PassDiscount(env, config.pass_discount)
+    return StepCost(env, config.step_cost) if config.step_cost else env

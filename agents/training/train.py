@@ -33,7 +33,11 @@ from agents.runs.learner_state import load_learner_state
 from agents.runs.prompts import with_run_prompts
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
-from agents.training.rewards import environment_reward, with_discriminator
+from agents.training.rewards import (
+    environment_reward,
+    paying_for_passes,
+    with_discriminator,
+)
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
@@ -130,7 +134,8 @@ class Training:
         check_shared_reward(self.decoder.reward_fn, config.reward, processes)
         if config.reward == "adversarial":
             self.env = with_discriminator(self.own, self.decoder, processes)
-        adapter = GymnasiumVecEnv(self.env, copy_observations=False)
+        paying = paying_for_passes(config, self.env)
+        adapter = GymnasiumVecEnv(paying, copy_observations=False)
         self.model = make_learner(self.own, adapter, bundle)
         adapter.seed(TRAINING.seed_of(config.seed, processes.index * self.own.environments))
         processes.gathered("accepted")  # by all: where one of them fails, nothing has been written

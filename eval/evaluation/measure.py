@@ -48,6 +48,8 @@ class Measurement:
     alignment: float | None
     """Share of the samples that are nearer to their own prompt than to others, by the bundle's
     aligner, see `eval.metrics.alignment`; None where the bundle has none."""
+    passes: float
+    """Of the transformer that a sample took, on average: conditional and null pass count as one."""
     num_samples: int
     seconds: float
     """Of generating the samples, the judges' time left out."""
@@ -125,6 +127,7 @@ def measure(
         classes = mine[sums.count : sums.count + len(step.actions)]  # of the batch in work
         actions = step.actions.double().cpu().numpy()
         sums.quantities.update(step.timestep, actions, classes.numpy())
+        sums.passes += int(step.passed.sum())
 
     batches = generate_batches(
         bundle, policy, mine, num_steps, first_seed + own.start, at_once, record
@@ -166,7 +169,7 @@ class _Sums:
         }
         self.sums = {agreement.name: 0.0 for agreement in agreements}
         self.quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions))
-        self.count = self.correct = self.aligned = 0
+        self.count = self.correct = self.aligned = self.passes = 0
         self.seconds = self.judge_seconds = 0.0
 
     def update(self, images: Tensor, labels: Tensor) -> None:
@@ -214,6 +217,7 @@ class _Sums:
         self.quantities.merge(state["quantities"])
         self.correct += state["correct"]
         self.aligned += state["aligned"]
+        self.passes += state["passes"]
         self.seconds = max(self.seconds, state["seconds"])
         self.judge_seconds = max(self.judge_seconds, state["judge_seconds"])
 
@@ -233,6 +237,7 @@ class _Sums:
             agreements={name: total / num_samples for name, total in self.sums.items()},
             class_accuracy=None if self._judge is None else self.correct / num_samples,
             alignment=None if self._aligner is None else self.aligned / num_samples,
+            passes=self.passes / num_samples,
             num_samples=num_samples,
             seconds=self.seconds,
             judge_seconds=self.judge_seconds,

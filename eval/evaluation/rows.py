@@ -194,6 +194,7 @@ def evaluation_rows(
     }
     aligned = {} if evaluation.alignment is None else {"alignment": evaluation.alignment}
     shared = {
+        "passes": evaluation.passes,
         "class_accuracy": evaluation.class_accuracy,
         **aligned,
         "seconds": evaluation.seconds,

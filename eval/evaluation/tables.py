@@ -27,22 +27,23 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
 
     Example:
         >>> about = {"bundle": "b", "num_steps": 4, "num_samples": 9, "judge": "b-judge"}
-        >>> about |= {"class_accuracy": 0.5, "seconds": 3.0, "images_per_second": 3.0}
+        >>> about |= {"passes": 4, "class_accuracy": 0.5, "seconds": 3.0, "images_per_second": 3.0}
         >>> old = about | {"policy": "old", "seed": 0, "frechet_distance": 4.0}
         >>> new = [
         ...     about | {"policy": "new", "seed": s, "frechet_distance": 1.0 + s} for s in (0, 1)
         ... ]
         >>> print(markdown_table([old, *new]).splitlines()[2])
-        | old | 4 | b-judge, N = 9 | 4.00 | | 1 | 50.0 % | 3.0 | 3 |
+        | old | 4 | 4.00 | b-judge, N = 9 | 4.00 | | 1 | 50.0 % | 3.0 | 3 |
         >>> print(markdown_table([old, *new]).splitlines()[3])
-        | new | 4 | b-judge, N = 9 | 1.50 ± 0.71 | -62 % | 2 | 50.0 % | 3.0 | 3 |
+        | new | 4 | 4.00 | b-judge, N = 9 | 1.50 ± 0.71 | -62 % | 2 | 50.0 % | 3.0 | 3 |
     """
     bundles = {row["bundle"] for row in rows}
     if len(bundles) > 1:
         raise ValueError(f"rows: allowed are those of one bundle, got {sorted(bundles)}")
     lines = [
-        "| policy | T | judge | FD | change | seeds | class accuracy | seconds | images/s |",
-        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| policy | T | passes | judge | FD | change | seeds | class accuracy | seconds "
+        "| images/s |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     first: dict[tuple[Any, ...], float] = {}
     for (setting, policy), group in grouped(rows).items():
@@ -54,6 +55,7 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         cells = [
             policy,
             str(num_steps),
+            f"{np.mean([row.get('passes', num_steps) for row in group]):.2f}",
             f"{judge}, N = {num_samples}",
             mean_and_spread(distances),
             change,
@@ -71,13 +73,13 @@ def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
         if row.get("frechet_distance_std") is not None:
             distance += f" ± {row['frechet_distance_std']:.2f}"
         judge = f"{row['judge']}{count}"
-        lines.append(markdown_line([FLOORS[row["floor"]], "", judge, distance, "", "", "", "", ""]))
+        lines.append(markdown_line([FLOORS[row["floor"]], "", "", judge, distance, *[""] * 5]))
     references = dict.fromkeys(
         f"{row['judge']}, {row['reference']}" for row in rows if "reference" in row
     )
     note = (
         f"Bundle {', '.join(bundles)}. FD: lower is better, ± over seeds (floors: over draws). "
-        "Seconds: of generating N images."
+        "Passes: of the transformer, of an image. Seconds: of generating N images."
     )
     for row in floors:
         if row["floor"] == "real":

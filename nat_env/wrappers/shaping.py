@@ -1,6 +1,5 @@
 """Rewards at every step, beside that of the final image."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +34,7 @@ def confidence(env: NATDecodeVectorEnv) -> Tensor:
     return torch.where(masked, surest, 1.0).mean(dim=1)
 
 
-class _AddedReward(VectorWrapper, ABC):
+class AddedReward(VectorWrapper, ABC):
     """Adds to the reward of each step what a subclass makes of the rows' states around it.
 
     What was added stands in `info["shaping"]`; of wrappers around each other, the outermost's.
@@ -81,7 +80,7 @@ class _AddedReward(VectorWrapper, ABC):
         """What the step earns, [B] float64, by the values before it and the rows at an end."""
 
 
-class PotentialShaping(_AddedReward):
+class PotentialShaping(AddedReward):
     """Adds discount * phi(s') - phi(s) at each step, with phi = 0 at the end of an episode.
 
     With the learner's discount this changes no policy's rank, only how soon a learner is told (Ng,
@@ -143,40 +142,3 @@ class PotentialShaping(_AddedReward):
 
     def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
         return self.discount * np.where(ended, 0.0, self._value()) - before
-
-
-class StepCost(_AddedReward):
-    """Subtracts a cost at each step that begins with masked tokens.
-
-    A policy that reveals everything early pays less: with `cost` it weighs the quality of an image
-    against the passes that it took. The first step always costs.
-
-    Example:
-        >>> env = StepCost(NATDecodeVectorEnv(1, "digits", num_steps=3), cost=0.1)
-        >>> _ = env.reset(seed=0)
-        >>> reveal_all = np.array([[-1.0, 0, 0, 0]])
-        >>> _, _, terminated, _, info = env.step(reveal_all)
-        >>> terminated.item(), info["shaping"].item(), info["passes"].item()
-        (True, -0.1, 1)
-    """
-
-    def __init__(self, env: VectorEnv, cost: float) -> None:
-        """Wrap `env`.
-
-        Args:
-            env: a `NATDecodeVectorEnv`, wrapped or not.
-            cost: >= 0, of one step of one row.
-
-        Raises:
-            ValueError: not a decoding environment, or another cost.
-        """
-        if not 0 <= cost < math.inf:
-            raise ValueError(f"cost: got {cost}, allowed is a finite number >= 0")
-        super().__init__(env)
-        self.cost = cost
-
-    def _value(self) -> np.ndarray:
-        return (self.decoder.masked > 0).numpy().astype(np.float64)
-
-    def _added(self, before: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        return 0.0 - self.cost * before

@@ -16,7 +16,8 @@ from nat_env.episodes.inputs import checked_actions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.render import MASK_COLOUR
 from nat_env.wrappers.adversarial import AdversarialReward
-from nat_env.wrappers.shaping import PotentialShaping, StepCost, confidence
+from nat_env.wrappers.passes import StepCost
+from nat_env.wrappers.shaping import PotentialShaping, confidence
 
 NUM_STEPS = 3
 FORMS = ("features", "pooled", "tokens")

@@ -12,7 +12,8 @@ from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 from nat_env.vector_env import NATDecodeVectorEnv
-from nat_env.wrappers.shaping import PotentialShaping, StepCost, confidence, revealed_share
+from nat_env.wrappers.passes import StepCost
+from nat_env.wrappers.shaping import PotentialShaping, confidence, revealed_share
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -89,7 +89,7 @@ def test_a_sheet_shows_the_first_samples_of_the_first_conditions(bundle, monkeyp
 
     def numbered(bundle, policy, conditions, num_steps, seed, on_step):
         for part in numbers.split(64):
-            on_step(StepRecord(0, part, torch.zeros(len(part), 4), part))
+            on_step(StepRecord(0, part, torch.zeros(len(part), 4), part, part >= 0))
             noise = torch.rand(len(part), 1, 8, 8)
             noise[:, 0, 0, 0] = part
             yield noise, part % kinds

@@ -258,6 +258,23 @@ def test_logged_quantities_are_those_of_the_rollout(tmp_path):
     assert events.Scalars("reward/mean")[-1].value == pytest.approx(rewards, rel=1e-4)
 
 
+def test_passes_cost_what_is_asked_for(tmp_path):
+    """In the first round, of the same policy and random numbers; its images are wide apart."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    said = {}
+    choices = {"free": {}, "cost": {"step_cost": 0.5}, "factor": {"pass_discount": 0.5}}
+    for name, options in choices.items():
+        run(tmp_path / name, budget=32, reward="judge", action_std=5.0, num_steps=3, **options)
+        events = EventAccumulator(str(tmp_path / name / "tensorboard")).Reload()
+        said[name] = {t: events.Scalars(t)[0].value for t in ("reward/mean", "passes/mean")}
+    passes = {of["passes/mean"] for of in said.values()}
+    assert len(passes) == 1 and 1 < max(passes) < 3
+    cost = said["free"]["reward/mean"] - said["cost"]["reward/mean"]
+    assert cost == pytest.approx(0.5 * max(passes), rel=1e-4)
+    assert said["free"]["reward/mean"] < said["factor"]["reward/mean"] < 0  # log-likelihoods
+
+
 def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="bundle"):
         run(tmp_path / "a", bundle="nonesuch")

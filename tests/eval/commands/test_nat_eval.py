@@ -31,7 +31,7 @@ from nat_env.schedules import heuristic_schedule
 
 JUDGE_NAMES = get_args(JudgeName)
 NEEDED = {"bundle", "policy", "num_steps", "seed", "judge", "num_samples", "frechet_distance"}
-NEEDED |= {"images_per_second", "seconds", "date", "machine", "command", "reference"}
+NEEDED |= {"passes", "images_per_second", "seconds", "date", "machine", "command", "reference"}
 
 
 @pytest.fixture

@@ -32,6 +32,19 @@ def judged_by_own(bundle):
     return [reference(bundle, bundle_judge(bundle))]
 
 
+def test_passes_are_those_that_samples_took(digits):
+    """Of batches of 32, 32 and 6 every other sample is revealed at once."""
+    slow = ScheduledPolicy(heuristic_schedule(4))
+
+    def policy(features, timestep):
+        actions = slow(features, timestep).clone()
+        actions[::2, 0] = 0.0
+        return actions
+
+    result = measure(digits, policy, 4, 70, 3, judged_by_own(digits), batch_size=32)
+    assert result.passes == (35 * 1 + 35 * 4) / 70
+
+
 def test_the_distance_is_that_of_generates_images(digits, heuristic):
     result = measure(digits, heuristic, 2, 70, 3, judged_by_own(digits), batch_size=32)
     conditions = balanced_conditions(70, len(digits.conditions))

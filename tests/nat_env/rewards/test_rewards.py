@@ -19,7 +19,7 @@ from nat_env.rewards.pretrained import JudgeLogLikelihood
 from nat_env.rewards.trunks import ClassifierTrunk
 from nat_env.storage.state import load_state, save_state
 from nat_env.wrappers.adversarial import AdversarialReward
-from nat_env.wrappers.shaping import StepCost
+from nat_env.wrappers.passes import StepCost
 
 NUM_STEPS = 2
 SMALL = DiscriminatorConfig(widths=(8, 16), batch_size=16, learning_rate=2e-3)
