@@ -35,8 +35,10 @@ _ADDED = {
     "action_smoothing": 0.0,
     "compiled": False,
     "decoder_dtype": "float32",
+    "pass_discount": 1.0,
     "raw_scale": 5.0,
     "rows_per_pass": None,
+    "step_cost": 0.0,
     "test_action": "expectation",
     "tf32": False,
 }

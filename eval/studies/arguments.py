@@ -91,6 +91,32 @@ class Suite(Comparison):
         )
 
 
+SharedName = Literal["grid", "autonat", "cma", "not-adaptive"]
+
+
+@dataclass(frozen=True)
+class Pareto(Comparison):
+    """Quality against passes: schedules of many T, and policies that decide how many they take.
+
+    Called again, it goes on where it stopped. The report is pareto.md, its picture pareto.png.
+    """
+
+    num_steps: Annotated[tuple[Annotated[int, Ge(1)], ...], Len(1)] = (2, 3, 4, 6, 8, 12, 16)
+    """Values of T of the heuristic and of schedules."""
+    methods: tuple[SharedName, ...] = ("grid", "cma", "not-adaptive")
+    """Ways to a schedule, beside the heuristic; `--methods` alone is none."""
+    most_steps: Annotated[int, Ge(2)] = 8
+    """T of adaptive policies: passes that they may take at most."""
+    step_costs: Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1)] = (0.0, 0.01, 0.03, 0.1)
+    """Of each pass, in units of the reward: an adaptive policy for each."""
+
+    def resolved(self) -> Self:
+        """With the numbers that `quick` and defaults stand for."""
+        return dataclasses.replace(
+            super().resolved(), num_steps=(2, 4, 8) if self.quick else self.num_steps
+        )
+
+
 @dataclass(frozen=True)
 class Trainings(Comparison):
     """Trainings, each with other options of nat-train."""

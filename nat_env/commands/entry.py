@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command | Choice] = {
         "Compare, from scratch, what the papers compare and what this library offers.",
         {
             "suite": Command("eval.studies.arguments:Suite", "eval.studies.suite:command"),
+            "pareto": Command("eval.studies.arguments:Pareto", "eval.studies.pareto:command"),
             "ablations": Command(
                 "eval.autonat.arguments:Ablations", "eval.autonat.ablations:command"
             ),

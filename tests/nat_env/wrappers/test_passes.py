@@ -19,7 +19,7 @@ def make(bundle, **kwargs):
 
 
 def play(env, num_steps=12):
-    """Random actions, of which some reveal all; those that ended are reset where nobody else does."""
+    """Random actions, of which some reveal all; rows that ended are reset if nobody else does."""
     rng = np.random.default_rng(0)
     env.reset(seed=0)
     for _ in range(num_steps):
