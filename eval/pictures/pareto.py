@@ -4,55 +4,67 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
+from numpy.typing import NDArray
 
 from agents.reports.figure import COLOURS, heading, new_figure, save
 from eval.evaluation.rows import Row
 
-_PANEL, _HEIGHT = 440, 520
+_LEFT, _PANEL, _HEIGHT = 90, 420, 520
 
 
-def save_pareto(path: Path, rows: Sequence[Row], bundle: str) -> None:
-    """A line for each policy over its values of T, its mean over seeds, and a dot for each seed.
+def save_pareto(path: Path, rows: Sequence[Row], bundle: str, adaptive: Sequence[str]) -> None:
+    """A line for each way to a schedule over its values of T, and one for adaptive policies.
 
     Args:
         path: a PNG.
         rows: of one bundle and N, of several T; a panel for each judge.
         bundle: its name.
+        adaptive: names of the policies that are one line, in the order of their costs.
     """
     judges = list(dict.fromkeys(row["judge"] for row in rows))
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    figure = new_figure(80 + _PANEL * len(judges), _HEIGHT)
+    width = max(_LEFT + _PANEL * len(judges), 860)
+    figure = new_figure(width, _HEIGHT)
     heading(
         figure,
         f"{bundle}: Frechet distance to real images against passes",
-        f"Lower and further left is better. Dot: a seed of {rows[0]['num_samples']} images. Line: "
-        "means over seeds, T by T.",
+        "Lower and further left is better. Mark: mean over seeds, of a T or of a cost. "
+        f"Dot: a seed of {rows[0]['num_samples']} images.",
         24,
     )
-    figure.subplots_adjust(left=0.07, right=0.98, top=0.76, bottom=0.24, wspace=0.22)
+    figure.subplots_adjust(left=_LEFT / width, right=0.98, top=0.78, bottom=0.22, wspace=0.3)
     every = figure.subplots(1, len(judges), squeeze=False)[0]
+    lines = [*dict.fromkeys(r["policy"] for r in rows if r["policy"] not in adaptive), "adaptive"]
     for axes, judge in zip(every, judges, strict=True):
-        for number, policy in enumerate(policies):
-            own = [r for r in rows if (r["judge"], r["policy"]) == (judge, policy)]
-            colour = COLOURS[number % len(COLOURS)]
-            seeds = np.array([(row["passes"], row["frechet_distance"]) for row in own])
-            if not len(seeds):
-                continue
-            axes.plot(*seeds.T, "o", color=colour, markersize=4, alpha=0.5)
-            steps = sorted({row["num_steps"] for row in own})
-            means = np.array(
-                [
-                    seeds[[row["num_steps"] == num_steps for row in own]].mean(axis=0)
-                    for num_steps in steps
-                ]
-            )
-            axes.plot(*means.T, color=colour, marker="D", markersize=5, label=policy)
+        for line, colour in zip(lines, COLOURS, strict=False):
+            names = adaptive if line == "adaptive" else [line]
+            own = [r for r in rows if r["judge"] == judge and r["policy"] in names]
+            if own:
+                _draw(axes, own, line, colour)
         axes.set_title(judge, fontsize=10)
         axes.set_xlabel("passes of an image")
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high > 10 * low:  # all nine labels of a decade would be written over one another
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_major_formatter("{x:.3g}")
+        axes.yaxis.set_minor_formatter("{x:.3g}")
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
     every[0].set_ylabel("FD")
     handles, labels = every[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
     save(figure, path)
+
+
+def _draw(axes: Axes, rows: Sequence[Row], label: str, colour: str) -> None:
+    """A line through the means of each policy and T, by their passes, and the seeds as dots."""
+    seeds: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for row in rows:
+        of = seeds.setdefault((row["policy"], row["num_steps"]), [])
+        of.append((row["passes"], row["frechet_distance"]))
+    means: NDArray[np.float64] = np.array([np.mean(of, axis=0) for of in seeds.values()])
+    axes.plot(*np.concatenate(list(seeds.values())).T, "o", color=colour, markersize=4, alpha=0.5)
+    order = means[:, 0].argsort(kind="stable")
+    axes.plot(*means[order].T, color=colour, marker="D", markersize=6, label=label)

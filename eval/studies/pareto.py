@@ -68,7 +68,7 @@ def pareto(arguments: Pareto) -> str:
         parts += [budgets([group]) for group in groups if group.methods][-1:]
         parts += [found.lacks for found in compared]
         if rows:
-            save_pareto(arguments.out / "pareto.png", rows, arguments.bundle)
+            save_pareto(arguments.out / "pareto.png", rows, arguments.bundle, adaptive)
             parts += ["![FD against passes](pareto.png)", table(rows), savings(rows, adaptive)]
             parts += [provenance(rows)]
         report = "\n\n".join(filter(None, parts))
