@@ -57,7 +57,7 @@ def alike(first, second, **tolerance):
 
 def played(bundle, steps=ACTIONS, **more):
     """Ids, rewards and features before the end, of episodes of fixed actions."""
-    env = NATDecodeVectorEnv(ROWS, bundle, T, autoreset_mode="Disabled", **more)
+    env = NATDecodeVectorEnv(ROWS, bundle, T, autoreset_mode="Disabled", aligned=True, **more)
     observation, _ = env.reset(seed=7)
     for actions in steps:
         assert env.observation_space.contains(observation)  # arrays, wherever they were computed
@@ -79,7 +79,9 @@ def test_episodes_are_those_of_the_cpu(there, digits):
 
 def test_a_row_is_the_single_environment_of_its_seed(there):
     _, rewards, _ = played(there)
-    env = gym.make("NATDecode-v0", bundle="digits", num_steps=T, dtype="float32", device=DEVICE)
+    env = gym.make(
+        "NATDecode-v0", bundle="digits", num_steps=T, dtype="float32", device=DEVICE, aligned=True
+    )
     same = []
     for row in range(8):
         env.reset(seed=7 + row)
@@ -91,7 +93,7 @@ def test_a_row_is_the_single_environment_of_its_seed(there):
 
 
 def test_an_environment_goes_on_from_its_state_here_and_on_the_cpu(there, digits):
-    env = NATDecodeVectorEnv(ROWS, there, T, autoreset_mode="Disabled")
+    env = NATDecodeVectorEnv(ROWS, there, T, autoreset_mode="Disabled", aligned=True)
     env.reset(seed=7)
     for actions in ACTIONS[:2]:
         env.step(actions)
@@ -99,7 +101,7 @@ def test_an_environment_goes_on_from_its_state_here_and_on_the_cpu(there, digits
     for actions in ACTIONS[2:]:
         env.step(actions)
     for bundle in (there, digits):
-        other = NATDecodeVectorEnv(ROWS, bundle, T, autoreset_mode="Disabled")
+        other = NATDecodeVectorEnv(ROWS, bundle, T, autoreset_mode="Disabled", aligned=True)
         other.load_state_dict(state)
         for actions in ACTIONS[2:]:
             other.step(actions)

@@ -23,8 +23,9 @@ WAITS = {"handles": 2, "features": 3, "pooled": 3, "tokens": 3}
 numbers are, and, where the host looks at what is on the device, the observation."""
 WAITS_AT_END = 1
 """More of a step at which episodes end: their rewards."""
-WAITS_OF_GENERATE = 2
-"""Of a step of `generate`, at most."""
+WAITS_OF_GENERATE = 3
+"""Of a step of `generate`, at most: as above, and which rows are complete, by a policy's numbers
+that the host does not know."""
 
 
 def made(device, **options):
@@ -100,7 +101,7 @@ def test_wrappers_pictures_and_states_are_what_they_are_on_the_cpu():
 
 @pytest.mark.parametrize("observation", WAITS)
 def test_a_step_waits_for_the_device_no_more_often_than_it_has_to(observation, recorded):
-    env = made("emulated", observation=observation)
+    env = made("emulated", observation=observation, aligned=True)
     env.reset(seed=0)
     for chosen in actions()[:STEPS]:  # what is put on the device once, is there then
         env.step(chosen)
