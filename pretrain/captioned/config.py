@@ -39,7 +39,7 @@ class CaptionedConfig:
     """Of the NAT's token embeddings, in training."""
     transformer: TransformerTraining = field(
         default_factory=lambda: TransformerTraining(
-            loop=LoopConfig(epochs=10, batch_size=512, learning_rate=2e-3, warmup_steps=500),
+            loop=LoopConfig(epochs=40, batch_size=512, learning_rate=2e-3, warmup_steps=500),
             label_smoothing=0.03,
             weight_decay=0.05,
             ema_decay=0.9995,
