@@ -24,7 +24,7 @@ class StepRecord:
     ids: Tensor
     """[B, N] after the step."""
     actions: Tensor
-    """m, tau_1, tau_2, w [B, 4] that were applied."""
+    """m, tau_1, tau_2, w [B, 4] that were applied, NaN where the image was complete before."""
     confidence: Tensor
     """By which the step re-masked [B, N], +inf at tokens known before."""
     passed: Tensor
@@ -78,7 +78,11 @@ def generate_tokens(
             _check_given(actions, batch, step)
             raise
         if on_step is not None:
-            on_step(StepRecord(step, ids.clone(), actions, confidence, passed))
+            idle = sent(~passed, nat.device)[:, None]
+            told = actions.masked_fill(idle, torch.nan)
+            on_step(StepRecord(step, ids.clone(), told, confidence, passed))
+        if step == num_steps - 1:
+            break
         passed = (ids == nat.mask_id).any(dim=1).cpu()
         if len(going_on := passed.nonzero()[:, 0]):
             at = sent(going_on, nat.device)

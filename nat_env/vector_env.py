@@ -254,8 +254,7 @@ class NATDecodeVectorEnv(VectorEnv):
             setattr(self, name, state[name].cpu())
         self.generators = restored_generators(state["generators"])
         self._passes = self.table.nat.first_passes(self.conditions)
-        unfinished = (self.masked > 0) | (self.timesteps == 0)
-        begun = (unfinished & (self.masked < self.bundle.num_tokens)).nonzero()[:, 0]
+        begun = ((self.masked > 0) & (self.masked < self.bundle.num_tokens)).nonzero()[:, 0]
         if len(begun):
             at = sent(begun, self.bundle.device)
             passes = self.table.nat.passes(self.ids[at], self.conditions[begun])
@@ -295,7 +294,7 @@ class NATDecodeVectorEnv(VectorEnv):
 
         How many they are the host works out, as the transition does: nothing waits for the device.
         """
-        decoded = unfinished & ((self.masked > 0) | (self.timesteps == 0))
+        decoded = unfinished & (self.masked > 0)
         timesteps, masked = self.timesteps + unfinished.long(), self.masked
         rows = decoded.nonzero()[:, 0]
         if len(rows):
@@ -303,7 +302,7 @@ class NATDecodeVectorEnv(VectorEnv):
             masked = masked.where(~decoded, masked.minimum((share * self.unknown).floor().long()))
             self._transition(rows, physical[rows], masked > 0)
         if not self.aligned:
-            timesteps = timesteps.masked_fill(decoded & (masked == 0), self.num_steps)
+            timesteps = timesteps.masked_fill(unfinished & (masked == 0), self.num_steps)
         self.masked, self.timesteps = masked, timesteps  # only after what was not refused
         self.passes = self.passes + decoded.long()
 
@@ -341,6 +340,5 @@ class NATDecodeVectorEnv(VectorEnv):
 
     def _observation(self) -> Any:
         assert self._passes is not None
-        complete = (self.masked == 0) & (self.timesteps > 0)
-        shown = self.timesteps.masked_fill(complete, self.num_steps)
+        shown = self.timesteps.masked_fill(self.masked == 0, self.num_steps)
         return self._form.observe(self._passes.features, self.ids, self.conditions, shown)

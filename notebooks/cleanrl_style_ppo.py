@@ -106,6 +106,7 @@ def main() -> None:
         observation="pooled",
         residual="heuristic",
         reward_fn=args.reward,
+        aligned=True,  # episodes of one length
     )
     space = envs.single_observation_space
     assert isinstance(space, gym.spaces.Box)

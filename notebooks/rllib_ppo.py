@@ -68,6 +68,7 @@ def env_config(args: Args) -> dict[str, Any]:
         "residual": "heuristic",
         "reward_fn": args.reward,
         "autoreset_mode": "NextStep",  # as RLlib's runners take a finished row
+        "aligned": True,  # episodes of one length
     }
 
 

@@ -51,6 +51,7 @@ def make_env(args: Args, reward_fn: object = None) -> GymWrapper:
         residual="heuristic",
         reward_fn=reward_fn or args.reward,
         autoreset_mode="Disabled",
+        aligned=True,  # a rollout ends where the first row does
     )
     return GymWrapper(envs)
 

@@ -58,6 +58,7 @@ class PretrainConfig:
             self.patch_size,
             self.tokenizer_widths,
             latent_channels=self.latent_channels,
+            priced=self.tokenizer.rate_weight > 0,
         )
         transformer = UViTConfig(
             self.codebook_size,

@@ -25,7 +25,7 @@ from pretrain.classifier import train_classifier
 from pretrain.config import PretrainConfig, Sizes
 from pretrain.data.labelled import LabelledImages
 from pretrain.parallel.execution import Execution
-from pretrain.tokenizer import encode_all, train_tokenizer
+from pretrain.tokenizer import encode_all, train_tokenizer, without_unused_codes
 from pretrain.transformer import train_transformer
 from pretrain.verdict import measured, save_picture, verdict
 
@@ -109,6 +109,9 @@ def _make(
     own = images[execution.processes.slice_of(len(images))]
     parts = execution.processes.gathered(encode_all(tokenizer, own, device))
     ids = torch.cat(execution.processes.from_main(parts))
+    if tokenizer_size.priced:
+        tokenizer, ids = without_unused_codes(tokenizer, ids)
+        transformer_size = replace(transformer_size, codebook_size=tokenizer.codebook_size)
     judge = train_classifier(
         images, labels, judge_size, config.judge, work, config.seed, "judge", execution
     )

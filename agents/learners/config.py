@@ -77,6 +77,11 @@ class TrainConfig(
                         f"{name}: got {getattr(self, name)}, allowed is so only with the reward "
                         f"'adversarial', got {self.reward!r}"
                     )
+        if self.reward != "adversarial" and self.pass_discount < 1:
+            raise ValueError(
+                f"pass_discount: got {self.pass_discount}, allowed with the reward {self.reward!r} "
+                "is 1: of a reward below 0 a part is more; step_cost is for any"
+            )
         if self.reward_path is not None and self.reward != "clip":
             raise ValueError(
                 f"reward_path: got {self.reward_path!r}, allowed is a path only with the reward "

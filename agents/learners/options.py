@@ -149,7 +149,8 @@ class RewardOptions:
     """Of each pass of the transformer: what is left of the reward weighs quality against speed. An
     image that has no masked token takes no more of them."""
     pass_discount: Annotated[float, Gt(0), Le(1)] = 1.0
-    """The same as a factor: of the reward, for each pass but the first."""
+    """The same as a factor, for each pass but the first: of a discriminator's reward, which is
+    never below 0."""
     bypass_discriminator: bool = False
     """Debugging: train on the environment's own reward."""
     warmup_rounds: Annotated[int, Ge(0)] = 5

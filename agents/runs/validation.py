@@ -33,7 +33,7 @@ NEIGHBOUR = 3
 """Which nearest neighbour bounds a ball of `nat_env.metrics.neighbours.precision_recall`."""
 
 Actions = dict[str, dict[str, list[float]]]
-"""By quantity: `mean` and `std` over samples, one number a step."""
+"""By quantity: `mean` and `std` over the samples that a step decodes, one number a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,9 @@ def _judged(bundle: Bundle, found: Sequence["_Sampled"]) -> Validation:
         embeddings = np.concatenate([part.embeddings for part in found])
         scores |= _overlap(reals.cpu().numpy(), embeddings)
     table = torch.cat([part.actions for part in found], dim=1)  # [T, N, 4]
-    mean, std = table.mean(dim=1), table.std(dim=1)
+    counts = table.isfinite().all(dim=2).sum(dim=1)  # of images that a step decodes [T]
+    table = table[: int((counts >= 2).sum())].numpy()
+    mean, std = np.nanmean(table, axis=1), np.nanstd(table, axis=1, ddof=1)
     actions = {
         name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
         for column, name in enumerate(COLUMNS)

@@ -30,6 +30,7 @@ def run(options: EnvOptions, repeats: int) -> list[Section]:
         num_steps=options.num_steps,
         dtype=options.dtype,
         device=options.device,
+        aligned=True,
     )
     environments = {
         OURS: _vector(options),
@@ -72,6 +73,7 @@ def _vector(options: EnvOptions) -> NATDecodeVectorEnv:
         options.num_steps,
         dtype=options.dtype,
         device=options.device,
+        aligned=True,
     )
 
 

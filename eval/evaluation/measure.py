@@ -125,8 +125,9 @@ def measure(
 
     def record(step: StepRecord) -> None:
         classes = mine[sums.count : sums.count + len(step.actions)]  # of the batch in work
-        actions = step.actions.double().cpu().numpy()
-        sums.quantities.update(step.timestep, actions, classes.numpy())
+        actions = step.actions[step.passed].double().cpu().numpy()
+        if len(actions):
+            sums.quantities.update(step.timestep, actions, classes[step.passed].numpy())
         sums.passes += int(step.passed.sum())
 
     batches = generate_batches(

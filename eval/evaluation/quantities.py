@@ -10,7 +10,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Quantities:
-    """Of m, tau_1, tau_2, w over the samples, each [T, 4]."""
+    """Of m, tau_1, tau_2, w over the samples that a step decodes, each [T, 4].
+
+    Without the steps that fewer than two samples come to, as all others are complete before.
+    """
 
     mean: Array
     std: Array
@@ -59,14 +62,16 @@ class QuantitiesAccumulator:
         self._counts += counts
 
     def result(self) -> Quantities:
-        """Of all samples so far, at least two at each step."""
+        """Of all samples so far."""
         count = self._counts.sum(axis=1)[:, None]  # [T, 1]
         total = self._sums.sum(axis=1)  # [T, 4]
         squares_of_means = np.square(self._sums) / np.maximum(self._counts, 1)[..., None]
-        spread = self._squares - np.square(total) / count
+        spread = self._squares - np.square(total) / np.maximum(count, 1)
         within = self._squares - squares_of_means.sum(axis=1)
         # Each class's mean takes a degree of freedom: of few samples a class, very many.
         left = count - np.count_nonzero(self._counts, axis=1)[:, None]
-        std = np.sqrt(np.maximum(spread, 0) / (count - 1))
+        std = np.sqrt(np.maximum(spread, 0) / np.maximum(count - 1, 1))
         std_within = np.sqrt(np.maximum(within, 0) / np.where(left > 0, left, np.nan))
-        return Quantities(self._first + total / count, std, std_within)
+        steps = int((count >= 2).sum())
+        mean = self._first + total / np.maximum(count, 1)
+        return Quantities(mean[:steps], std[:steps], std_within[:steps])

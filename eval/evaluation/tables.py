@@ -161,8 +161,10 @@ def adaptation_table(rows: Sequence[Row]) -> str:
         cells = []
         for name in COLUMNS:
             # Steps 2 to T: before the first token is drawn a policy knows nothing but the class.
-            stds = np.array([row["actions"][name]["std"][1:] for row in group])
-            within = np.array([row["actions"][name]["std_within_classes"][1:] for row in group])
+            stds, within = (
+                np.concatenate([row["actions"][name][of][1:] for row in group])
+                for of in ("std", "std_within_classes")
+            )
             variance = np.square(stds).mean() if stds.size else 0.0
             if variance > _LEAST_STD**2:
                 share = f", {100 * np.square(within).mean() / variance:.0f} %"

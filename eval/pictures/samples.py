@@ -120,7 +120,7 @@ def save_steps(
     labels = balanced_conditions(candidates, len(bundle.conditions))
     generate(bundle, policy, labels, num_steps, NAT_EVAL.seed_of(seed), candidates, records.append)
     ratios = torch.stack([r.actions[:, 0] for r in records], dim=1).cpu()  # [B, T]
-    chosen = _spread(ratios[:, :-1].sum(dim=1), rows)
+    chosen = _spread(ratios[:, :-1].nansum(dim=1), rows)
     steps = np.unique(np.linspace(0, num_steps - 1, min(num_steps, 8)).round().astype(int))
     final = records[-1].ids[chosen]
     scale = max(1, round(130 / bundle.tokenizer.image_size[1]))
@@ -149,7 +149,7 @@ def save_steps(
             y = top + row * (size + below)
             pixel_axes(figure, x, y, size, size).imshow(frame, interpolation="nearest")
             below_frame = f"m = {ratios[chosen[row], step]:.2f} ({count} of {bundle.num_tokens})"
-            if step == num_steps - 1:
+            if count == 0:
                 below_frame = "all revealed"
             write(figure, x, y + size + 15, below_frame, size=9)
     for row, label in enumerate(beside):

@@ -1,7 +1,7 @@
 """Quality against passes: schedules of many T, and adaptive policies that pay for their passes.
 
-The plot of this field. A schedule of T steps takes T passes of every sample; a policy whose reward
-has a cost of passes decides by sample.
+The plot of this field. A schedule takes as many passes of every sample; a policy whose reward has a
+cost of passes decides by sample.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import difference
 from eval.pictures.pareto import save_pareto
 from eval.studies.arguments import Pareto
-from eval.studies.suite import METHODS
+from eval.studies.suite import METHODS, check_budget
 from eval.studies.trials import Group, Method, budgets, training
 from nat_env.storage.claims import edited
 from nat_env.storage.files import write_text
@@ -44,6 +44,7 @@ def pareto(arguments: Pareto) -> str:
         ImportError: a judge's packages are not installed.
     """
     arguments = arguments.resolved()
+    check_budget(arguments, arguments.methods)
     groups: list[Group] = []
     for num_steps in sorted({*arguments.num_steps, arguments.most_steps}):
         methods: dict[str, Method] = {}
@@ -65,7 +66,7 @@ def pareto(arguments: Pareto) -> str:
         rows = [row for found in compared for row in found.rows]
         adaptive = [cost_name(cost) for cost in arguments.step_costs]
         parts = [f"# Quality against passes on `{arguments.bundle}`"]
-        parts += [budgets([group]) for group in groups if group.methods][-1:]
+        parts += [budgets(groups)]
         parts += [found.lacks for found in compared]
         if rows:
             save_pareto(arguments.out / "pareto.png", rows, arguments.bundle, adaptive)

@@ -5,7 +5,7 @@ one bundle, with its own folder for each T and seed.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import against, verdict
-from eval.studies.arguments import Suite
+from eval.studies.arguments import Comparison, Suite
 from eval.studies.trials import Group, Method, Trial, budgets, training
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
@@ -126,7 +126,7 @@ def suite(arguments: Suite) -> str:
     """
     arguments = arguments.resolved()
     methods = {name: METHODS[name] for name in arguments.methods or METHODS}
-    _check_budget(arguments, methods)
+    check_budget(arguments, methods)
     groups: list[Group] = []
     for num_steps in arguments.num_steps:
         out = arguments.out / f"T{num_steps}"
@@ -144,7 +144,7 @@ def suite(arguments: Suite) -> str:
     return report
 
 
-def _check_budget(arguments: Suite, methods: Mapping[str, Method]) -> None:
+def check_budget(arguments: Comparison, methods: Iterable[str]) -> None:
     """Refuse, before any training, a budget of which a search could not score one schedule.
 
     Raises:
@@ -153,7 +153,7 @@ def _check_budget(arguments: Suite, methods: Mapping[str, Method]) -> None:
     bundle = load_bundle(arguments.bundle, **arguments.models())
     needed = {name: score_samples(bundle) for name in ("autonat", "cma")}
     needed["grid"] = GRID_TRIALS * (bundle.require("yardstick").statistics.mean.size + 1)
-    for name in methods.keys() & needed.keys():
+    for name in needed.keys() & set(methods):
         if arguments.trial_budget < needed[name]:
             raise ValueError(
                 f"budget: got {arguments.trial_budget}, allowed with the method {name} is >= "

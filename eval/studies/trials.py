@@ -262,14 +262,15 @@ def budgets(groups: Sequence[Group]) -> str:
     """What each method is, may spend and has spent, as a Markdown table.
 
     Args:
-        groups: of the same methods, one for each T.
+        groups: one for each T.
     """
     lines = [
         "| method | how | images that it may take | images that it took |",
         "| --- | --- | ---: | ---: |",
     ]
     allowed = str(groups[0].arguments.trial_budget)
-    for name, method in groups[0].methods.items():
+    methods = {name: method for group in groups for name, method in group.methods.items()}
+    for name, method in methods.items():
         spent = sorted(set().union(*(group.spent(name) for group in groups)))
         lines.append(markdown_line([name, method.about, allowed, ", ".join(map(str, spent))]))
     return "\n".join(lines)

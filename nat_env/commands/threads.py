@@ -7,8 +7,8 @@ than one. Spinning for some 20 microseconds costs about 1 % of the speed on a qu
 loses little beside a busy program, whenever that begins.
 
 Every pass of a network asks for blocks of megabytes. The C library gets them from Linux and gives
-them back each time, and Linux fills them with zeros: a tenth to a fifth of a decoding's time. Kept
-in the process they cost nothing.
+them back each time, and Linux fills them with zeros: a tenth of a decoding's time or more. Kept in
+the process they cost nothing.
 """
 
 import ctypes
@@ -25,9 +25,9 @@ _WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 MOST_THREADS = 4
 """A small machine's worth; `--threads` asks for more."""
 
-_KEPT = ((-3, 2**28), (-1, 2**29), (-2, 2**26))
-"""Of glibc's mallopt(3): blocks up to M_MMAP_THRESHOLD bytes are of the heap, of which up to
-M_TRIM_THRESHOLD are kept when they are free, and which grows by M_TOP_PAD."""
+_KEPT = ((-3, (2**28, 2**25)), (-1, (2**29,)), (-2, (2**26,)))
+"""Of glibc's mallopt(3): blocks up to M_MMAP_THRESHOLD bytes are of the heap (older versions allow
+32 MB at most), of whose end M_TRIM_THRESHOLD are kept when free, and which grows by M_TOP_PAD."""
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -45,7 +45,7 @@ def waiting(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep_memory(environment: Mapping[str, str]) -> bool:
-    """Have glibc keep freed memory for what comes next, half a gigabyte of it at most.
+    """Have glibc keep freed memory for what comes next.
 
     Args:
         environment: nothing is done where it tunes the allocator already, or loads another one.
@@ -57,7 +57,7 @@ def keep_memory(environment: Mapping[str, str]) -> bool:
     if platform.libc_ver()[0] != "glibc" or any(n.startswith(tuned) for n in environment):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all(mallopt(name, value) for name, value in _KEPT)
+    return all(any(mallopt(name, value) for value in values) for name, values in _KEPT)
 
 
 def chosen_threads(environment: Mapping[str, str], cores: int) -> int | None:

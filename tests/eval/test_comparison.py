@@ -39,7 +39,7 @@ def test_policies_of_all_kinds_are_compared(digits, make_run, tmp_path):
     distance = direct.frechet_distances["digits-judge"]
     assert found.rows[1]["frechet_distance"] == pytest.approx(distance, rel=1e-6)
     assert str(found) == found._repr_markdown_() == found.table
-    assert all(f"| {name} | 2 | digits-judge, N = 40 |" in found.table for name in policies)
+    assert all(f"| {name} | 2 | 2.00 | digits-judge, N = 40 |" in found.table for name in policies)
     names = {"distances_T2", "quantities_T2", "steps_T2_half", "steps_T2_run"}
     assert set(found.pictures) == names | {f"samples_T2_{n}" for n in ("named", "half", "run")}
     assert all(isinstance(picture, Image.Image) for picture in found.pictures.values())

@@ -149,8 +149,10 @@ def test_a_state_of_before_is_of_images_wholly_unknown(bundle):
     env.reset(seed=3)
     env.step(actions_of(env))
     state = env.state_dict()
-    del state["unknown"], state["average"]
+    for name in ("unknown", "average", "masked", "passes"):
+        del state[name]
     other.load_state_dict(state)
+    assert other.masked.tolist() == env.masked.tolist() and other.passes.tolist() == [1] * 4
     actions = actions_of(env)
     left, right = env.step(actions), other.step(actions)
     np.testing.assert_array_equal(left[0]["ids"], right[0]["ids"])

@@ -43,6 +43,7 @@ def test_a_loop_by_hand_improves_a_reward(capsys):
         num_steps=NUM_STEPS,
         observation="pooled",
         reward_fn=greyness,
+        aligned=True,
     )
     assert envs.metadata["autoreset_mode"] is gym.vector.AutoresetMode.SAME_STEP
     torch.manual_seed(0)

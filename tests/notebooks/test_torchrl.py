@@ -29,6 +29,7 @@ def make(form):
         num_steps=NUM_STEPS,
         observation=form,
         autoreset_mode="Disabled",
+        aligned=True,
     )
 
 

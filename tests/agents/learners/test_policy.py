@@ -47,7 +47,7 @@ def observations(size=8, seed=1):
     generator = torch.Generator().manual_seed(seed)
     return {
         "features": torch.randn(size, 15 * FEATURE_SIZE, generator=generator).half().float(),
-        "timestep": (torch.arange(size) % NUM_STEPS)[:, None],
+        "timestep": (torch.arange(size) % (NUM_STEPS + 1))[:, None],
     }
 
 
@@ -70,7 +70,8 @@ def test_log_probability_is_the_gaussians_without_the_idle_dimensions():
     mean = policy.actor(features, obs["timestep"][:, 0]).detach().numpy().astype(float)
     raw = actions.detach().numpy().astype(float) * RAW_SCALE
     for row in range(8):
-        dims = (1, 3) if obs["timestep"][row, 0] == NUM_STEPS - 1 else (0, 1, 2, 3)
+        # Of a row that waits, at step T, nothing has an effect.
+        dims = {NUM_STEPS - 1: (1, 3), NUM_STEPS: ()}.get(int(obs["timestep"][row, 0]), range(4))
         expected = sum(
             -0.5 * ((raw[row, d] - mean[row, d]) / 0.45) ** 2
             - math.log(0.45)
@@ -90,7 +91,7 @@ def test_idle_dimensions_do_not_move_the_ratio():
     changed = actions.clone()
     changed[:, [0, 2]] += 0.1
     after = policy.evaluate_actions(obs, changed)[1]
-    last = obs["timestep"][:, 0] == NUM_STEPS - 1
+    last = obs["timestep"][:, 0] >= NUM_STEPS - 1
     torch.testing.assert_close(after[last], before[last], rtol=0, atol=1e-4)
     assert bool(((after[~last] - before[~last]).abs() > 1e-3).all())
 

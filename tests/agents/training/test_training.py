@@ -265,14 +265,18 @@ def test_passes_cost_what_is_asked_for(tmp_path):
     said = {}
     choices = {"free": {}, "cost": {"step_cost": 0.5}, "factor": {"pass_discount": 0.5}}
     for name, options in choices.items():
-        run(tmp_path / name, budget=32, reward="judge", action_std=5.0, num_steps=3, **options)
+        wide = {"warmup_rounds": 0, "action_std": 5.0, "num_steps": 3}
+        run(tmp_path / name, budget=32, **wide, **options)
         events = EventAccumulator(str(tmp_path / name / "tensorboard")).Reload()
         said[name] = {t: events.Scalars(t)[0].value for t in ("reward/mean", "passes/mean")}
     passes = {of["passes/mean"] for of in said.values()}
     assert len(passes) == 1 and 1 < max(passes) < 3
     cost = said["free"]["reward/mean"] - said["cost"]["reward/mean"]
     assert cost == pytest.approx(0.5 * max(passes), rel=1e-4)
-    assert said["free"]["reward/mean"] < said["factor"]["reward/mean"] < 0  # log-likelihoods
+    most, least = (said["free"]["reward/mean"] * 0.5**passes for passes in (0, 2))
+    assert least < said["factor"]["reward/mean"] < most
+    with pytest.raises(ValueError, match=r"^pass_discount: got 0\.5, allowed with .*'judge' is 1"):
+        run(tmp_path / "refused", reward="judge", pass_discount=0.5)
 
 
 def test_bad_runs_are_refused_before_anything_is_written(tmp_path, monkeypatch):

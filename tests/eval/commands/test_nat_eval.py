@@ -138,10 +138,10 @@ def test_the_table_gives_mean_and_spread_over_seeds(arguments):
     for policy in ("heuristic", "learned"):
         distances = [r["frechet_distance"] for r in stored(arguments) if r["policy"] == policy]
         means.append(np.mean(distances))
-        assert by_name[policy][1:3] == ["2", "digits-judge, N = 40"]
-        assert by_name[policy][3] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
-    assert by_name["heuristic"][4] == ""
-    change = float(by_name["learned"][4].removesuffix(" %"))
+        assert by_name[policy][1:4] == ["2", "2.00", "digits-judge, N = 40"]
+        assert by_name[policy][4] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
+    assert by_name["heuristic"][5] == ""
+    change = float(by_name["learned"][5].removesuffix(" %"))
     assert change == pytest.approx(100 * (means[1] / means[0] - 1), abs=0.51)
     assert {"(real images, against others)", "(tokenizer's reconstructions)"} <= set(by_name)
     assert "Images held out of training: FD 0.08 (360 test images" in run(arguments)[0]
@@ -155,6 +155,9 @@ def test_the_table_keeps_apart_what_does_not_compare():
     lines = [line for line in markdown_table([row, *rows]).splitlines() if "1.00" in line]
     assert len(set(lines)) == 4
     assert all("| 1.00 | | 1 |" in line for line in lines)
+    assert lines[0].startswith("| p | 4 | 4.00 | j, N = 9 |")  # a row of before passes were counted
+    counted = markdown_table([row | {"passes": 2.5}, row | {"passes": 3.0, "seed": 1}])
+    assert "| p | 4 | 2.75 | j, N = 9 |" in counted
     with pytest.raises(ValueError, match="those of one bundle"):
         markdown_table([row, row | {"bundle": "c"}])
 

@@ -39,10 +39,20 @@ def test_passes_are_those_that_samples_took(digits):
     def policy(features, timestep):
         actions = slow(features, timestep).clone()
         actions[::2, 0] = 0.0
+        actions[::2, 1] += 5.0 * timestep[::2]  # of no effect: these images are complete
         return actions
 
     result = measure(digits, policy, 4, 70, 3, judged_by_own(digits), batch_size=32)
     assert result.passes == (35 * 1 + 35 * 4) / 70
+    table = heuristic_schedule(4).table.double().numpy()
+    np.testing.assert_allclose(result.quantities.mean[1:], table[1:], rtol=1e-6)
+    np.testing.assert_allclose(result.quantities.std[1:], 0.0, atol=1e-9)
+
+    at_once = measure(
+        digits, lambda f, t: slow(f, t) * torch.tensor([0.0, 1, 1, 1]), 4, 70, 3,
+        judged_by_own(digits), batch_size=32,
+    )  # fmt: skip
+    assert at_once.passes == 1.0 and at_once.quantities.mean.shape == (1, 4)
 
 
 def test_the_distance_is_that_of_generates_images(digits, heuristic):

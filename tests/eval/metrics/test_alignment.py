@@ -159,7 +159,7 @@ def test_nat_eval_tells_it_in_rows_and_table(matched_folder, bundle, tmp_path, m
     captions.write_text("b\naa\nc c c\n")
     table, _ = run(dataclasses.replace(arguments, prompts=captions, out=tmp_path / "others"))
     results = Results(tmp_path / "others" / "results.json")
-    assert not results.floors and "| heuristic | 1 | matched-judge, N = 40 |" in table
+    assert not results.floors and "| heuristic | 1 | 1.00 | matched-judge, N = 40 |" in table
     other = bundle.with_prompts(["b", "aa", "c c c"], replace=True)
     images = generate(other, HEURISTIC, balanced_conditions(40, 3), 1, 0)
     assert results.rows[0]["alignment"] == share_by_hand(other, images, [i % 3 for i in range(40)])

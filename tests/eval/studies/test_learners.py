@@ -48,7 +48,7 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
             last = load_policy(folder, digits, "last")
             assert row["policy_fingerprint"] == policy_fingerprint(last)
         distances = [row["frechet_distance"] for row in mine]
-        line = re.search(rf"\| {name} \| 2 \| digits-judge, N = 80 \| (.*?) \|", report)
+        line = re.search(rf"\| {name} \| 2 \| [\d.]+ \| digits-judge, N = 80 \| (.*?) \|", report)
         assert line and line[1] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
     assert len({row["policy_fingerprint"] for row in rows}) == 5  # with the heuristic
 

@@ -43,6 +43,8 @@ def test_the_whole_study(arguments, tmp_path, monkeypatch):
     assert all(row["passes"] == row["num_steps"] for row in rows if row["policy"] == "heuristic")
     configs = tmp_path / "T3" / costly / "0" / "config.json"
     assert json.loads(configs.read_text())["config"]["step_cost"] == 5.0
+    assert f"| {costly} | PPO, discriminator less a cost of passes | 256 | 256 |" in report
+    assert "| cma | CMA-ES on the FD | 256 | 256 |" in report
     assert table(rows) in report and savings(rows, ["adaptive-cost-0", costly]) in report
     with Image.open(tmp_path / "pareto.png") as picture:
         assert picture.size[0] > 400
