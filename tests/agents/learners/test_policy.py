@@ -227,12 +227,13 @@ def test_save_and_load_gives_the_same_actions(tmp_path):
 def test_a_policy_that_is_not_adaptive_sees_the_timestep_alone_and_its_critic_sees_all():
     policy = make_policy(adaptive=False)
     torch.nn.init.normal_(policy.actor.norm1.modulation.weight)  # zero at the start
-    one, other = observations(seed=1), observations(seed=2)
+    steps = NUM_STEPS + 1
+    one, other = observations(2 * steps, seed=1), observations(2 * steps, seed=2)
     with torch.no_grad():
         actions = policy(one, deterministic=True)[0]
         assert torch.equal(actions, policy(other, deterministic=True)[0])
-        assert torch.equal(actions[:NUM_STEPS], actions[NUM_STEPS:])  # the timesteps come again
-        assert len(actions[:, 0].unique()) == NUM_STEPS
+        assert torch.equal(actions[:steps], actions[steps:])  # the timesteps come again
+        assert len(actions[:, 0].unique()) == steps
         assert not torch.equal(policy.predict_values(one), policy.predict_values(other))
 
 
