@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.text import Text
+from matplotlib.ticker import LogLocator
 
 from nat_env.storage.files import written_aside
 
@@ -63,6 +64,16 @@ def heading(figure: Figure, title: str, explanation: str, left: int) -> None:
 def shortened(name: str, length: int) -> str:
     """The end of a long name: that is what tells run folders apart."""
     return name if len(name) <= length else "..." + name[3 - length :]
+
+
+def log_scale(axes: Axes) -> None:
+    """Have an axis of numbers that are told in full, over a decade or a part of one."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high > 10 * low:  # all nine labels of a decade would be written over one another
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.yaxis.set_minor_formatter("{x:.3g}")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -33,11 +33,7 @@ from agents.runs.learner_state import load_learner_state
 from agents.runs.prompts import with_run_prompts
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
-from agents.training.rewards import (
-    environment_reward,
-    paying_for_passes,
-    with_discriminator,
-)
+from agents.training.rewards import environment_reward, paying_for_passes, with_discriminator
 from agents.training.tracking import start_tracking, wandb_module
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank

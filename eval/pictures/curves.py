@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from agents.reports.figure import COLOURS, heading, new_figure, pixel_axes, save, write
+from agents.reports.figure import (
+    COLOURS,
+    heading,
+    log_scale,
+    new_figure,
+    pixel_axes,
+    save,
+    write,
+)
 from eval.evaluation.rows import Row
 
 _STAGES = 4
@@ -95,12 +102,7 @@ def save_learning_curves(
         label = f"{name} ({mean[-1]:.2f})"
         axes.plot(trajectories, mean, dashes, color=colour, marker="o", markersize=3, label=label)
         axes.fill_between(trajectories, lowest, highest, color=colour, alpha=0.15, linewidth=0)
-    axes.set_yscale("log")  # some diverge
-    low, high = axes.get_ylim()
-    if high > 10 * low:  # all nine labels of a decade would be written over one another
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-    axes.yaxis.set_major_formatter("{x:.3g}")
-    axes.yaxis.set_minor_formatter("{x:.3g}")
+    log_scale(axes)  # some diverge
     axes.set_xlabel("trajectories (images generated for training)")
     axes.set_ylabel("FD")
     axes.grid(alpha=0.25, which="both")

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
-from agents.reports.figure import COLOURS, heading, new_figure, save
+from agents.reports.figure import COLOURS, heading, log_scale, new_figure, save
 from eval.evaluation.rows import Row
 
 _LEFT, _PANEL, _HEIGHT = 90, 420, 520
@@ -44,12 +43,7 @@ def save_pareto(path: Path, rows: Sequence[Row], bundle: str, adaptive: Sequence
                 _draw(axes, own, line, colour)
         axes.set_title(judge, fontsize=10)
         axes.set_xlabel("passes of an image")
-        axes.set_yscale("log")
-        low, high = axes.get_ylim()
-        if high > 10 * low:  # all nine labels of a decade would be written over one another
-            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axes.yaxis.set_major_formatter("{x:.3g}")
-        axes.yaxis.set_minor_formatter("{x:.3g}")
+        log_scale(axes)
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
     every[0].set_ylabel("FD")

@@ -10,12 +10,10 @@ from agents.runs.validation import validate
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
-from eval.studies.trials import Group, Trial, budgets, training, training_config
+from eval.studies.trials import Group, Trial, budgets, make_and_report, training, training_config
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
-from nat_env.storage.claims import edited
-from nat_env.storage.files import write_text
 
 CURVES = "curves.png"
 
@@ -66,10 +64,9 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
     """
     arguments = arguments.resolved()
     group = trials_of(arguments, trainings)
-    group.check()
-    group.make()
-    path = arguments.out / f"{subject}.md"
-    with edited(path):  # the last of several shards has the last word
+    drawn = f"![Learning curves]({CURVES})"
+
+    def told() -> str:
         found = group.compared()
         if not found.lacks:
             _draw(group)
@@ -79,11 +76,13 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
             found.lacks,
             found.table,
             learning_speed_table(group.histories()),
-            "" if found.lacks else f"![Learning curves]({CURVES})",
+            "" if found.lacks else drawn,
         ]
-        report = "\n\n".join(filter(None, parts))
-        write_text(path, report + "\n")
-    pictures = [] if found.lacks else [arguments.out / CURVES]
+        return "\n\n".join(filter(None, parts))
+
+    path = arguments.out / f"{subject}.md"
+    report = make_and_report([group], path, told)
+    pictures = [arguments.out / CURVES] if drawn in report else []
     print("", report, "", *pictures, path, sep="\n")
     return report
 

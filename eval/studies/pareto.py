@@ -15,9 +15,7 @@ from eval.evaluation.verdicts import difference
 from eval.pictures.pareto import save_pareto
 from eval.studies.arguments import Pareto
 from eval.studies.suite import METHODS, check_budget
-from eval.studies.trials import Group, Method, budgets, training
-from nat_env.storage.claims import edited
-from nat_env.storage.files import write_text
+from eval.studies.trials import Group, Method, budgets, make_and_report, training
 
 Points = dict[int, tuple[float, float]]
 """By seed: mean passes, and the Frechet distance."""
@@ -56,25 +54,20 @@ def pareto(arguments: Pareto) -> str:
         first = sum(len(group.lines) for group in groups)
         out = arguments.out / f"T{num_steps}"
         groups.append(Group(arguments, methods, num_steps, out, {"pictures": False}, first))
-    for group in groups:
-        group.check()
-    for group in groups:
-        group.make()
-    path = arguments.out / "pareto.md"
-    with edited(path):  # the last of several shards has the last word
+
+    def report() -> str:
         compared = [group.compared() for group in groups]
         rows = [row for found in compared for row in found.rows]
         adaptive = [cost_name(cost) for cost in arguments.step_costs]
-        parts = [f"# Quality against passes on `{arguments.bundle}`"]
-        parts += [budgets(groups)]
+        parts = [f"# Quality against passes on `{arguments.bundle}`", budgets(groups)]
         parts += [found.lacks for found in compared]
         if rows:
             save_pareto(arguments.out / "pareto.png", rows, arguments.bundle, adaptive)
             parts += ["![FD against passes](pareto.png)", table(rows), savings(rows, adaptive)]
             parts += [provenance(rows)]
-        report = "\n\n".join(filter(None, parts))
-        write_text(path, report + "\n")
-    return report
+        return "\n\n".join(filter(None, parts))
+
+    return make_and_report(groups, arguments.out / "pareto.md", report)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -167,7 +160,7 @@ def passes_for(distance: float, schedules: Sequence[tuple[float, float]]) -> flo
         if better <= distance < worse:
             share = np.log(worse / distance) / np.log(worse / better)
             return float(before + share * (after - before))
-    return float(best[0][0] if distance >= best[0][1] else best[-1][0])
+    return float(best[0][0])
 
 
 def command(arguments: Pareto) -> None:

@@ -17,11 +17,9 @@ from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import against, verdict
 from eval.studies.arguments import Comparison, Suite
-from eval.studies.trials import Group, Method, Trial, budgets, training
+from eval.studies.trials import Group, Method, Trial, budgets, make_and_report, training
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
-from nat_env.storage.claims import edited
-from nat_env.storage.files import write_text
 
 GRID = {
     "remask_slopes": (1.0, 2.0, 4.0, 8.0),
@@ -132,16 +130,12 @@ def suite(arguments: Suite) -> str:
         out = arguments.out / f"T{num_steps}"
         first = sum(len(group.lines) for group in groups)
         groups.append(Group(arguments, methods, num_steps, out, {"metrics": True}, first))
-    for group in groups:
-        group.check()
-    for group in groups:
-        group.make()
-    path = arguments.out / "suite.md"
-    with edited(path):  # the last of several shards has the last word
+
+    def report() -> str:
         heading = [f"# Decoding policies on `{arguments.bundle}`", budgets(groups)]
-        report = "\n\n".join(heading + [_section(group) for group in groups])
-        write_text(path, report + "\n")
-    return report
+        return "\n\n".join(heading + [_section(group) for group in groups])
+
+    return make_and_report(groups, arguments.out / "suite.md", report)
 
 
 def check_budget(arguments: Comparison, methods: Iterable[str]) -> None:

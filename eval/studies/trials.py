@@ -22,8 +22,8 @@ from eval.evaluation.rows import Row
 from eval.evaluation.tables import markdown_line
 from eval.studies.arguments import Comparison
 from nat_env.commands.machine import machine
-from nat_env.storage.claims import check_same
-from nat_env.storage.files import read_json, require_writable_folder, write_json
+from nat_env.storage.claims import check_same, edited
+from nat_env.storage.files import read_json, require_writable_folder, write_json, write_text
 
 DONE = "done.json"
 
@@ -252,6 +252,28 @@ class Group:
             return False
         check_same(read_json(path, "out", dict), self._identity, f"out: {str(path.parent)!r}")
         return True
+
+
+def make_and_report(groups: Sequence[Group], path: Path, report: Callable[[], str]) -> str:
+    """Make what is missing, once nothing of it would be refused, and write what is then there.
+
+    Args:
+        groups: of the study.
+        path: of the report.
+        report: gives it, in Markdown.
+
+    Raises:
+        ValueError: see `Group`.
+        ImportError: likewise.
+    """
+    for group in groups:
+        group.check()
+    for group in groups:
+        group.make()
+    with edited(path):  # the last of several shards has the last word
+        text = report()
+        write_text(path, text + "\n")
+    return text
 
 
 def _line(cell: Cell) -> Line:
