@@ -52,19 +52,24 @@ class Method:
     """The policy's file in that folder, with `{num_steps}` for T. Of a training its last one: which
     was the best is known by evaluations only, that no budget counts and that hide a reward which
     leads astray."""
+    check: Callable[[Trial], object] = lambda _: None
+    """Raises a ValueError where `prepare` would refuse to begin."""
 
 
 def training(about: str, discriminator: Mapping[str, Any] | None = None, **changes: Any) -> Method:
     """A method that is nat-train with some options, and some of the discriminator's, changed."""
 
-    def prepare(trial: Trial) -> int:
+    def configured(trial: Trial) -> TrainConfig:
         changed = dataclasses.replace(trial.arguments.preset.discriminator, **discriminator or {})
-        config = training_config(trial, discriminator=changed, **changes)
+        return training_config(trial, discriminator=changed, **changes)
+
+    def prepare(trial: Trial) -> int:
+        config = configured(trial)
         goes_on = "the same nat-study goes on"
         Training(config, trial.arguments.progress, goes_on=goes_on).run()
         return config.rounds * config.trajectories_per_round
 
-    return Method(about, prepare, "last.safetensors")
+    return Method(about, prepare, "last.safetensors", configured)
 
 
 def training_config(trial: Trial, **changes: Any) -> TrainConfig:
@@ -128,11 +133,14 @@ class Group:
         """Refuse, before any training, what would be refused after it.
 
         Raises:
-            ValueError: a folder that cannot be written, a trial done with another budget, T or
-                bundle, one whose policy is gone without being evaluated, or too few samples for a
-                judge.
+            ValueError: a folder that cannot be written, a budget of less than a training takes, a
+                trial done with another budget, T or bundle, one whose policy is gone without being
+                evaluated, or too few samples for a judge.
             ImportError: a judge's packages are not installed.
         """
+        for name, method in self.methods.items():
+            for seed in self.arguments.seeds:
+                method.check(self._trial(name, seed))
         trials = [line for line in self.lines if line[0] in self.methods]
         done = {trial for trial in trials if self._is_done(*trial)} & self.own
         cells = nat_eval.cells(self.evaluation())
@@ -179,12 +187,15 @@ class Group:
             print(f"T = {self.num_steps}, seed {seed}: {name}", flush=True)
         folder = self.folder(name, seed)
         started = time.perf_counter()
-        spent = method.prepare(Trial(self.arguments, self.num_steps, seed, folder))
+        spent = method.prepare(self._trial(name, seed))
         seconds = time.perf_counter() - started
         done = {
             "images_spent": spent, "seconds_since_last_start": seconds, "machine": machine()
         }  # fmt: skip
         write_json(folder / DONE, self._identity | done)
+
+    def _trial(self, name: str, seed: int) -> Trial:
+        return Trial(self.arguments, self.num_steps, seed, self.folder(name, seed))
 
     def folder(self, name: str, seed: int | str) -> Path:
         """Of a trial."""

@@ -159,11 +159,13 @@ def _set_up_torch(options: Any) -> None:
     if not hasattr(options, "threads"):
         return
     import torch
+    from threadpoolctl import threadpool_limits
 
     keep_memory(os.environ)
     threads = options.threads or chosen_threads(os.environ, available_cores())
     if threads is not None:
         torch.set_num_threads(threads)
+        threadpool_limits(threads, user_api="blas")  # NumPy's, of Frechet distances
     tf32 = getattr(options, "tf32", False)
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32  # of convolutions, and True where nobody says so

@@ -15,7 +15,7 @@ class DeviceOptions:
     device: str = "cpu"
     """A torch device."""
     threads: Annotated[int, Ge(1)] | None = None
-    """Torch threads. By default OMP_NUM_THREADS, or as many as there are cores, 4 at most."""
+    """Of torch and NumPy. By default OMP_NUM_THREADS, or as many as there are cores, 4 at most."""
     tf32: bool = False
     """Multiply float32 in TF32 where an accelerator has it: faster, to 3 digits instead of 7. Of
     policies, discriminators, tokenizers and what is pretrained; judges never do."""

@@ -200,6 +200,10 @@ def test_a_hand_grid_spends_the_budget_that_the_others_have(arguments, tmp_path)
     [
         ({"methods": ("grid",)}, r"^budget: got 256, allowed with the method grid is >= 528;"),
         ({"methods": ("cma",), "budget": 255}, r"with the method cma is >= 256;"),
+        (
+            {"methods": ("cma", "adaptive"), "bundle": "fashion"},
+            r"^budget: got 256, allowed is at least one round after 5 warm-up rounds of 256",
+        ),
         ({"bundle": "paper"}, r"^bundle: got 'paper', allowed are digits"),
     ],
 )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nat_env.commands import command_line
 from nat_env.commands.command_line import Command, run_command
@@ -98,6 +99,17 @@ def test_threads_are_the_cores_unless_the_user_has_said_how_many(run):
     run.given["OMP_NUM_THREADS"] = "5"
     assert run()["threads"] == 2  # as torch has them
     assert run("--threads", "1")["threads"] == 1
+
+
+def test_as_many_threads_are_numpys(run):
+    """Twelve commands of one thread on a machine of 16 cores waited for 192 of BLAS."""
+
+    def pools():
+        return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+
+    with threadpool_limits(2, user_api="blas"):  # which puts back what there was
+        run("--threads", "1")
+        assert set(pools()) == {1}
 
 
 def test_what_is_chosen():
