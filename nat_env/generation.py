@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.decoding import check_quantities, decode_step
+from nat_env.decoding.transition import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.transfers import sent
 from nat_env.policies import DecodingPolicy
+from nat_env.samplers.protocol import Sampler
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class StepRecord:
     actions: Tensor
     """m, tau_1, tau_2, w [B, 4] that were applied, NaN where the image was complete before."""
     confidence: Tensor
-    """By which the step re-masked [B, N], +inf at tokens known before."""
+    """Or score, by which the step re-masked [B, N], +inf at tokens known before."""
     passed: Tensor
     """Rows [B] bool that took a pass for it: of others all tokens were known before."""
 
@@ -62,6 +63,8 @@ def generate_tokens(
     ids, unknown = canvas, (canvas == nat.mask_id).sum(dim=1)
     passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
+    sampler: Sampler | None = getattr(policy, "sampler", None)
+    sampling = sampler and sampler.begin(nat, canvas == nat.mask_id, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1
@@ -72,7 +75,7 @@ def generate_tokens(
         try:
             ids, confidence = decode_step(
                 ids, passes.logits, passes.null_logits, actions, uniforms, last, nat.mask_id,
-                unknown,
+                unknown, sampling,
             )  # fmt: skip
         except ValueError:
             _check_given(actions, batch, step)
@@ -119,7 +122,7 @@ def generate_batches(
 
     Args:
         bundle: the frozen models.
-        policy: (features, timestep) -> m, tau_1, tau_2, w.
+        policy: (features, timestep) -> m, tau_1, tau_2, w, and its `sampler`, if it has one.
         conditions: labels [B], a tensor of int64, an array or a list.
         num_steps: T >= 1.
         seed: >= 0.

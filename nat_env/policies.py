@@ -4,13 +4,16 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import Schedule
 
 
 class DecodingPolicy(Protocol):
     """Anything that maps the decoding state to the four quantities.
 
-    One that is for a single T says so by an attribute `num_steps`; None or none: for any.
+    One that is for a single T says so by an attribute `num_steps`; None or none: for any. One that
+    has its own rule for what stays masked has it as an attribute `sampler`, see `nat_env.samplers`;
+    None or none: the papers'.
     """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
@@ -31,6 +34,11 @@ class ScheduledPolicy:
     def num_steps(self) -> int:
         """T."""
         return self.schedule.num_steps
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """The schedule's."""
+        return self.schedule.sampler
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """The schedule's rows at timesteps [B]."""

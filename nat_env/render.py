@@ -31,7 +31,7 @@ def canvas(
         guess: tokens [B, N] that stand under the masks while the others are decoded.
         mask_id: the id of a masked token.
         scale: pixels of the frame per pixel of the image.
-        confidence: [B, N] of the last step, as `decoding.decode_step` gives it: the masked tokens
+        confidence: [B, N] of the last step, as `decode_step` gives it: the masked tokens
             of a sample are then coloured by its rank among them, from `LEAST_SURE` to `MOST_SURE`.
 
     Returns:

@@ -3,13 +3,15 @@
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nat_env.samplers.names import described_sampler, sampler_label, sampler_of
+from nat_env.samplers.protocol import Sampler
 from nat_env.storage.files import write_json
 
 _AUTONAT_SUFFIXES = (".yaml", ".yml")
@@ -24,6 +26,9 @@ class Schedule:
 
     table: Tensor
     name: str = "schedule"
+    sampler: Sampler | None = None
+    """A rule for what stays masked, with which m and tau_2 may have no effect; None: the papers'.
+    """
 
     def __post_init__(self) -> None:
         """Check the table.
@@ -45,10 +50,19 @@ class Schedule:
         """T."""
         return len(self.table)
 
+    def by(self, sampler: Sampler | None) -> "Schedule":
+        """The same table under another rule for what stays masked."""
+        return replace(self, sampler=sampler)
+
     def save(self, path: Path) -> None:
-        """Write as json: a name and one list per column."""
+        """Write as json: a name, one list per column, and the sampler if there is one.
+
+        Raises:
+            ValueError: the sampler has no name.
+        """
         columns = {c: self.table[:, i].tolist() for i, c in enumerate(COLUMNS)}
-        write_json(path, {"name": self.name} | columns)
+        rule = {"sampler": described_sampler(self.sampler)} if self.sampler else {}
+        write_json(path, {"name": self.name} | columns | rule)
 
     def resampled(self, num_steps: int) -> "Schedule":
         """The same course over another number of steps, linear between its values.
@@ -73,7 +87,7 @@ class Schedule:
         masked = np.interp(new_ends, [0.0, *ends], [1.0, *columns[0, :-1], 0.0])
         others = [np.interp(new_ends, ends, column) for column in columns[1:]]
         table = torch.from_numpy(np.stack([masked, *others], axis=1)).float()
-        return Schedule(table, f"{self.name}, {num_steps} steps")
+        return Schedule(table, f"{self.name}, {num_steps} steps", self.sampler)
 
     @classmethod
     def load(cls, path: Path) -> "Schedule":
@@ -88,9 +102,29 @@ class Schedule:
             values = json.loads(path.read_text(encoding="utf-8"))
             columns = [torch.tensor(values[c], dtype=torch.float32) for c in COLUMNS]
             table, name = torch.stack(columns, dim=1), values["name"]
+            sampler = sampler_of(values["sampler"]) if "sampler" in values else None
         except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is not a schedule ({error!r})") from error
-        return cls(table, name)
+        return cls(table, name, sampler)
+
+    @classmethod
+    def load_plain(cls, path: Path, argument: str) -> "Schedule":
+        """One by the papers' rule for what stays masked, where no other can be followed.
+
+        Args:
+            path: see `load`.
+            argument: what it was given as.
+
+        Raises:
+            ValueError: see `load`, or it has a sampler.
+        """
+        found = cls.load(path)
+        if found.sampler is not None:
+            raise ValueError(
+                f"{argument}: {str(path)!r} is for the sampler {sampler_label(found.sampler)}, "
+                "allowed is a schedule without one"
+            )
+        return found
 
 
 def _autonat_table(path: Path) -> Tensor:
@@ -239,7 +273,7 @@ def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> 
         raise ValueError(
             f"residual: got {residual!r}, allowed are None, {names} or a schedule file"
         )
-    schedule = Schedule.load(path)
+    schedule = Schedule.load_plain(path, "residual")
     check_length("residual", residual, schedule.num_steps, num_steps)
     return schedule
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
-from nat_env.decoding import REMASK_RATIO, decode_step
+from nat_env.decoding.transition import REMASK_RATIO, decode_step
 from nat_env.episodes.inputs import (
     Starts,
     check_construction,

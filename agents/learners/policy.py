@@ -19,7 +19,7 @@ from agents.learners.network import AdaNATNetwork
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE
-from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.decoding.transition import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.episodes.ring import FeatureRing
 
 

@@ -11,7 +11,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from agents.pipelines.randomness import generators_of, seed_of
-from nat_env.decoding import GUIDANCE_SCALE, check_quantities, decode_step
+from nat_env.decoding.transition import GUIDANCE_SCALE, check_quantities, decode_step
 from nat_env.generation import draw_uniforms
 from nat_env.models.amused import feature_norm
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
@@ -54,7 +54,12 @@ class NATScheduler(SchedulerMixin, ConfigMixin):
 
     @classmethod
     def of_schedule(cls, schedule: Schedule, mask_token_id: int) -> Self:
-        """Replay a schedule; `save_pretrained` writes it."""
+        """Replay a schedule; `save_pretrained` writes it.
+
+        Raises:
+            ValueError: it has a sampler, see `of_policy`.
+        """
+        _check_plain("schedule", schedule.sampler)
         return cls(mask_token_id, schedule.table.tolist())
 
     @classmethod
@@ -62,7 +67,11 @@ class NATScheduler(SchedulerMixin, ConfigMixin):
         """Ask a policy at each step, which takes `watch`.
 
         A learned policy is written by `NATPipeline.save_pretrained`, not with this configuration.
+
+        Raises:
+            ValueError: the policy has a sampler, which remembers a batch of `nat_env.generate`.
         """
+        _check_plain("policy", getattr(policy, "sampler", None))
         scheduler = cls(mask_token_id)
         scheduler.policy = policy
         return scheduler
@@ -191,6 +200,14 @@ class NATScheduler(SchedulerMixin, ConfigMixin):
             return _rows(logits), None, features
         null_logits, own_logits = _rows(logits).chunk(2)  # the pipeline's null rows come first
         return own_logits, null_logits, features[batch:]
+
+
+def _check_plain(argument: str, sampler: object) -> None:
+    if sampler is not None:
+        raise ValueError(
+            f"{argument}: got one with the sampler {sampler!r}, allowed is one without; "
+            "NATPipeline takes it"
+        )
 
 
 def _rows(logits: Tensor) -> Tensor:

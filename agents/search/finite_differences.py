@@ -32,7 +32,7 @@ def initial_schedule(name: str, num_steps: int) -> Schedule:
         return Schedule(table, name)
     if not Path(name).is_file():
         raise ValueError(f"initialisation: got {name!r}, allowed are {INITIALISATIONS}")
-    schedule = Schedule.load(Path(name))
+    schedule = Schedule.load_plain(Path(name), "initialisation")
     check_length("initialisation", name, schedule.num_steps, num_steps)
     return schedule
 

@@ -9,15 +9,18 @@ from agents.sharing.hub import HUB, shared_folder
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.samplers.names import SAMPLERS, called_sampler
 from nat_env.schedules import NAMED_SCHEDULES, Schedule, check_length, heuristic_schedule
 
 ALLOWED = (
-    "heuristic, heuristic(lambda, k, tau1) with three numbers, authors, amused, a schedule's file "
-    "(json, or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors, or what "
+    "heuristic, heuristic(lambda, k, tau1) with three numbers, authors, amused, a sampler's name "
+    f"({', '.join(SAMPLERS)}), with its numbers in brackets or without, a schedule's file (json, "
+    "or AutoNAT's yaml), a run folder, or its best.safetensors or last.safetensors, or what "
     "nat-share wrote: a folder or hub:user/name"
 )
 
-_OF_ANY_T = re.compile(r"(?:heuristic\((.*)\)|" + "|".join(NAMED_SCHEDULES) + ")")
+_NAMES = "|".join(NAMED_SCHEDULES)
+_OF_ANY_T = re.compile(rf"(?:heuristic\((.*)\)|{_NAMES}|(?:{'|'.join(SAMPLERS)})(?:\(.*\))?)")
 
 
 def named_policy(
@@ -26,7 +29,8 @@ def named_policy(
     """A policy from the text that names it on a command line.
 
     Args:
-        spec: a name in `NAMED_SCHEDULES`, `heuristic(lambda, k, tau1)`, a file that `Schedule.load`
+        spec: a name in `NAMED_SCHEDULES`, `heuristic(lambda, k, tau1)`, a name in `SAMPLERS`, with
+            or without numbers in brackets, which goes by the heuristic, a file that `Schedule.load`
             takes, the folder of a run, whose best policy is taken, or `best.safetensors` or
             `last.safetensors` in it, or a shared policy: its folder or `hub:user/name`.
         bundle: what the policy is for.
@@ -54,7 +58,7 @@ def named_policy(
     match = _OF_ANY_T.fullmatch(spec.strip())
     if match:
         schedule = _of_any_t(spec, match[1], num_steps, num_tokens or bundle.num_tokens)
-        return spec.strip() if match[1] is None else schedule.name, ScheduledPolicy(schedule)
+        return schedule.name if match[1] else spec.strip(), ScheduledPolicy(schedule)
     path = Path(spec)
     if (own := own_num_steps(spec)) is not None:
         check_length("policy", spec, own, num_steps)
@@ -154,6 +158,8 @@ def chosen_num_steps(specs: Sequence[str], given: int | None, default: int = 4) 
 
 
 def _of_any_t(spec: str, arguments: str | None, num_steps: int, num_tokens: int) -> Schedule:
+    if sampler := called_sampler(spec):
+        return heuristic_schedule(num_steps).by(sampler)
     if arguments is None:
         return NAMED_SCHEDULES[spec.strip()](num_steps, num_tokens)
     try:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from nat_env.actions import ActionMap
-from nat_env.decoding import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.decoding.transition import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.parallel.processes import Processes
 from nat_env.schedules import COLUMNS
 

@@ -33,6 +33,7 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
     name = type(policy).__name__
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
+        name += "" if policy.sampler is None else f" by {policy.sampler!r}"
     elif isinstance(policy, TrainedPolicy):
         name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale

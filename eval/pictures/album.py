@@ -81,7 +81,7 @@ def draw_policies(
     pictures.append(album.path("quantities"))
     save_quantities(pictures[-1], actions, album.bundle.name)
     for name, policy in policies.items():
-        if not isinstance(policy, ScheduledPolicy):
+        if not isinstance(policy, ScheduledPolicy) or policy.sampler is not None:
             pictures.append(album.path("steps", name))
             samples.save_steps(
                 pictures[-1], album.bundle, name, policy, album.num_steps, album.seed

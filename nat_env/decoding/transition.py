@@ -11,126 +11,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nat_env.decoding.guidance import guide, lerp
+from nat_env.decoding.remasking import Drawn, Sampling, allowed_masked, confidences, lowest
+from nat_env.decoding.tokens import sample_tokens
+
 REMASK_RATIO, SAMPLING_TEMPERATURE, REMASK_TEMPERATURE, GUIDANCE_SCALE = range(4)
 """Columns of an action [B, 4]: m, tau_1, tau_2, w (Eq. 5)."""
 
-_SMALLEST_TEMPERATURE = 1e-6
-"""Below this, sampling is the arg max; keeps (logit - max) / temperature finite in float32."""
-
 LOGITS_AT_ONCE = {"cpu": 2**20}
 """Guided and sampled in one piece, by device: half the time on a CPU where they fit its caches."""
-
-
-def guide(logits: Tensor, null_logits: Tensor, scale: Tensor) -> Tensor:
-    """Classifier-free guidance: `logits + scale * (logits - null_logits)`.
-
-    A scale of 0 means none. (diffusers' `guidance_scale` is 1 + this scale.) A code that either
-    pass forbids, by -inf, is forbidden.
-
-    Args:
-        logits: of the conditional pass [M, K].
-        null_logits: of the pass with the null condition [M, K].
-        scale: w per row [M].
-
-    Raises:
-        ValueError: logits that are NaN or +inf, before or after, or a row without a code that is
-            allowed.
-
-    Example:
-        >>> minus = -torch.inf
-        >>> guide(torch.tensor([[2.0, minus]]), torch.tensor([[1.0, 0.0]]), torch.tensor([3.0]))
-        tensor([[5., -inf]])
-    """
-    guided = _lerp(logits, null_logits, scale)
-    # Whatever is not finite on either side makes the sum so: one cheap pass where all is well.
-    if bool(guided.sum().isfinite()):
-        return guided
-    return _guided_where_allowed(guided, logits, null_logits)
-
-
-def _guided_where_allowed(guided: Tensor, logits: Tensor, null_logits: Tensor) -> Tensor:
-    """What `guide` gives where not all is finite."""
-    for name, given in (("logits", logits), ("null_logits", null_logits)):
-        if bool((given.isnan() | given.isposinf()).any()):
-            raise ValueError(f"{name}: got NaN or +inf, allowed are numbers, and -inf at codes")
-    forbidden = logits.isneginf() | null_logits.isneginf()
-    guided = guided.masked_fill(forbidden, -torch.inf)
-    if not bool(guided.amax(dim=-1).isfinite().all()):
-        raise ValueError(
-            "logits: got a row of -inf alone, or beyond float32 once guided; allowed is at least "
-            "one code, with a finite number"
-        )
-    return guided
-
-
-def sample_tokens(logits: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw a token per row from softmax(logits / temperature) by the inverse of its CDF.
-
-    Args:
-        logits: [M, K].
-        temperature: tau_1 per row [M], >= 0; at 0 the arg max.
-        uniforms: [M] in [0, 1).
-
-    Returns:
-        Tokens [M] int64.
-    """
-    shifted = logits - logits.amax(dim=-1, keepdim=True)
-    scaled = shifted / temperature.clamp_min(_SMALLEST_TEMPERATURE)[:, None]
-    cdf = scaled.exp_().cumsum_(dim=-1)  # [M, K], not normalised
-    total = cdf[:, -1:]
-    # Below the total, to which the product may round: above it lie codes of probability 0 alone.
-    threshold = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
-    found = torch.searchsorted(cdf, threshold, right=True)[:, 0]
-    return found.clamp_max(logits.shape[1] - 1)  # of NaN: a token, until the caller is told
-
-
-def confidences(logits: Tensor, tokens: Tensor, temperature: Tensor, uniforms: Tensor) -> Tensor:
-    """Log softmax(logits)[token] + temperature * Gumbel noise, per row.
-
-    Args:
-        logits: guided, not tempered [M, K].
-        tokens: drawn tokens [M].
-        temperature: tau_2 per row [M].
-        uniforms: [M] in [0, 1).
-    """
-    chosen = logits.gather(-1, tokens[:, None])[:, 0]
-    log_likelihood = chosen - logits.logsumexp(dim=-1)
-    tiny = torch.finfo(torch.float32).tiny
-    gumbel = -torch.log(-torch.log(uniforms.clamp(tiny, 1 - 2**-24)))
-    return log_likelihood + temperature * gumbel
-
-
-def remask(
-    confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None = None
-) -> Tensor:
-    """Which positions stay masked: the least confident ones, by rank, so that ties are exact.
-
-    Args:
-        confidence: [B, N]; of known tokens it has no effect.
-        masked: which tokens were masked [B, N] bool.
-        ratio: m per sample [B] in [0, 1].
-        unknown: N_0, tokens of each sample that were masked at its start [B]; by default all N.
-
-    Returns:
-        Mask [B, N] with min(currently masked, floor(N_0 m)) positions set in each row.
-
-    Raises:
-        ValueError: a masked token's confidence is NaN.
-    """
-    if bool((confidence.isnan() & masked).any()):
-        raise ValueError("confidence: got NaN at a masked token, allowed are numbers")
-    return _remasked(confidence, masked, ratio, unknown)
-
-
-def _remasked(confidence: Tensor, masked: Tensor, ratio: Tensor, unknown: Tensor | None) -> Tensor:
-    num_tokens = confidence.shape[1]
-    allowed = (ratio * (num_tokens if unknown is None else unknown)).floor().long()  # [B]
-    largest = torch.finfo(confidence.dtype).max  # so that known tokens come last
-    sorted_by = torch.where(masked, confidence.clamp_max(largest), torch.inf)
-    order = sorted_by.argsort(dim=1, stable=True)
-    ranks = torch.empty_like(order)
-    ranks.scatter_(1, order, torch.arange(num_tokens, device=order.device).expand_as(order))
-    return masked & (ranks < allowed[:, None])
 
 
 def check_quantities(actions: Tensor, batch: int) -> None:
@@ -165,7 +54,7 @@ def _allowed(actions: Tensor) -> Tensor:
 
 def decode_step(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
-    last: Tensor, mask_id: int, unknown: Tensor | None = None,
+    last: Tensor, mask_id: int, unknown: Tensor | None = None, sampling: Sampling | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed.
 
@@ -180,20 +69,22 @@ def decode_step(
         last: [B] bool; where set, every token is revealed and m, tau_2 have no effect.
         mask_id: the id of a masked token.
         unknown: see `remask`.
+        sampling: says what stays masked, of known tokens too, instead of `remask`.
 
     Returns:
-        The next ids [B, N], and the confidences [B, N] by which they were re-masked, +inf at tokens
-        known before.
+        The next ids [B, N], and the confidences, or scores, [B, N] by which they were re-masked,
+        +inf at tokens known before.
 
     Raises:
         ValueError: actions or uniforms out of range, or see `guide`; nothing was changed.
     """
     _check_shape(actions, len(ids))
-    drawn = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
-    arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown
-    after, confidence, total = _transition(*arguments, guided=_lerp)
-    if bool(drawn & total.isfinite()):
-        return after, confidence
+    in_range = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
+    arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown, sampling
+    if sampling is None:  # one that remembers must not be told of a step twice
+        after, confidence, total = _transition(*arguments, guided=lerp)
+        if bool(in_range & total.isfinite()):
+            return after, confidence
     check_quantities(actions, len(ids))
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError("uniforms: got a number that is not in [0, 1), or NaN")
@@ -203,7 +94,7 @@ def decode_step(
 
 def _transition(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
-    last: Tensor, mask_id: int, unknown: Tensor | None,
+    last: Tensor, mask_id: int, unknown: Tensor | None, sampling: Sampling | None,
     guided: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """What `decode_step` gives, and the sum of all that was guided."""
@@ -221,14 +112,22 @@ def _transition(
         total = total + scores.sum()
         tokens = sample_tokens(scores, action[:, SAMPLING_TEMPERATURE], uniform[:, 0])
         revealed[at] = tokens
-        temperature = action[:, REMASK_TEMPERATURE]
-        confidence[at] = confidences(scores, tokens, temperature, uniform[:, 1])
+        if sampling is None:
+            temperature = action[:, REMASK_TEMPERATURE]
+            confidence[at] = confidences(scores, tokens, temperature, uniform[:, 1])
+        else:
+            confidence[at] = sampling.scores(scores, tokens, action, uniform, at)
 
+    tokens = torch.where(masked, revealed.view_as(ids), ids)
     confidence = confidence.view_as(ids).masked_fill(~masked, torch.inf)
     ratio = actions[:, REMASK_RATIO].masked_fill(last, 0.0)
-    stays = _remasked(confidence, masked, ratio, unknown)
-    after = torch.where(masked, revealed.view_as(ids), ids).masked_fill(stays, mask_id)
-    return after, confidence, total
+    allowed = allowed_masked(num_tokens, ratio, unknown)
+    if sampling is None:
+        stays = lowest(confidence, masked, allowed)
+    else:
+        told = Drawn(tokens, masked, confidence, allowed, actions, uniforms.view(*ids.shape, 2))
+        stays = sampling.stays(told) & ~last[:, None]
+    return tokens.masked_fill(stays, mask_id), confidence, total
 
 
 def _places(masked: Tensor) -> Tensor:
@@ -239,8 +138,3 @@ def _places(masked: Tensor) -> Tensor:
     if masked.device.type == "cpu":
         return masked.flatten().nonzero()[:, 0]
     return torch.arange(masked.numel(), device=masked.device)
-
-
-def _lerp(logits: Tensor, null_logits: Tensor, scale: Tensor) -> Tensor:
-    """`guide` where all is finite."""
-    return torch.lerp(null_logits, logits, 1 + scale[:, None])

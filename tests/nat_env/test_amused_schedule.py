@@ -6,7 +6,7 @@ import torch
 from diffusers import AmusedScheduler
 from diffusers.schedulers import scheduling_amused
 
-from nat_env.decoding import decode_step
+from nat_env.decoding.transition import decode_step
 from nat_env.schedules import amused_schedule
 
 MASK, CODES = 12, 9

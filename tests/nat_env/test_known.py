@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nat_env import NATDecodeEnv, NATDecodeVectorEnv, ScheduledPolicy, generate, load_bundle
-from nat_env.decoding import remask
+from nat_env.decoding.remasking import remask
 from nat_env.frozen.canvas import known_tokens
 from nat_env.render import MASK_COLOUR
 from nat_env.schedules import Schedule

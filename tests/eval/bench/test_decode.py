@@ -18,7 +18,7 @@ from eval.bench.measuring.phases import Phases
 from eval.bench.measuring.timing import multiply_adds
 from eval.bench.options import DecodeOptions
 from eval.bench.peer import authors_generate, authors_step
-from nat_env.decoding import decode_step
+from nat_env.decoding.transition import decode_step
 from nat_env.frozen.protocol import NATOutput
 from nat_env.models.uvit import UViTConfig
 from nat_env.schedules import heuristic_schedule

@@ -8,8 +8,11 @@ import torch
 from diffusers import AmusedScheduler
 from scipy import stats
 
-from nat_env import decoding
-from nat_env.decoding import confidences, decode_step, guide, remask, sample_tokens
+from nat_env.decoding import transition
+from nat_env.decoding.guidance import guide
+from nat_env.decoding.remasking import confidences, remask
+from nat_env.decoding.tokens import sample_tokens
+from nat_env.decoding.transition import decode_step
 from nat_env.schedules import heuristic_schedule
 
 LARGEST_UNIFORM = 1 - 2.0**-24
@@ -74,7 +77,7 @@ def random_step(rng, batch, num_tokens, codes):
 def test_whole_trajectories_equal_a_plain_loop(
     seed, num_tokens, codes, tokens_at_once, monkeypatch
 ):
-    monkeypatch.setitem(decoding.LOGITS_AT_ONCE, "cpu", tokens_at_once * codes)
+    monkeypatch.setitem(transition.LOGITS_AT_ONCE, "cpu", tokens_at_once * codes)
     rng = np.random.default_rng(seed)
     batch, steps = 5, 6
     lengths = torch.from_numpy(rng.integers(2, steps + 1, batch))  # rows end at different steps

@@ -9,7 +9,7 @@ from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel
 
 from nat_env.bundles.loading import load_bundle
 from nat_env.convert.amused import convert_amused
-from nat_env.decoding import guide
+from nat_env.decoding.guidance import guide
 from nat_env.frozen.conditions import Conditions
 from nat_env.models.amused import Amused, AmusedConfig
 
