@@ -64,7 +64,8 @@ def generate_tokens(
     passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
     sampler: Sampler | None = getattr(policy, "sampler", None)
-    sampling = sampler and sampler.begin(nat, canvas == nat.mask_id, conditions)
+    free = canvas == nat.mask_id
+    sampling = None if sampler is None else sampler.begin(nat, free, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1

@@ -133,7 +133,7 @@ Values = Annotated[tuple[Annotated[float, Ge(0)], ...], Len(1)]
 
 @dataclass(frozen=True)
 class Grid(Computation):
-    """Find the best heuristic schedule on a grid, by FD under the bundle's judge.
+    """Find the best heuristic schedule, or sampler, on a grid, by FD under the bundle's judge.
 
     Writes trials_T.json after every trial, then the best schedule as best_T.json, which nat-eval
     and nat-sample take as a policy. Called again, it tries only what is missing.
@@ -153,5 +153,8 @@ class Grid(Computation):
     """k: w = k (t + 1) / T."""
     sampling_temperatures: Values = (0.6, 0.8, 1.0)
     """tau_1, at all steps."""
+    samplers: tuple[str, ...] = ()
+    """Rules for what stays masked to try, by name and numbers, `"klass(0.9, 0.01)"`, in place of
+    the papers'; of most tau_2 has no effect."""
     seed: Annotated[int, Ge(0), Lt(GRID.limit)] = 0
     """No sample of nat-eval's, whatever its seeds: the best is not chosen on what judges it."""

@@ -1,4 +1,4 @@
-"""Hand-tuning the heuristic schedule: a grid over (lambda, k, tau_1), scored by Frechet distance.
+"""Hand-tuning: a grid over the heuristic's (lambda, k, tau_1) and samplers, scored by FD.
 
 The best schedule that a patient person would find, which a learned policy has to be better than.
 """
@@ -17,6 +17,7 @@ from nat_env.bundles.loading import load_bundle
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
+from nat_env.samplers.names import named_sampler, sampler_label
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
 from nat_env.storage.claims import locked
@@ -26,11 +27,21 @@ Trial = dict[str, Any]
 
 
 def schedules_of(arguments: Grid) -> list[Schedule]:
-    """One for each point of the grid."""
+    """One for each point of the grid.
+
+    Raises:
+        ValueError: a sampler that there is not.
+    """
     grid = itertools.product(
         arguments.remask_slopes, arguments.guidance_slopes, arguments.sampling_temperatures
     )
-    return [heuristic_schedule(arguments.num_steps, *point) for point in grid]
+    plain = [heuristic_schedule(arguments.num_steps, *point) for point in grid]
+    samplers = [named_sampler(text) for text in arguments.samplers]
+    named = itertools.product(samplers, plain)
+    return [
+        replace(schedule.by(sampler), name=f"{sampler_label(sampler)}, {schedule.name}")
+        for sampler, schedule in named
+    ] or plain
 
 
 def run(arguments: Grid) -> list[Trial]:

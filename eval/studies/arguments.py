@@ -57,8 +57,9 @@ class Comparison(ShardOptions):
         return dataclasses.replace(found, seeds=(0,), num_samples=min(self.num_samples, 2000))
 
 
+GridName = Literal["grid", "halton", "entropy-bound", "klass", "remdm"]
 MethodName = Literal[
-    "grid",
+    GridName,
     "autonat",
     "cma",
     "not-adaptive",
@@ -91,7 +92,7 @@ class Suite(Comparison):
         )
 
 
-SharedName = Literal["grid", "autonat", "cma", "not-adaptive"]
+SharedName = Literal[GridName, "autonat", "cma", "not-adaptive"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Pareto(Comparison):
 
     num_steps: Annotated[tuple[Annotated[int, Ge(1)], ...], Len(1)] = (2, 3, 4, 6, 8, 12, 16)
     """Values of T of the heuristic and of schedules."""
-    methods: tuple[SharedName, ...] = ("grid", "cma", "not-adaptive")
+    methods: tuple[SharedName, ...] = ("grid", "halton", "entropy-bound", "cma", "not-adaptive")
     """Ways to a schedule, beside the heuristic; `--methods` alone is none."""
     most_steps: Annotated[int, Ge(2)] = 8
     """T of adaptive policies: passes that they may take at most."""

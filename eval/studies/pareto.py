@@ -109,7 +109,7 @@ def savings(rows: Sequence[Row], adaptive: Sequence[str]) -> str:
 
     Args:
         rows: of one bundle and N.
-        adaptive: the policies' names; all others are schedules.
+        adaptive: the policies' names; all others are schedules, by the papers' rule or a sampler.
     """
     lines = []
     for judge in dict.fromkeys(row["judge"] for row in rows):

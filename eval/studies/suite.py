@@ -7,6 +7,7 @@ one bundle, with its own folder for each T and seed.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +22,33 @@ from eval.studies.trials import Group, Method, Trial, budgets, make_and_report, 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 
-GRID = {
-    "remask_slopes": (1.0, 2.0, 4.0, 8.0),
-    "guidance_slopes": (0.5, 1.0),
-    "sampling_temperatures": (0.8, 1.0),
-}
-"""What a hand would try: lambda, k and tau_1 of the heuristic, which is one of these."""
+_GRID = {"guidance_slopes": (0.5, 1.0), "sampling_temperatures": (0.8, 1.0)}
 
-GRID_TRIALS = math.prod(len(values) for values in GRID.values())
+GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "grid": _GRID | {"remask_slopes": (1.0, 2.0, 4.0, 8.0)},
+    "halton": {
+        "samplers": ("halton",),
+        "remask_slopes": (1.0,),
+        "guidance_slopes": (0.25, 0.5, 1.0, 2.0),
+        "sampling_temperatures": (0.7, 0.8, 0.9, 1.0),
+    },
+    "entropy-bound": _GRID
+    | {
+        "samplers": tuple(f"entropy-bound({gamma})" for gamma in (2, 8, 24, 64)),
+        "remask_slopes": (1.0,),
+    },
+    "klass": _GRID
+    | {
+        "samplers": tuple(f"klass({c}, {d})" for c in (0.3, 0.6) for d in (0.1, 1)),
+        "remask_slopes": (1.0,),
+    },
+    "remdm": _GRID | {"samplers": ("remdm(0.1)", "remdm(0.3)"), "remask_slopes": (1.0, 4.0)},
+}
+"""What a hand would try, by method: lambda, k and tau_1 of the heuristic, which is one of these, or
+a sampler's numbers, k and tau_1."""
+
+GRID_TRIALS = math.prod(len(values) for values in GRIDS["grid"].values())
+"""Of each grid."""
 
 
 def score_samples(bundle: Bundle) -> int:
@@ -58,7 +78,7 @@ def schedule_search(about: str, name: str) -> Method:
     return Method(about, prepare, search.SCHEDULE)
 
 
-def hand_grid(about: str) -> Method:
+def hand_grid(about: str, name: str = "grid") -> Method:
     """A method that is nat-search grid, each trial with its part of the budget."""
 
     def prepare(trial: Trial) -> int:
@@ -68,7 +88,7 @@ def hand_grid(about: str) -> Method:
             num_steps=trial.num_steps,
             num_samples=trial.arguments.trial_budget // GRID_TRIALS,
             seed=trial.seed,
-            **GRID,
+            **GRIDS[name],
             **trial.arguments.computation(),
         )
         return len(grid.run(asked)) * asked.num_samples
@@ -78,6 +98,10 @@ def hand_grid(about: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "grid": hand_grid(f"the best of {GRID_TRIALS} heuristics by FD"),
+    "halton": hand_grid(f"Halton order, the best of {GRID_TRIALS} by FD", "halton"),
+    "entropy-bound": hand_grid(f"EB-Sampler, the best of {GRID_TRIALS} by FD", "entropy-bound"),
+    "klass": hand_grid(f"KLASS, the best of {GRID_TRIALS} by FD", "klass"),
+    "remdm": hand_grid(f"ReMDM, the best of {GRID_TRIALS} by FD", "remdm"),
     "autonat": schedule_search("finite differences of the FD (AutoNAT)", "autonat"),
     "cma": schedule_search("CMA-ES on the FD", "cma"),
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
@@ -108,8 +132,8 @@ CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 """Orderings that the papers report, and of discriminators: of what, and from the lowest value to
 the highest."""
 
-SHARED = ("heuristic", "grid", "autonat", "cma", "not-adaptive", "not-adaptive-frechet")
-"""Policies that are the same for all samples."""
+SHARED = ("heuristic", *GRIDS, "autonat", "cma", "not-adaptive", "not-adaptive-frechet")
+"""Policies whose numbers are the same for all samples."""
 
 
 def suite(arguments: Suite) -> str:
@@ -146,7 +170,8 @@ def check_budget(arguments: Comparison, methods: Iterable[str]) -> None:
     """
     bundle = load_bundle(arguments.bundle, **arguments.models())
     needed = {name: score_samples(bundle) for name in ("autonat", "cma")}
-    needed["grid"] = GRID_TRIALS * (bundle.require("yardstick").statistics.mean.size + 1)
+    rank = bundle.require("yardstick").statistics.mean.size + 1
+    needed |= dict.fromkeys(GRIDS, GRID_TRIALS * rank)
     for name in needed.keys() & set(methods):
         if arguments.trial_budget < needed[name]:
             raise ValueError(

@@ -42,7 +42,22 @@ def called_sampler(text: str) -> Sampler | None:
     except (ValueError, TypeError) as error:
         names = ", ".join(field.name for field in dataclasses.fields(kind))
         allowed = f"{match[1]}, and in brackets {names}" if names else match[1]
-        raise ValueError(f"policy: got {text!r}, allowed is {allowed} ({error})") from None
+        raise ValueError(f"sampler: got {text!r}, allowed is {allowed} ({error})") from None
+
+
+def named_sampler(text: str) -> Sampler:
+    """The sampler that a text calls.
+
+    Raises:
+        ValueError: it calls none.
+    """
+    found = called_sampler(text)
+    if found is None:
+        raise ValueError(
+            f"samplers: got {text!r}, allowed are {', '.join(SAMPLERS)}, with numbers in brackets "
+            "or without"
+        )
+    return found
 
 
 def described_sampler(sampler: Sampler) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from nat_env.commands import entry
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate, generate_batches
 from nat_env.policies import ScheduledPolicy
+from nat_env.samplers.entropy_bound import EntropyBound
+from nat_env.samplers.halton import Halton
 from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.seeds import GRID
 from nat_env.storage.claims import locked
@@ -59,6 +61,27 @@ def test_the_best_schedule_is_saved_and_none_is_tried_twice(tmp_path, tried, cap
     assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8
 
 
+def test_samplers_are_tried_with_each_schedule(tmp_path, tried, monkeypatch):
+    options = ["--num-samples", "40", "--remask-slopes", "1", "--sampling-temperatures", "1"]
+    options += ["--guidance-slopes", "0", "2", "--samplers", "halton", "entropy-bound(3)"]
+    grid(monkeypatch, tmp_path, *options)
+    trials = json.loads((tmp_path / "trials_T2.json").read_text())
+    schedules = {
+        f"{name}, {heuristic_schedule(2, 1, k, 1).name}": heuristic_schedule(2, 1, k, 1).by(sampler)
+        for name, sampler in {"halton": Halton(), "entropy-bound(3)": EntropyBound(3)}.items()
+        for k in (0, 2)
+    }
+    assert {trial["schedule"] for trial in trials} == schedules.keys()
+    bundle = load_bundle("digits", "float32")
+    for trial in trials:
+        policy = ScheduledPolicy(schedules[trial["schedule"]])
+        conditions = balanced_conditions(40, len(bundle.conditions))
+        images = generate(bundle, policy, conditions, 2, GRID.seed_of(0))
+        assert trial["frechet_distance"] == pytest.approx(frechet_of(bundle, [images]), rel=1e-6)
+    best = min(trials, key=lambda trial: trial["frechet_distance"])["schedule"]
+    assert Schedule.load(tmp_path / "best_T2.json").sampler == schedules[best].sampler
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -66,6 +89,11 @@ def test_the_best_schedule_is_saved_and_none_is_tried_twice(tmp_path, tried, cap
         (["--num-samples", "1"], "num_samples: got 1, allowed is >= 2"),
         (["--guidance-slopes"], "guidance_slopes: got none, allowed is at least one"),
         (["--seed", "-1"], "seed: got -1"),
+        (["--samplers", "best"], "samplers: got 'best', allowed are halton, entropy-bound, "),
+        (
+            ["--samplers", "klass(2)"],
+            r"sampler: got 'klass\(2\)', allowed is klass, and ",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_any_work(tmp_path, tried, monkeypatch, options, message):

@@ -1,11 +1,13 @@
 """The papers' comparison: trials that resume, equal budgets, and the verdicts on the orderings."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 import eval.studies.suite
@@ -13,9 +15,15 @@ import eval.studies.trials
 from agents.learners.config import PRESETS
 from agents.search.trials import read_trials
 from eval.studies.arguments import Demo, Suite
-from eval.studies.suite import CLAIMS, GRID_TRIALS, METHODS, SHARED, gains, orderings, suite
+from eval.studies.suite import CLAIMS, GRID_TRIALS, GRIDS, METHODS, SHARED, gains, orderings, suite
 from eval.studies.trials import Trial
-from nat_env.bundles.loading import bundle_folder
+from nat_env.bundles.loading import bundle_folder, load_bundle
+from nat_env.frozen.conditions import balanced_conditions
+from nat_env.generation import StepRecord, generate
+from nat_env.policies import ScheduledPolicy
+from nat_env.samplers.entropy_bound import EntropyBound
+from nat_env.schedules import Schedule
+from nat_env.seeds import NAT_EVAL
 
 
 @pytest.fixture
@@ -193,6 +201,24 @@ def test_a_hand_grid_spends_the_budget_that_the_others_have(arguments, tmp_path)
     rows = json.loads((tmp_path / "T2" / "results.json").read_text())["rows"]
     assert [row["policy"] for row in rows] == ["heuristic", "grid", "cma"]
     assert "- grid against heuristic, frechet distance, digits-judge: " in report
+
+
+def test_the_fields_samplers_are_tuned_by_as_many_trials(arguments, tmp_path):
+    for name, grid in GRIDS.items():
+        assert math.prod(len(values) for values in grid.values()) == GRID_TRIALS, name
+    asked = replace(arguments, methods=("entropy-bound",), seeds=(1,), budget=16 * 34)
+    report = suite(asked)
+    best = Schedule.load(tmp_path / "T2" / "entropy-bound" / "1" / "best_T2.json")
+    assert isinstance(best.sampler, EntropyBound)
+    assert f"| entropy-bound | {METHODS['entropy-bound'].about} | 544 | 544 |" in report
+    rows = json.loads((tmp_path / "T2" / "results.json").read_text())["rows"]
+    bundle = load_bundle("digits", "float32")
+    steps: list[StepRecord] = []
+    conditions = balanced_conditions(40, len(bundle.conditions))
+    seed = NAT_EVAL.seed_of(1)
+    generate(bundle, ScheduledPolicy(best), conditions, 2, seed, on_step=steps.append)
+    passes = torch.stack([step.passed for step in steps]).sum() / 40
+    assert rows[1]["policy"] == "entropy-bound" and rows[1]["passes"] == pytest.approx(passes)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_policy_is_called_by_a_samplers_name(text, sampler):
 )
 def test_numbers_that_a_sampler_does_not_take_are_refused(text):
     bundle = load_bundle("digits", dtype="float32")
-    with pytest.raises(ValueError, match=r"^policy: got .*, allowed is "):
+    with pytest.raises(ValueError, match=r"^sampler: got .*, allowed is "):
         named_policy(text, bundle, num_steps=4)
 
 
