@@ -105,7 +105,7 @@ def points(
 
 
 def savings(rows: Sequence[Row], adaptive: Sequence[str]) -> str:
-    """How many passes fewer each adaptive policy takes than the best schedule of the same FD.
+    """How many passes fewer each adaptive policy takes than the best of the others of its FD.
 
     Args:
         rows: of one bundle and N.
@@ -128,12 +128,12 @@ def _saving(policy: Points, schedules: Sequence[Points]) -> str:
         of_seed = [of[seed] for of in schedules if seed in of]
         passes = passes_for(distance, of_seed)
         if passes is None:
-            return "no schedule reaches its FD"
+            return "none of the others reaches its FD"
         needed[seed] = passes
     taken = {seed: policy[seed][0] for seed in needed}
     ours, theirs = (float(np.mean([*of.values()])) for of in (taken, needed))
     return (
-        f"{ours:.2f} passes where the best schedule of its FD needs {theirs:.2f} "
+        f"{ours:.2f} passes where the best of the others needs {theirs:.2f} "
         f"({100 * (ours / theirs - 1):+.0f} %), fewer {difference(taken, needed)}"
     )
 

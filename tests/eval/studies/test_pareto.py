@@ -81,9 +81,10 @@ def test_savings_are_paired_by_seed():
     adaptive = rows("a", 8, [(3.0, 4.0), (4.0, 8.0)])  # where schedules need 6 in either seed
     said = savings([*fixed, *adaptive], ["a"])
     assert said.startswith(
-        "- a, j: 3.50 passes where the best schedule of its FD needs 6.00 (-42 %), fewer by 2.5 ["
+        "- a, j: 3.50 passes where the best of the others needs 6.00 (-42 %), fewer by 2.5 ["
     )
     assert "in 2 seeds" in said
     assert (
-        savings(fixed + rows("a", 8, [(3.0, 1.0)]), ["a"]) == "- a, j: no schedule reaches its FD"
+        savings(fixed + rows("a", 8, [(3.0, 1.0)]), ["a"])
+        == "- a, j: none of the others reaches its FD"
     )
