@@ -104,6 +104,8 @@ def draw_trainings(album: Album, specs: Mapping[str, str]) -> list[Path]:
         run = run_of(for_seed(spec, album.seed))
         if run and (run[0] / "results.json").is_file():  # the training has ended
             training = read_json(run[0] / "results.json", "policies")
+            if not training["history"]:  # it was never evaluated
+                continue
             about = (
                 f"{name}, seed {album.seed} ({training['judge']}, N = {training['num_samples']})"
             )

@@ -1,5 +1,6 @@
 """Pictures of an evaluation: whose they are, whatever classes and policies are called."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from agents.sharing.names import named_policy
 from eval.commands.arguments import Eval
 from eval.commands.nat_eval import run
 from eval.pictures import samples
-from eval.pictures.album import Album, draw_policies
+from eval.pictures.album import Album, draw_policies, draw_trainings
 from nat_env.frozen.conditions import Conditions
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
@@ -103,3 +104,11 @@ def test_a_grid_shows_the_evaluations_own_samples_and_draws_no_others(
     every = generate(digits, policy, [*range(10)] * 4, 2, NAT_EVAL.seed_of(1))
     for row, label in enumerate(range(3)):  # a row is a class, from left to right as they come
         torch.testing.assert_close(grids[0][4 * row : 4 * row + 4], every[label::10])
+
+
+def test_a_training_that_was_never_evaluated_has_no_picture(digits, tmp_path):
+    (tmp_path / "run").mkdir()
+    results = {"history": [], "judge": None, "num_samples": 50}
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    album = Album(tmp_path, digits, 4, 0, ["a"])
+    assert draw_trainings(album, {"a": str(tmp_path / "run")}) == []
