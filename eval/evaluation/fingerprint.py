@@ -12,6 +12,7 @@ from agents.learners.trained import TrainedPolicy
 from nat_env.actions import RAW_SCALE
 from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.samplers.names import SAMPLERS, sampler_label
 from nat_env.text.encoder import prompts_fingerprint
 
 
@@ -33,7 +34,10 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
     name = type(policy).__name__
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
-        name += "" if policy.sampler is None else f" by {policy.sampler!r}"
+        if isinstance(policy.sampler, tuple(SAMPLERS.values())):
+            name += f" by {sampler_label(policy.sampler)}"
+        elif policy.sampler is not None:  # its scores are a function's, which may be any
+            return f"{name} {uuid4().hex}"
     elif isinstance(policy, TrainedPolicy):
         name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale

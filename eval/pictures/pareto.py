@@ -1,6 +1,7 @@
 """FD against passes, under each judge: nearer to the corner is better."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def save_pareto(path: Path, rows: Sequence[Row], bundle: str, adaptive: Sequence
     every = figure.subplots(1, len(judges), squeeze=False)[0]
     lines = [*dict.fromkeys(r["policy"] for r in rows if r["policy"] not in adaptive), "adaptive"]
     for axes, judge in zip(every, judges, strict=True):
-        for line, colour in zip(lines, COLOURS, strict=False):
+        for line, colour in zip(lines, cycle(COLOURS), strict=False):
             names = adaptive if line == "adaptive" else [line]
             own = [r for r in rows if r["judge"] == judge and r["policy"] in names]
             if own:

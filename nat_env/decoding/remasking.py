@@ -38,7 +38,7 @@ class Sampling(Protocol):
             tokens: drawn [M].
             actions: [M, 4].
             uniforms: [M, 2].
-            places: [M].
+            places: [M]; on an accelerator those of known tokens are among them.
         """
         ...
 

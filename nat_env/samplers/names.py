@@ -100,4 +100,4 @@ def sampler_label(sampler: Sampler) -> str:
         ('klass(0.9, 0.01, 1)', 'halton')
     """
     name, *numbers = described_sampler(sampler).values()
-    return f"{name}({', '.join(f'{n:g}' for n in numbers)})" if numbers else name
+    return f"{name}({', '.join(map(json.dumps, numbers))})" if numbers else name

@@ -41,15 +41,19 @@ class ReMDM:
             self.free = free
             self.probability = torch.zeros(free.numel(), device=free.device)
             """That each token had when it was drawn [B * N]."""
+            self.latest = self.probability.clone()
+            """Of this step's draws: on an accelerator of known tokens, too, in vain."""
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
         ) -> Tensor:
             likely = confidences(logits, tokens, torch.zeros_like(uniforms[:, 1]), uniforms[:, 1])
-            self.probability[places] = likely.exp()
+            self.latest[places] = likely.exp()
             return likely + actions[:, REMASK_TEMPERATURE] * gumbel(uniforms[:, 1])
 
         def stays(self, drawn: Drawn) -> Tensor:
+            drew = drawn.masked.flatten()
+            self.probability = self.latest.where(drew, self.probability)
             going_on = drawn.masked.any(dim=1, keepdim=True)
             known = self.free & ~drawn.masked & going_on
             again = (self.eta * known.sum(dim=1)).floor().long().minimum(drawn.allowed)

@@ -8,6 +8,7 @@ import torch
 from scipy.special import log_softmax
 
 from nat_env import ScheduledPolicy, generate, heuristic_schedule, load_bundle
+from nat_env.decoding import transition
 from nat_env.decoding.transition import decode_step
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton, halton_ranks, token_grid
@@ -155,10 +156,13 @@ def gumbel(uniforms):
     return -np.log(-np.log(uniforms.astype(np.float64)))
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_remdm_masks_a_share_of_the_known_again(given, eta, temperature):
+def test_remdm_masks_a_share_of_the_known_again(given, eta, temperature, everywhere, monkeypatch):
     logits, uniforms, ids = given
+    if everywhere:  # as on an accelerator: tokens are drawn at known places, too, in vain
+        monkeypatch.setattr(transition, "_places", lambda masked: torch.arange(masked.numel()))
     found = decoded(ReMDM(eta), logits, uniforms, ids, temperature)
     likely = np.zeros((B, N))
     before_ids = ids
