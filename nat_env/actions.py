@@ -55,11 +55,17 @@ class ActionMap:
     """See `_tables`."""
 
     def __post_init__(self) -> None:
-        """Check scale and smoothing.
+        """Check residual, scale and smoothing.
 
         Raises:
-            ValueError: the one is not a finite number above 0, the other not in [0, 1).
+            ValueError: a residual with a sampler, a scale that is not a finite number above 0, or
+                a smoothing outside [0, 1).
         """
+        if self.residual is not None and self.residual.sampler is not None:
+            raise ValueError(
+                f"residual: got one with the sampler {self.residual.sampler!r}, allowed is a "
+                "schedule without one"
+            )
         if not isinstance(self.raw_scale, (int, float)) or not 0 < self.raw_scale < math.inf:
             raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
         if not isinstance(self.smoothing, (int, float)) or not 0 <= self.smoothing < 1:

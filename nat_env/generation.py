@@ -27,7 +27,7 @@ class StepRecord:
     actions: Tensor
     """m, tau_1, tau_2, w [B, 4] that were applied, NaN where the image was complete before."""
     confidence: Tensor
-    """Or score, by which the step re-masked [B, N], +inf at tokens known before."""
+    """By which the step re-masked [B, N], of a sampler its scores; +inf at tokens known before."""
     passed: Tensor
     """Rows [B] bool that took a pass for it: of others all tokens were known before."""
 

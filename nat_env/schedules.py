@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,11 +32,11 @@ class Schedule:
     """
 
     def __post_init__(self) -> None:
-        """Check the table.
+        """Check table and sampler.
 
         Raises:
             ValueError: wrong shape, a value that is not finite, a ratio outside [0, 1] or another
-                quantity below 0.
+                quantity below 0; or what is no sampler.
         """
         table = self.table
         if table.ndim != 2 or table.shape[1] != 4 or not len(table):
@@ -44,6 +45,12 @@ class Schedule:
             raise ValueError("table: every value must be finite and >= 0")
         if bool((table[:, 0] > 1).any()):
             raise ValueError("table: remask_ratio must be <= 1")
+        sampler: Any = self.sampler
+        if sampler is not None and (isinstance(sampler, type) or not hasattr(sampler, "begin")):
+            raise ValueError(
+                f"sampler: got {sampler!r}, allowed is an object of a class of nat_env.samplers, "
+                "or another that has `begin`"
+            )
 
     @property
     def num_steps(self) -> int:

@@ -155,6 +155,6 @@ class Grid(Computation):
     """tau_1, at all steps."""
     samplers: tuple[str, ...] = ()
     """Rules for what stays masked to try, by name and numbers, `"klass(0.9, 0.01)"`, in place of
-    the papers'; of most tau_2 has no effect."""
+    the papers'. On most tau_2 has no effect: there one of `remask_slopes` is enough."""
     seed: Annotated[int, Ge(0), Lt(GRID.limit)] = 0
     """No sample of nat-eval's, whatever its seeds: the best is not chosen on what judges it."""

@@ -79,7 +79,9 @@ def run(arguments: Sample) -> list[Path]:
     paths = []
     if arguments.gif is not None:
         ids = torch.stack([torch.cat([r.ids for r in step]) for step in records])  # [T, B, N]
-        confidences = torch.stack([torch.cat([r.confidence for r in step]) for step in records])
+        confidences = None
+        if getattr(policy, "sampler", None) is None:  # else masked by more than a confidence
+            confidences = torch.stack([torch.cat([r.confidence for r in s]) for s in records])
         begun = partly_known(bundle.nat, **tokens, shape=tuple(ids[0].shape)) if tokens else None
         sheets = decoding_sheets(bundle, labels, ids, confidences, scale, begun)
         _save_animation(sheets, arguments.gif)

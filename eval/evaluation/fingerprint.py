@@ -13,6 +13,7 @@ from nat_env.actions import RAW_SCALE
 from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.samplers.names import SAMPLERS, sampler_label
+from nat_env.samplers.protocol import Sampler
 from nat_env.text.encoder import prompts_fingerprint
 
 
@@ -29,15 +30,17 @@ def prompts_of(conditions: Conditions) -> dict[str, str]:
 def policy_fingerprint(policy: DecodingPolicy) -> str:
     """Hash of what the policy does: a run that was trained on has another one.
 
-    Of a policy that is neither a schedule nor a learned one, another text each time.
+    Of a policy that is neither a schedule nor a learned one, or whose sampler calls a function,
+    another text each time.
     """
     name = type(policy).__name__
+    sampler: Sampler | None = getattr(policy, "sampler", None)
+    if sampler is not None:
+        if type(sampler) not in SAMPLERS.values():  # it calls a function, which may be any
+            return f"{name} {uuid4().hex}"
+        name += f" by {sampler_label(sampler)}"
     if isinstance(policy, ScheduledPolicy):
         tensors = [policy.schedule.table]
-        if isinstance(policy.sampler, tuple(SAMPLERS.values())):
-            name += f" by {sampler_label(policy.sampler)}"
-        elif policy.sampler is not None:  # its scores are a function's, which may be any
-            return f"{name} {uuid4().hex}"
     elif isinstance(policy, TrainedPolicy):
         name += "" if policy.test_action == "expectation" else f" {policy.test_action}"
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale

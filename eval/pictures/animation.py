@@ -64,7 +64,7 @@ def decoding_sheets(
     bundle: Bundle,
     labels: Tensor,
     ids: Tensor,
-    confidences: Tensor,
+    confidences: Tensor | None,
     scale: int,
     begun: Tensor | None = None,
 ) -> list[Image.Image]:
@@ -76,7 +76,8 @@ def decoding_sheets(
         bundle: what decoded them.
         labels: their classes [B].
         ids: tokens after each step [T, B, N].
-        confidences: of each step [T, B, N], see `nat_env.render.canvas`.
+        confidences: of each step [T, B, N], see `nat_env.render.canvas`; None: masked tokens are
+            of one colour.
         scale: pixels for each pixel of an image.
         begun: tokens before the first step [B, N]; by default all are masked.
     """
@@ -90,9 +91,8 @@ def decoding_sheets(
     frames = canvas(bundle.tokenizer, first, final, mask_id, scale)
     sheets = [named_sheet(frames, names, columns, f"before step 1 of {num_steps}{note}")]
     for step in range(num_steps):
-        frames = canvas(
-            bundle.tokenizer, ids[step, shown], final, mask_id, scale, confidences[step, shown]
-        )
+        confidence = None if confidences is None else confidences[step, shown]
+        frames = canvas(bundle.tokenizer, ids[step, shown], final, mask_id, scale, confidence)
         title = f"after step {step + 1} of {num_steps}{note}"
         sheets.append(named_sheet(frames, names, columns, title))
     return sheets

@@ -101,7 +101,7 @@ def save_steps(
     rows: int = 5,
     candidates: int = 128,
 ) -> None:
-    """A few samples after each step, with the re-mask ratio that the policy chose.
+    """A few samples after each step, with what is masked, and the m that a policy chose for it.
 
     After AdaNAT's Figure 3. The samples are those with the least and the most re-masking among the
     first of `measure` with this seed, and some evenly between.
@@ -119,8 +119,10 @@ def save_steps(
     records: list[StepRecord] = []
     labels = balanced_conditions(candidates, len(bundle.conditions))
     generate(bundle, policy, labels, num_steps, NAT_EVAL.seed_of(seed), candidates, records.append)
+    mask_id, by_ratio = bundle.nat.mask_id, getattr(policy, "sampler", None) is None
     ratios = torch.stack([r.actions[:, 0] for r in records], dim=1).cpu()  # [B, T]
-    chosen = _spread(ratios[:, :-1].nansum(dim=1), rows)
+    masked = torch.stack([(r.ids == mask_id).sum(dim=1) for r in records], dim=1).cpu()  # [B, T]
+    chosen = _spread(ratios[:, :-1].nansum(dim=1) if by_ratio else masked.sum(dim=1), rows)
     steps = np.unique(np.linspace(0, num_steps - 1, min(num_steps, 8)).round().astype(int))
     final = records[-1].ids[chosen]
     scale = max(1, round(130 / bundle.tokenizer.image_size[1]))
@@ -135,20 +137,23 @@ def save_steps(
         figure,
         f"{bundle.name}: T = {num_steps} decoding steps, one by one",
         f"Policy: {shortened(name, 70)}.\n"
-        "m: share of the tokens that the policy leaves masked (blue) for the next step.\n"
+        + ("m: share of the tokens that the policy leaves" if by_ratio else "How many stay")
+        + " masked (blue) for the next step.\n"
         f"Rows: from the sample with the least re-masking to that with the most, of {candidates}.",
         left,
     )
     for position, step in enumerate(steps):
         ids = records[step].ids[chosen]
-        frames = canvas(bundle.tokenizer, ids, final, bundle.nat.mask_id, scale)
-        counts = (ids == bundle.nat.mask_id).sum(dim=1).tolist()
+        frames = canvas(bundle.tokenizer, ids, final, mask_id, scale)
+        counts = masked[chosen, step].tolist()
         x = left + position * (size + gap)
         write(figure, x, top - 8, f"after step {step + 1}", size=10, weight="bold")
         for row, (frame, count) in enumerate(zip(frames, counts, strict=True)):
             y = top + row * (size + below)
             pixel_axes(figure, x, y, size, size).imshow(frame, interpolation="nearest")
-            below_frame = f"m = {ratios[chosen[row], step]:.2f} ({count} of {bundle.num_tokens})"
+            below_frame = f"{count} of {bundle.num_tokens}"
+            if by_ratio:
+                below_frame = f"m = {ratios[chosen[row], step]:.2f} ({below_frame})"
             if count == 0:
                 below_frame = "all revealed"
             write(figure, x, y + size + 15, below_frame, size=9)

@@ -56,9 +56,9 @@ def decode_step(
     ids: Tensor, logits: Tensor, null_logits: Tensor, actions: Tensor, uniforms: Tensor,
     last: Tensor, mask_id: int, unknown: Tensor | None = None, sampling: Sampling | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed.
+    """The transition v(t) -> v(t+1) of Eq. 6. Known tokens are never changed, but by a `sampling`.
 
-    An accelerator is waited for once, where all is well.
+    An accelerator is waited for once, where all is well; with a `sampling` more often.
 
     Args:
         ids: tokens [B, N] int64, `mask_id` where masked.
@@ -72,17 +72,18 @@ def decode_step(
         sampling: says what stays masked, of known tokens too, instead of `remask`.
 
     Returns:
-        The next ids [B, N], and the confidences, or scores, [B, N] by which they were re-masked,
-        +inf at tokens known before.
+        The next ids [B, N], and the confidences [B, N] by which they were re-masked, of a
+        `sampling` its scores; +inf at tokens known before.
 
     Raises:
-        ValueError: actions or uniforms out of range, or see `guide`; nothing was changed.
+        ValueError: actions or uniforms out of range, or see `guide`; nothing was changed, but what
+            a `sampling` remembers.
     """
     _check_shape(actions, len(ids))
-    in_range = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
     arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown, sampling
     if sampling is None:  # one that remembers must not be told of a step twice
         after, confidence, total = _transition(*arguments, guided=lerp)
+        in_range = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
         if bool(in_range & total.isfinite()):
             return after, confidence
     check_quantities(actions, len(ids))

@@ -15,7 +15,8 @@ from nat_env.frozen.nat import FrozenNAT
 class Halton:
     """Reveals tokens in the order of a Halton sequence on the grid, as many as m says.
 
-    Tokens that are drawn together lie far apart, and so depend little on one another. tau_2 has no
+    Tokens that are drawn together lie far apart, and so depend little on one another. The order
+    alone is the paper's: its counts are of an arccos, at least one in each step. tau_2 has no
     effect.
     """
 
@@ -37,9 +38,18 @@ class Halton:
 
 
 def token_grid(nat: FrozenNAT) -> tuple[int, int]:
-    """Rows and columns of the N tokens: as many as of the features, or of their patches."""
+    """Rows and columns of the N tokens: as many as of the features, or of their square patches.
+
+    Raises:
+        ValueError: N is of neither.
+    """
     rows, columns = nat.feature_grid
     side = math.isqrt(nat.num_tokens // (rows * columns))
+    if rows * columns * side**2 != nat.num_tokens:
+        raise ValueError(
+            f"sampler: got halton for a transformer of {nat.num_tokens} tokens with features on "
+            f"{rows} x {columns}, allowed is one of as many tokens or of square patches"
+        )
     return rows * side, columns * side
 
 

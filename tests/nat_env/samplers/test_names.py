@@ -10,6 +10,7 @@ from agents.search.finite_differences import initial_schedule
 from agents.sharing.names import is_of_any_t, named_policy, own_num_steps
 from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env import ScheduledPolicy, heuristic_schedule, load_bundle
+from nat_env.actions import ActionMap
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.klass import Klass
@@ -82,11 +83,12 @@ def test_where_no_sampler_can_be_followed_it_is_refused(tmp_path):
     schedule.save(path)
     for argument, call in {
         "residual": lambda: residual_schedule(str(path), 4, 16),
+        "residual: got one": lambda: ActionMap(schedule),
         "initialisation": lambda: initial_schedule(str(path), 4),
         "schedule": lambda: NATScheduler.of_schedule(schedule, 10),
         "policy": lambda: NATScheduler.of_policy(ScheduledPolicy(schedule), 10),
     }.items():
-        with pytest.raises(ValueError, match=rf"(?i)^{argument}: .*entropy.?bound.*allowed is"):
+        with pytest.raises(ValueError, match=rf"(?i)^{argument}.*entropy.?bound.*allowed is"):
             call()
 
 
@@ -94,3 +96,11 @@ def test_policies_of_other_samplers_are_other_policies():
     samplers = [None, Halton(), EntropyBound(0.3), EntropyBound(0.4), ReMDM()]
     policies = [ScheduledPolicy(heuristic_schedule(4).by(sampler)) for sampler in samplers]
     assert len({policy_fingerprint(policy) for policy in policies}) == len(samplers)
+    scored = ScheduledPolicy(heuristic_schedule(4).by(Scored(lambda tokens, conditions: tokens)))
+    assert policy_fingerprint(scored) != policy_fingerprint(scored)  # what it calls may change
+
+
+@pytest.mark.parametrize("wrong", ["halton", Halton, 3])
+def test_what_is_no_sampler_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"^sampler: got .*, allowed is an object of a class"):
+        heuristic_schedule(4).by(wrong)

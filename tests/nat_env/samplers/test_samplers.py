@@ -102,6 +102,12 @@ def test_the_grid_is_that_of_the_tokens_where_features_are_of_patches():
     assert token_grid(patches) == (8, 8) and token_grid(NAT) == (ROWS, COLUMNS)
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (4, 4), (5, 5)])
+def test_a_grid_that_the_tokens_are_not_of_is_refused(grid):
+    with pytest.raises(ValueError, match=r"^sampler: got halton for a transformer of 24 tokens"):
+        token_grid(SimpleNamespace(num_tokens=24, feature_grid=grid))
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.4, 2.0, 100.0])
 def test_entropy_bound_reveals_the_most_that_the_bound_allows(given, gamma):
     logits, uniforms, ids = given
