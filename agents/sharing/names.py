@@ -9,7 +9,7 @@ from agents.sharing.hub import HUB, shared_folder
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
-from nat_env.samplers.names import SAMPLERS, called_sampler
+from nat_env.samplers.names import CALL, SAMPLERS, called_sampler
 from nat_env.schedules import NAMED_SCHEDULES, Schedule, check_length, heuristic_schedule
 
 ALLOWED = (
@@ -19,8 +19,7 @@ ALLOWED = (
     "nat-share wrote: a folder or hub:user/name"
 )
 
-_NAMES = "|".join(NAMED_SCHEDULES)
-_OF_ANY_T = re.compile(rf"(?:heuristic\((.*)\)|{_NAMES}|(?:{'|'.join(SAMPLERS)})(?:\(.*\))?)")
+_OF_ANY_T = re.compile(rf"(?:heuristic\((.*)\)|{'|'.join(NAMED_SCHEDULES)}|{CALL})")
 
 
 def named_policy(

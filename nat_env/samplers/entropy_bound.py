@@ -14,8 +14,8 @@ from nat_env.samplers.checks import check_number
 class EntropyBound:
     """Reveals, from the lowest entropy on, the most tokens U whose sum H - max H is <= gamma.
 
-    That bounds what is lost by drawing the tokens of U apart (their Eq. 9), with the entropy as the
-    measure of error. At least one token is revealed, and the last step reveals all: T is the most
+    That bounds what is lost by drawing the tokens of U apart, with the entropy as the measure of
+    error. At least one token is revealed, and the last step reveals all: T is the most
     passes that it may take. m and tau_2 have no effect; entropies, in nats, are of what guidance
     gives, not tempered.
     """

@@ -23,7 +23,7 @@ class Klass:
     confidence: float = 0.9
     divergence: float = 0.01
     history: int = 1
-    """Theirs is 2, with hundreds of steps."""
+    """Their code has 2, for texts and many more steps."""
 
     def __post_init__(self) -> None:
         """Check the numbers.

@@ -19,7 +19,8 @@ SAMPLERS: dict[str, type[Any]] = {
 }
 """Classes of `Sampler`, dataclasses of numbers."""
 
-_CALL = re.compile(rf"({'|'.join(SAMPLERS)})(?:\((.*)\))?")
+CALL = rf"({'|'.join(SAMPLERS)})(?:\((.*)\))?"
+"""What a text that calls a sampler looks like: its name, and what stands in brackets."""
 
 
 def called_sampler(text: str) -> Sampler | None:
@@ -33,7 +34,7 @@ def called_sampler(text: str) -> Sampler | None:
         Klass(confidence=0.8, divergence=0.1, history=1)
         >>> called_sampler("heuristic")
     """
-    match = _CALL.fullmatch(text.strip())
+    match = re.fullmatch(CALL, text.strip())
     if match is None:
         return None
     kind = SAMPLERS[match[1]]

@@ -15,10 +15,10 @@ from nat_env.samplers.checks import check_number
 class ReMDM:
     """Of the tokens that earlier steps drew, a share eta is masked again: their sigma_t, capped.
 
-    After a step floor(N m) tokens are masked, as ever (their Eq. 4 has the marginals of the model
-    that re-masks nothing): so many of the known ones, at most all that m allows, and the rest by
-    confidence. Which known ones chance says, those of low probability rather (ReMDM-conf: weights
-    exp(-p) of the probability p that a token had when it was drawn).
+    After a step floor(N m) tokens are masked, as ever, for re-masking leaves the marginals as they
+    are: so many of the known ones, at most all that m allows, and the rest by confidence. Which
+    known ones chance says, those of low probability rather (ReMDM-conf: weights exp(-p) of the
+    probability p that a token had when it was drawn).
     """
 
     eta: float = 0.1
