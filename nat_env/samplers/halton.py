@@ -62,8 +62,8 @@ def halton_ranks(grid: tuple[int, int]) -> Tensor:
 
     Example:
         >>> halton_ranks((2, 2)).view(2, 2)
-        tensor([[1, 3],
-                [0, 2]])
+        tensor([[2, 1],
+                [0, 3]])
     """
     from scipy.stats import qmc
 
