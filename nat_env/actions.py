@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import Schedule
 
 RAW_SCALE = 5.0
@@ -55,21 +56,20 @@ class ActionMap:
     """See `_tables`."""
 
     def __post_init__(self) -> None:
-        """Check residual, scale and smoothing.
+        """Check scale and smoothing.
 
         Raises:
-            ValueError: a residual with a sampler, a scale that is not a finite number above 0, or
-                a smoothing outside [0, 1).
+            ValueError: a scale that is not a finite number above 0, or a smoothing outside [0, 1).
         """
-        if self.residual is not None and self.residual.sampler is not None:
-            raise ValueError(
-                f"residual: got one with the sampler {self.residual.sampler!r}, allowed is a "
-                "schedule without one"
-            )
         if not isinstance(self.raw_scale, (int, float)) or not 0 < self.raw_scale < math.inf:
             raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
         if not isinstance(self.smoothing, (int, float)) or not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """Of the residual schedule: the rule that the actions are for."""
+        return None if self.residual is None else self.residual.sampler
 
     def smoothed(self, actions: Tensor, timestep: Tensor, before: Tensor) -> Tensor:
         """The running average after a step: s_0 = a_0, s_t = alpha s_(t-1) + (1 - alpha) a_t.

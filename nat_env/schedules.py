@@ -11,7 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.samplers.names import described_sampler, sampler_label, sampler_of
+from nat_env.samplers.names import (
+    called_sampler,
+    described_sampler,
+    sampler_label,
+    sampler_of,
+)
 from nat_env.samplers.protocol import Sampler
 from nat_env.storage.files import write_json
 
@@ -265,7 +270,9 @@ NAMED_SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
 
 
 def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> Schedule | None:
-    """The schedule that `residual` names: None, one of `NAMED_SCHEDULES`, or a file.
+    """The schedule that `residual` names: None, one of `NAMED_SCHEDULES`, a sampler, or a file.
+
+    A sampler's name, with its numbers in brackets or without, stands for the heuristic by it.
 
     Raises:
         ValueError: another name, or a schedule of another length.
@@ -274,13 +281,16 @@ def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> 
         return None
     if residual in NAMED_SCHEDULES:
         return NAMED_SCHEDULES[residual](num_steps, num_tokens)
+    if sampler := called_sampler(residual):
+        return heuristic_schedule(num_steps).by(sampler)
     path = Path(residual)
     if not path.is_file():
         names = ", ".join(map(repr, NAMED_SCHEDULES))
         raise ValueError(
-            f"residual: got {residual!r}, allowed are None, {names} or a schedule file"
+            f"residual: got {residual!r}, allowed are None, {names}, a sampler's name or a "
+            "schedule file"
         )
-    schedule = Schedule.load_plain(path, "residual")
+    schedule = Schedule.load(path)
     check_length("residual", residual, schedule.num_steps, num_steps)
     return schedule
 

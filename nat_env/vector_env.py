@@ -33,6 +33,7 @@ from nat_env.generation import draw_uniforms
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
+from nat_env.samplers.rows import SamplerRows
 from nat_env.schedules import residual_schedule
 
 _OF_ROWS = ("conditions", "timesteps", "unknown", "masked", "passes", "average")
@@ -88,7 +89,8 @@ class NATDecodeVectorEnv(VectorEnv):
             device: likewise.
             residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
                 stands for it; `authors`, the table in their code; `amused`, that of diffusers'
-                pipeline; or a file written by `Schedule.save`.
+                pipeline; a sampler's name, which then says what stays masked; or a file written by
+                `Schedule.save`.
             autoreset_mode: Gymnasium's three: `NextStep`, `SameStep`, `Disabled`.
             render_mode: None or `rgb_array`.
             reward_fn: scores final images: a name of `named_reward`, a dict of `name` and its
@@ -114,6 +116,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
         self.action_map = ActionMap(schedule, raw_scale, action_smoothing)
+        self._sampler = SamplerRows(self.action_map.sampler, self.bundle.nat)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(
             observation, self.bundle, num_steps, num_envs, observations_kept
@@ -238,7 +241,8 @@ class NATDecodeVectorEnv(VectorEnv):
             raise gym.error.ResetNeeded("call reset() first")
         generators = [g.bit_generator.state for g in self.generators]
         tensors = {name: getattr(self, name) for name in ("ids", *_OF_ROWS)}
-        return tensors | {"prompts": self.table.others, "generators": generators}
+        own = {"prompts": self.table.others, "sampler": self._sampler.state}
+        return tensors | own | {"generators": generators}
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go on from `state_dict()`; gives the observation.
@@ -248,11 +252,13 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         shape = (self.num_envs, self.bundle.num_tokens)
         state = completed_state(state, shape, self.num_steps, self.bundle.nat.mask_id)
+        sampler = self._sampler.checked(state.get("sampler", {}), self.num_envs)
         self.table.restore(state.get("prompts", []))
         self.ids = state["ids"].to(self.bundle.device)
         for name in _OF_ROWS:
             setattr(self, name, state[name].cpu())
         self.generators = restored_generators(state["generators"])
+        self._sampler.state = sampler
         self._passes = self.table.nat.first_passes(self.conditions)
         begun = ((self.masked > 0) & (self.masked < self.bundle.num_tokens)).nonzero()[:, 0]
         if len(begun):
@@ -281,33 +287,30 @@ class NATDecodeVectorEnv(VectorEnv):
             ids = torch.full((len(rows), nat.num_tokens), nat.mask_id, device=nat.device)
         else:
             unknown = (ids == nat.mask_id).sum(dim=1).cpu()
+        at = sent(rows, nat.device)
+        self._sampler.begin(at, ids == nat.mask_id, sent(labels, nat.device))
         self.conditions = self.conditions.index_copy(0, rows, labels.cpu())
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
-        self.ids = self.ids.index_copy(0, sent(rows, nat.device), ids)
+        self.ids = self.ids.index_copy(0, at, ids)
         self.unknown = self.unknown.index_copy(0, rows, unknown)
         self.masked = self.masked.index_copy(0, rows, unknown)
         self.passes = self.passes.index_fill(0, rows, 0)
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, unfinished: Tensor, physical: Tensor) -> None:
-        """The transition of rows, bool [B], and the pass on what it gave where tokens are masked.
-
-        How many they are the host works out, as the transition does: nothing waits for the device.
-        """
+        """The transition of rows, bool [B], and the pass on what it gave where tokens are masked."""
         decoded = unfinished & (self.masked > 0)
         timesteps, masked = self.timesteps + unfinished.long(), self.masked
         rows = decoded.nonzero()[:, 0]
         if len(rows):
-            share = physical[:, REMASK_RATIO].masked_fill(timesteps == self.num_steps, 0.0)
-            masked = masked.where(~decoded, masked.minimum((share * self.unknown).floor().long()))
-            self._transition(rows, physical[rows], masked > 0)
+            masked = masked.index_copy(0, rows, self._transition(rows, physical[rows]))
         if not self.aligned:
             timesteps = timesteps.masked_fill(unfinished & (masked == 0), self.num_steps)
         self.masked, self.timesteps = masked, timesteps  # only after what was not refused
         self.passes = self.passes + decoded.long()
 
-    def _transition(self, rows: Tensor, physical: Tensor, going_on: Tensor) -> None:
-        """Decode rows [R] by quantities [R, 4]; passes for those that go on, bool [B]."""
+    def _transition(self, rows: Tensor, physical: Tensor) -> Tensor:
+        """Decode rows [R] by quantities [R, 4]; gives how many tokens are masked then [R]."""
         assert self._passes is not None and self.generators is not None
         nat = self.table.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
@@ -315,17 +318,26 @@ class NATDecodeVectorEnv(VectorEnv):
         last = self.timesteps[rows] == self.num_steps - 1
         given = torch.cat([physical, last[:, None], self.unknown[rows][:, None]], dim=1)
         given, at = sent(given, nat.device), sent(rows, nat.device)
-        actions, last, unknown = given[:, :4], given[:, 4] > 0, given[:, 5]
-        ids, _ = decode_step(
-            self.ids[at], logits, null_logits, actions, sent(uniforms, nat.device), last,
-            nat.mask_id, unknown,
+        actions, ended, unknown = given[:, :4], given[:, 4] > 0, given[:, 5]
+        before, labels = self.ids[at], sent(self.conditions[rows], nat.device)
+        sampling = self._sampler.take(at, before == nat.mask_id, labels)
+        after, _ = decode_step(
+            before, logits, null_logits, actions, sent(uniforms, nat.device), ended,
+            nat.mask_id, unknown, sampling,
         )  # fmt: skip
-        ids = self.ids.index_copy(0, at, ids)
-        again = rows[going_on[rows]]
+        if sampling is not None:
+            masked = (after == nat.mask_id).sum(dim=1).cpu()
+        else:  # as the transition works it out: nothing waits for the device
+            share = physical[:, REMASK_RATIO].masked_fill(last, 0.0)
+            masked = self.masked[rows].minimum((share * self.unknown[rows]).floor().long())
+        ids = self.ids.index_copy(0, at, after)
+        again = rows[masked > 0]
         if len(again):
             passes = nat.passes(ids[sent(again, nat.device)], self.conditions[again])
             self._passes = self._passes.put(again, passes)
         self.ids = ids  # only after a pass that was not refused
+        self._sampler.keep(at, sampling)
+        return masked
 
     def _rewards(self, terminated: Tensor) -> np.ndarray:
         rewards = np.zeros(self.num_envs, np.float64)

@@ -69,7 +69,8 @@ class LearnerOptions:
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M),
-    `amused` (diffusers' pipeline) or a schedule's file; None: from scratch."""
+    `amused` (diffusers' pipeline), or a schedule's file, as nat-search writes it; None: from
+    scratch. A file's sampler, or one by name as `remdm(0.3)`, is the rule that is learned by."""
     action_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """alpha of AdaGen: what is before the activations is s_t = alpha s_(t-1) + (1 - alpha) a_t, a
     running average over the steps of an episode, the residual schedule added to it. 0: none."""

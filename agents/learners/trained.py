@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from agents.learners.policy import AdaNATPolicy, rounded
 from nat_env.actions import ActionMap
 from nat_env.episodes.observations import pooled
+from nat_env.samplers.protocol import Sampler
 
 
 class _Smoother:
@@ -52,7 +53,20 @@ class _Smoother:
         return average, spread.sqrt()
 
 
-class LearnedPolicy:
+class _Mapped:
+    """A policy whose actions an `ActionMap` makes quantities of."""
+
+    def __init__(self, action_map: ActionMap) -> None:
+        self.action_map = action_map
+        self._smoother = _Smoother(action_map)
+
+    @property
+    def sampler(self) -> Sampler | None:
+        """The residual schedule's, by whose rule it was trained."""
+        return self.action_map.sampler
+
+
+class LearnedPolicy(_Mapped):
     """What is used after training: the expectation of m, tau_1, tau_2, w under the Gaussian.
 
     The paper takes the activations of the Gaussian's mean instead (4.2, at test time). As they are
@@ -87,11 +101,10 @@ class LearnedPolicy:
         if test_action not in ("expectation", "mean"):
             raise ValueError(f"test_action: got {test_action!r}, allowed are 'expectation', 'mean'")
         self.test_action = test_action
+        super().__init__(action_map)
         self.actor = actor
-        self.action_map = action_map
         self.action_std = action_std
         self.num_steps = num_steps
-        self._smoother = _Smoother(action_map)
 
     def state_dict(self) -> dict[str, Any]:
         """The actor's weights and its deviation."""
@@ -115,14 +128,13 @@ class LearnedPolicy:
         return self.action_map.mean_physical(mean, std, timestep)
 
 
-class ExploringPolicy:
+class ExploringPolicy(_Mapped):
     """A policy with its exploration noise as a `DecodingPolicy`: what a rollout follows."""
 
     def __init__(self, policy: AdaNATPolicy, action_map: ActionMap) -> None:
         """Sample from `policy` through `action_map`."""
+        super().__init__(action_map)
         self.policy = policy
-        self.action_map = action_map
-        self._smoother = _Smoother(action_map)
 
     @torch.no_grad()
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
@@ -132,7 +144,7 @@ class ExploringPolicy:
         return self.action_map.physical(actions, timestep)
 
 
-class PredictedPolicy:
+class PredictedPolicy(_Mapped):
     """A stable-baselines3 policy on pooled observations as a `DecodingPolicy`.
 
     Of a Gaussian policy it is the expectation of m, tau_1, tau_2, w or, for `test_action` "mean",
@@ -148,12 +160,11 @@ class PredictedPolicy:
         test_action: str = "expectation",
     ) -> None:
         """Follow `policy` through `action_map` in T = `num_steps`."""
+        super().__init__(action_map)
         self.test_action = test_action
         self.policy = policy
-        self.action_map = action_map
         self.num_steps = num_steps
         self._memory: Any = None
-        self._smoother = _Smoother(action_map)
 
     def state_dict(self) -> dict[str, Any]:
         """All weights."""

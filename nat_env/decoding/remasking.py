@@ -28,6 +28,10 @@ class Drawn:
 class Sampling(Protocol):
     """Says of a batch what stays masked, in place of the papers' rule; see `nat_env.samplers`."""
 
+    state: dict[str, Tensor]
+    """All that it remembers, tensors [B, ...]: of an environment, whose samples begin and end each
+    by itself, their rows are kept and put here before the next step."""
+
     def scores(
         self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
     ) -> Tensor:

@@ -30,22 +30,25 @@ class EntropyBound:
         """
         check_number("gamma", self.gamma)
 
-    def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> "EntropyBound":
-        """See `Sampler`. It has nothing to remember."""
-        return self
+    def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> "EntropyBound._Sampling":
+        """See `Sampler`."""
+        return EntropyBound._Sampling(self.gamma)
 
-    def scores(
-        self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
-    ) -> Tensor:
-        """Minus the entropy [M]."""
-        return -torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)
+    class _Sampling:
+        def __init__(self, gamma: float) -> None:
+            self.gamma = gamma
+            self.state: dict[str, Tensor] = {}
 
-    def stays(self, drawn: Drawn) -> Tensor:
-        """See `Sampling`."""
-        entropies = (-drawn.scores).masked_fill(~drawn.masked, torch.inf)  # [B, N]
-        sorted_up, order = entropies.sort(dim=1, stable=True)
-        # The largest of the first k is the k-th: the sum without it is that of those before.
-        before = sorted_up.cumsum(dim=1).roll(1, dims=1)
-        before[:, 0] = 0
-        revealed = torch.empty_like(drawn.masked).scatter_(1, order, before <= self.gamma)
-        return drawn.masked & ~revealed
+        def scores(
+            self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
+        ) -> Tensor:
+            return -torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)  # minus the entropy
+
+        def stays(self, drawn: Drawn) -> Tensor:
+            entropies = (-drawn.scores).masked_fill(~drawn.masked, torch.inf)  # [B, N]
+            sorted_up, order = entropies.sort(dim=1, stable=True)
+            # The largest of the first k is the k-th: the sum without it is that of those before.
+            before = sorted_up.cumsum(dim=1).roll(1, dims=1)
+            before[:, 0] = 0
+            revealed = torch.empty_like(drawn.masked).scatter_(1, order, before <= self.gamma)
+            return drawn.masked & ~revealed

@@ -27,6 +27,7 @@ class Halton:
     class _Sampling:
         def __init__(self, ranks: Tensor) -> None:
             self.ranks = ranks  # [N]
+            self.state: dict[str, Tensor] = {}
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor

@@ -39,30 +39,35 @@ class Klass:
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> "Klass._Sampling":
         """See `Sampler`."""
-        return Klass._Sampling(self, free.numel(), nat.codebook_size, free.device)
+        return Klass._Sampling(self, free, nat.codebook_size)
 
     class _Sampling:
-        def __init__(self, numbers: "Klass", places: int, codes: int, device: torch.device) -> None:
+        def __init__(self, numbers: "Klass", free: Tensor, codes: int) -> None:
             self.numbers = numbers
-            self.log_p = torch.full((places, codes), -torch.inf, device=device)
-            """Of the latest step; before the first one nothing is likely."""
-            self.stable_for = torch.zeros(places, dtype=torch.int64, device=device)
-            """Steps since a place's distribution has moved."""
+            shape, device = (*free.shape, codes), free.device
+            self.state = {
+                # Of the latest step [B, N, K]; before the first one nothing is likely.
+                "log_p": torch.full(shape, -torch.inf, device=device),
+                # Steps since a place's distribution has moved [B, N].
+                "stable_for": torch.zeros(free.shape, dtype=torch.int64, device=device),
+            }
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
         ) -> Tensor:
-            now, before = logits.log_softmax(dim=-1), self.log_p[places]
+            log_p = self.state["log_p"].flatten(0, 1)  # [B * N, K]
+            stable_for = self.state["stable_for"].flatten()  # [B * N]
+            now, before = logits.log_softmax(dim=-1), log_p[places]
             terms = now.exp() * (now - before)  # of KL(now || before)
             moved = terms.masked_fill(now.isneginf(), 0.0).sum(dim=-1)
             stable = moved < self.numbers.divergence
-            self.stable_for[places] = (self.stable_for[places] + 1).where(stable, 0)
-            self.log_p[places] = now
+            stable_for[places] = (stable_for[places] + 1).where(stable, 0)
+            log_p[places] = now
             return now.amax(dim=-1).exp()
 
         def stays(self, drawn: Drawn) -> Tensor:
             sure = drawn.scores > self.numbers.confidence
-            stable = (self.stable_for >= self.numbers.history).view_as(sure)
+            stable = self.state["stable_for"] >= self.numbers.history
             ready = drawn.masked & sure & stable
             # Where none is ready: as the schedule has it, but for one at least.
             most = (drawn.masked.sum(dim=1) - 1).clamp_min(0)

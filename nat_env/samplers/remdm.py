@@ -38,11 +38,11 @@ class ReMDM:
     class _Sampling:
         def __init__(self, eta: float, free: Tensor) -> None:
             self.eta = eta
-            self.free = free
-            self.probability = torch.zeros(free.numel(), device=free.device)
-            """That each token had when it was drawn [B * N]."""
-            self.latest = self.probability.clone()
-            """Of this step's draws: on an accelerator of known tokens, too, in vain."""
+            nothing = torch.zeros(free.shape, device=free.device)
+            self.state = {"free": free, "probability": nothing}
+            """The probability is that which each token had when it was drawn [B, N]."""
+            self.latest = nothing.flatten().clone()
+            """Of this step's draws [B * N]: on an accelerator of known tokens, too, in vain."""
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
@@ -52,12 +52,13 @@ class ReMDM:
             return likely + actions[:, REMASK_TEMPERATURE] * gumbel(uniforms[:, 1])
 
         def stays(self, drawn: Drawn) -> Tensor:
-            drew = drawn.masked.flatten()
-            self.probability = self.latest.where(drew, self.probability)
+            latest = self.latest.view_as(drawn.scores)
+            probability = latest.where(drawn.masked, self.state["probability"])
+            self.state["probability"] = probability
             going_on = drawn.masked.any(dim=1, keepdim=True)
-            known = self.free & ~drawn.masked & going_on
+            known = self.state["free"] & ~drawn.masked & going_on
             again = (self.eta * known.sum(dim=1)).floor().long().minimum(drawn.allowed)
             # Gumbel top-k: draws without replacement, by weights exp(-p).
-            keys = self.probability.view_as(known) - gumbel(drawn.uniforms[..., 1])
+            keys = probability - gumbel(drawn.uniforms[..., 1])
             remasked = lowest(keys, known, again)
             return remasked | lowest(drawn.scores, drawn.masked, drawn.allowed - again)

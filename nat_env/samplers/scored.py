@@ -37,8 +37,8 @@ class Scored:
             self, score: Callable[[Tensor, Tensor], Tensor], free: Tensor, conditions: Tensor
         ) -> None:
             self.score = score
-            self.free = free
             self.conditions = conditions
+            self.state = {"free": free}
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
@@ -56,4 +56,4 @@ class Scored:
             temperature = drawn.actions[:, REMASK_TEMPERATURE, None]
             noisy = found.float() + temperature * gumbel(drawn.uniforms[..., 1])
             going_on = drawn.masked.any(dim=1, keepdim=True)
-            return lowest(noisy, self.free & going_on, drawn.allowed)
+            return lowest(noisy, self.state["free"] & going_on, drawn.allowed)

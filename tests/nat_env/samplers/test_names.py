@@ -82,8 +82,6 @@ def test_where_no_sampler_can_be_followed_it_is_refused(tmp_path):
     schedule = heuristic_schedule(4).by(EntropyBound(0.3))
     schedule.save(path)
     for argument, call in {
-        "residual": lambda: residual_schedule(str(path), 4, 16),
-        "residual: got one": lambda: ActionMap(schedule),
         "initialisation": lambda: initial_schedule(str(path), 4),
         "schedule": lambda: NATScheduler.of_schedule(schedule, 10),
         "policy": lambda: NATScheduler.of_policy(ScheduledPolicy(schedule), 10),

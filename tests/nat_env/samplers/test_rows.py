@@ -1,0 +1,134 @@
+"""Environments that follow a sampler, held against `generate`, and against themselves stopped."""
+
+import numpy as np
+import pytest
+import torch
+
+from nat_env import (
+    ActionMap,
+    NATDecodeVectorEnv,
+    ScheduledPolicy,
+    generate,
+    heuristic_schedule,
+    load_bundle,
+)
+from nat_env.generation import generate_batches
+from nat_env.samplers.remdm import ReMDM
+from nat_env.schedules import residual_schedule
+
+T, B = 4, 4
+SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)")
+ACTION = [0.05, -0.1, 0.1, 0.05]
+"""Away from the residual."""
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle("digits", "float32")
+
+
+def make(bundle, residual, **options):
+    options = {"autoreset_mode": "Disabled", "observation": "tokens"} | options
+    return NATDecodeVectorEnv(B, bundle, T, residual=residual, **options)
+
+
+def applied(residual):
+    """A policy of the quantities that the environment makes of `ACTION`."""
+    schedule = residual_schedule(residual, T, 16)
+    steps, action = torch.arange(T), torch.tensor([ACTION])
+    table = ActionMap(schedule).physical(action.expand(T, -1), steps)
+    return ScheduledPolicy(type(schedule)(table, "applied", schedule.sampler))
+
+
+def decoded(bundle, residual, condition, seed):
+    """Tokens and passes of one image, by the loop of `generate`."""
+    records = []
+    batches = generate_batches(
+        bundle, applied(residual), [condition], T, seed, on_step=records.append
+    )
+    list(batches)
+    return records[-1].ids[0], sum(int(record.passed) for record in records)
+
+
+def act(env):
+    return env.step(np.tile(np.array(ACTION, np.float32), (B, 1)))
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("residual", SAMPLERS)
+def test_rows_that_begin_at_different_times_are_decoded_as_alone(bundle, residual, aligned):
+    env = make(bundle, residual, aligned=aligned)
+    env.reset(seed=10, options={"condition": [1, 2, 3, 4]})
+    act(env)
+    late = np.array([False, True, False, True])
+    env.reset(seed=20, options={"condition": [5, 6, 7, 8], "reset_mask": late})
+    plan = {0: (1, 10), 1: (6, 21), 2: (3, 12), 3: (8, 23)}
+    finished = {}
+    for _ in range(2 * T):
+        done = env.timesteps == T
+        for row in done.nonzero()[:, 0].tolist():
+            finished.setdefault(row, (env.ids[row].clone(), int(env.passes[row])))
+        if len(finished) == B:
+            break
+        if bool(done.any()):  # what they are given is of no matter any more
+            env.reset(options={"reset_mask": done.numpy()})
+        act(env)
+    for row, (condition, seed) in plan.items():
+        tokens, passes = decoded(bundle, residual, condition, seed)
+        assert torch.equal(finished[row][0], tokens)
+        assert finished[row][1] == passes
+
+
+@pytest.mark.parametrize("residual", SAMPLERS)
+def test_a_stored_state_goes_on_with_what_the_sampler_remembers(bundle, residual):
+    env, other = make(bundle, residual), make(bundle, residual)
+    env.reset(seed=1)
+    act(env)
+    act(env)
+    other.load_state_dict(env.state_dict())
+    for _ in range(T - 2):
+        if bool((env.timesteps == T).any()):
+            break
+        act(env), act(other)
+    assert torch.equal(env.ids, other.ids) and torch.equal(env.passes, other.passes)
+
+
+def test_a_state_of_another_sampler_is_refused_and_changes_nothing(bundle):
+    env, plain, klass = (make(bundle, name) for name in ("remdm", "heuristic", "klass"))
+    for one in (env, plain, klass):
+        one.reset(seed=2)
+    before = env.state_dict()
+    for one, other in ((env, plain), (plain, env), (env, klass)):
+        with pytest.raises(ValueError, match=r"^state: got a sampler's .* allowed is"):
+            one.load_state_dict(other.state_dict())
+    assert torch.equal(env.ids, before["ids"])
+
+
+def test_known_tokens_are_not_remasked_in_an_environment(bundle):
+    env = make(bundle, "remdm(1)")
+    ids = np.zeros((B, 16), np.int64)
+    known = np.zeros((B, 16), bool)
+    known[:, :5] = True
+    ids[:, :5] = 7
+    env.reset(seed=3, options={"ids": ids, "known": known})
+    for _ in range(T):
+        act(env)
+        assert (env.ids[:, :5] == 7).all()
+
+
+def test_a_sampler_by_name_is_the_heuristic_by_it():
+    schedule = residual_schedule("remdm(0.3)", 4, 16)
+    assert schedule is not None and schedule.sampler == ReMDM(0.3)
+    assert torch.equal(schedule.table, heuristic_schedule(4).table)
+    with pytest.raises(ValueError, match=r"a sampler's name or a schedule file"):
+        residual_schedule("nothing", 4, 16)
+
+
+def test_images_of_an_environment_by_a_sampler_are_those_of_its_schedule(bundle):
+    """At the action 0, whose quantities are the residual's."""
+    env = make(bundle, "halton", aligned=True)
+    env.reset(seed=5, options={"condition": [0, 1, 2, 3]})
+    for _ in range(T):
+        env.step(np.zeros((B, 4), np.float32))
+    policy = ScheduledPolicy(residual_schedule("halton", T, 16))
+    torch.testing.assert_close(env.final_images, generate(bundle, policy, [0, 1, 2, 3], T, seed=5))
