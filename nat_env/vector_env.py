@@ -298,7 +298,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self._passes = first if self._passes is None else self._passes.put(rows, first)
 
     def _decode(self, unfinished: Tensor, physical: Tensor) -> None:
-        """The transition of rows, bool [B], and the pass on what it gave where tokens are masked."""
+        """The transition of rows, bool [B], and the pass on what it gave where any are masked."""
         decoded = unfinished & (self.masked > 0)
         timesteps, masked = self.timesteps + unfinished.long(), self.masked
         rows = decoded.nonzero()[:, 0]

@@ -64,12 +64,16 @@ MethodName = Literal[
     "cma",
     "not-adaptive",
     "adaptive",
+    "not-adaptive-from-grid",
+    "adaptive-from-grid",
+    "adaptive-from-halton",
+    "adaptive-from-remdm",
     "adaptive-scratch",
     "not-adaptive-frechet",
     "adaptive-frechet",
     "adaptive-pretrained",
 ]
-"""See `eval.studies.suite`."""
+"""See `eval.studies.methods`."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from agents.runs.validation import validate
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
-from eval.studies.trials import Group, Trial, budgets, make_and_report, training, training_config
+from eval.studies.methods import training, training_config
+from eval.studies.trials import Group, Trial, budgets, make_and_report
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule

@@ -14,8 +14,8 @@ from eval.evaluation.tables import markdown_line, mean_and_spread, provenance
 from eval.evaluation.verdicts import difference
 from eval.pictures.pareto import save_pareto
 from eval.studies.arguments import Pareto
-from eval.studies.suite import METHODS, check_budget
-from eval.studies.trials import Group, Method, budgets, make_and_report, training
+from eval.studies.methods import METHODS, check_budget, training
+from eval.studies.trials import Group, Method, budgets, make_and_report
 
 Points = dict[int, tuple[float, float]]
 """By seed: mean passes, and the Frechet distance."""

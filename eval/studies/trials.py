@@ -3,16 +3,12 @@
 What the comparisons of decoding policies (`suite`, `learners`) are made of.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.learners.config import TrainConfig
-from agents.runs.checkpoint import CONFIG
-from agents.training.train import Training
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
 from eval.commands.shards import WHOLE
@@ -54,38 +50,6 @@ class Method:
     leads astray."""
     check: Callable[[Trial], object] = lambda _: None
     """Raises a ValueError where `prepare` would refuse to begin."""
-
-
-def training(about: str, discriminator: Mapping[str, Any] | None = None, **changes: Any) -> Method:
-    """A method that is nat-train with some options, and some of the discriminator's, changed."""
-
-    def configured(trial: Trial) -> TrainConfig:
-        changed = dataclasses.replace(trial.arguments.preset.discriminator, **discriminator or {})
-        return training_config(trial, discriminator=changed, **changes)
-
-    def prepare(trial: Trial) -> int:
-        config = configured(trial)
-        goes_on = "the same nat-study goes on"
-        Training(config, trial.arguments.progress, goes_on=goes_on).run()
-        return config.rounds * config.trajectories_per_round
-
-    return Method(about, prepare, "last.safetensors", configured)
-
-
-def training_config(trial: Trial, **changes: Any) -> TrainConfig:
-    """The bundle's preset with the trial's T, seed, budget and folder, and some options changed."""
-    return dataclasses.replace(
-        trial.arguments.preset,
-        out=trial.folder,
-        num_steps=trial.num_steps,
-        budget=trial.arguments.trial_budget,
-        seed=trial.seed,
-        dtype=trial.arguments.dtype,
-        device=trial.arguments.device,
-        threads=trial.arguments.threads,
-        resume=(trial.folder / CONFIG).is_file(),
-        **changes,
-    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import eval.studies.learning
-import eval.studies.trials
+import eval.studies.methods
 from agents.runs.checkpoint import load_policy, load_run_config
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.studies.arguments import Learners
@@ -65,7 +65,7 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.studies.trials, "Training", refuse)
+    monkeypatch.setattr(eval.studies.methods, "Training", refuse)
     assert command(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
         command(replace(arguments, algos=("ppo", "ars", "a2c")))
@@ -78,7 +78,7 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
 
 
 def test_what_the_evaluation_would_refuse_is_refused_before_the_trainings(arguments, monkeypatch):
-    monkeypatch.delattr(eval.studies.trials, "Training")
+    monkeypatch.delattr(eval.studies.methods, "Training")
     with pytest.raises(ValueError, match=r"^num_samples: got 10, allowed is > "):
         command(replace(arguments, num_samples=10))
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-import eval.studies.trials
+import eval.studies.methods
 from agents.learners.config import PRESETS
 from eval.studies.arguments import Options
 from eval.studies.learning import trials_of
@@ -23,7 +23,7 @@ def configs(tmp_path, monkeypatch):
         def run(self):
             pass
 
-    monkeypatch.setattr(eval.studies.trials, "Training", Recorder)
+    monkeypatch.setattr(eval.studies.methods, "Training", Recorder)
     arguments = Options(
         tmp_path, bundle="digits", seeds=(3,), eval_every=7, threads=1, progress=False
     )

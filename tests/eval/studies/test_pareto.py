@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-import eval.studies.trials
+import eval.studies.methods
 from eval.studies.arguments import Pareto
 from eval.studies.pareto import pareto, passes_for, savings, table
 
@@ -52,7 +52,7 @@ def test_the_whole_study(arguments, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.studies.trials, "Training", refuse)
+    monkeypatch.setattr(eval.studies.methods, "Training", refuse)
     assert pareto(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
         pareto(replace(arguments, step_costs=(0.0, 1.0)))

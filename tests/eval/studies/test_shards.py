@@ -11,13 +11,14 @@ from dataclasses import replace
 
 import pytest
 
+import eval.studies.methods
 import eval.studies.suite
-import eval.studies.trials
 from agents.learners.config import PRESETS
 from eval.commands.shards import Shard, ShardOptions
 from eval.papers.arguments import Paper
 from eval.studies.arguments import Learners, Options, Suite
-from eval.studies.suite import METHODS, suite
+from eval.studies.methods import METHODS
+from eval.studies.suite import suite
 from eval.studies.trials import Group
 
 RUN = """
@@ -102,8 +103,8 @@ def test_shards_in_one_folder_and_in_their_own_are_the_study(arguments, tmp_path
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.studies.trials, "Training", refuse)
-    monkeypatch.setattr(eval.studies.suite.search, "search", refuse)
+    monkeypatch.setattr(eval.studies.methods, "Training", refuse)
+    monkeypatch.setattr(eval.studies.methods.search, "search", refuse)
     monkeypatch.setattr("eval.evaluation.cells.measure", refuse)
     assert "Missing" not in suite(merged)
     assert measured(merged.out) == expected
@@ -133,7 +134,7 @@ def test_a_line_that_another_makes_is_refused_by_name(arguments, monkeypatch):
     def in_use(config, progress, goes_on):
         raise ValueError(f"out: {str(config.out)!r} is in use by process 1 on a")
 
-    monkeypatch.setattr(eval.studies.trials, "Training", in_use)
+    monkeypatch.setattr(eval.studies.methods, "Training", in_use)
     with pytest.raises(ValueError, match=r"^out: '.*adaptive/0' is in use by process 1"):
         suite(replace(arguments, shard="1/2"))
 

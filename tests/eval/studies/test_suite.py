@@ -10,12 +10,14 @@ import pytest
 import torch
 from scipy import stats
 
+import eval.studies.methods
 import eval.studies.suite
-import eval.studies.trials
 from agents.learners.config import PRESETS
+from agents.runs.checkpoint import load_policy
 from agents.search.trials import read_trials
 from eval.studies.arguments import Demo, Suite
-from eval.studies.suite import CLAIMS, GRID_TRIALS, GRIDS, METHODS, SHARED, gains, orderings, suite
+from eval.studies.methods import GRID_TRIALS, GRIDS, METHODS
+from eval.studies.suite import CLAIMS, SHARED, gains, orderings, suite
 from eval.studies.trials import Trial
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.frozen.conditions import balanced_conditions
@@ -44,9 +46,9 @@ def arguments(tmp_path, small_preset) -> Suite:
 
 def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monkeypatch):
     monkeypatch.setitem(
-        eval.studies.suite.METHODS,
+        eval.studies.methods.METHODS,
         "not-adaptive-frechet",
-        eval.studies.suite.training("", reward="frechet", num_envs=8, adaptive=False),
+        eval.studies.methods.training("", reward="frechet", num_envs=8, adaptive=False),
     )
     report = suite(arguments)
     folder = tmp_path / "T2"
@@ -70,8 +72,8 @@ def test_every_trial_is_made_once_with_the_same_budget(arguments, tmp_path, monk
     def refuse(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(eval.studies.trials, "Training", refuse)
-    monkeypatch.setattr(eval.studies.suite.search, "search", refuse)
+    monkeypatch.setattr(eval.studies.methods, "Training", refuse)
+    monkeypatch.setattr(eval.studies.methods.search, "search", refuse)
     assert suite(arguments) == report
     with pytest.raises(AssertionError, match="made again"):
         suite(replace(arguments, seeds=(0, 1, 2)))
@@ -261,7 +263,7 @@ def test_one_method_shares_no_network_with_a_judge(arguments, tmp_path, monkeypa
         def run(self):
             pass
 
-    monkeypatch.setattr(eval.studies.trials, "Training", Stub)
+    monkeypatch.setattr(eval.studies.methods, "Training", Stub)
     for name in ("adaptive", "adaptive-scratch"):
         METHODS[name].prepare(Trial(arguments, 4, 1, tmp_path / "trial"))
     scratch, trunk = made[1].discriminator, made[0].discriminator
@@ -290,3 +292,23 @@ def test_the_quick_form(tmp_path):
 def test_bad_input_is_refused_before_any_work(arguments, name, value):
     with pytest.raises(ValueError, match=name.removesuffix("s")):
         replace(arguments, **{name: value})
+
+
+@pytest.mark.parametrize("method", ["not-adaptive-from-grid", "adaptive-from-remdm"])
+def test_a_training_from_a_grid_begins_at_its_best_and_spends_no_more(arguments, tmp_path, method):
+    asked = replace(arguments, methods=(method,), seeds=(1,), budget=4 * 16 * 33 + 3)
+    report = suite(asked)
+    grid = method.rpartition("-")[2]
+    run = tmp_path / "T2" / method / "1"
+    trials = json.loads((run / grid / "trials_T2.json").read_text())
+    assert {trial["num_samples"] for trial in trials} == {33} and len(trials) == 16
+    best = min(trials, key=lambda trial: trial["frechet_distance"])["schedule"]
+    begun = Schedule.load(run / "residual.json")
+    assert begun.name == f"best {best}"
+    rounds = (4 * 16 * 33 + 3 - 16 * 33) // 64
+    last = json.loads((run / "results.json").read_text())["history"][-1]
+    assert last["trajectories"] == rounds * 64
+    assert f"| {asked.budget} | {16 * 33 + rounds * 64} |" in report
+    policy = load_policy(run, load_bundle("digits"), "last")
+    assert policy.sampler == (None if grid == "grid" else begun.sampler)
+    assert (begun.sampler is None) == (grid == "grid")

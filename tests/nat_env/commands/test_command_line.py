@@ -337,8 +337,8 @@ def test_choices_are_the_names_in_the_tables():
     from eval.autonat.arguments import StudyName
     from eval.autonat.studies import STUDIES
     from eval.studies.arguments import ChangeName, MethodName
+    from eval.studies.methods import METHODS
     from eval.studies.options import CHANGES
-    from eval.studies.suite import METHODS
 
     assert get_args(Algo) == tuple(ALGORITHMS)
     assert get_args(StudyName) == tuple(STUDIES)

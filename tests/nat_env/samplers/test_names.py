@@ -10,14 +10,13 @@ from agents.search.finite_differences import initial_schedule
 from agents.sharing.names import is_of_any_t, named_policy, own_num_steps
 from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env import ScheduledPolicy, heuristic_schedule, load_bundle
-from nat_env.actions import ActionMap
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.klass import Klass
 from nat_env.samplers.names import SAMPLERS, called_sampler, sampler_label
 from nat_env.samplers.remdm import ReMDM
 from nat_env.samplers.scored import Scored
-from nat_env.schedules import Schedule, residual_schedule
+from nat_env.schedules import Schedule
 
 
 @pytest.mark.parametrize(
