@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.samplers.protocol import Sampler
+from nat_env.decoding.quantities import NAMES, QUANTITIES, Quantity
+from nat_env.samplers.protocol import Sampler, own_quantities
 from nat_env.schedules import Schedule
 
 RAW_SCALE = 5.0
@@ -27,7 +28,7 @@ _SMALLEST = 1e-7
 
 @dataclass(frozen=True)
 class ActionMap:
-    """[-1, 1]^4 <-> (m, tau_1, tau_2, w): sigmoid for m, softplus for the others, of raw values.
+    """[-1, 1]^n <-> (m, tau_1, tau_2, w): sigmoid for m, softplus for the others, of raw values.
 
     With a residual schedule, its values are added before the activations, so that a = 0 is the
     schedule itself. The authors' code has that as an option, for CC3M, with a table of its own:
@@ -42,6 +43,9 @@ class ActionMap:
         >>> from nat_env.schedules import heuristic_schedule
         >>> ActionMap(heuristic_schedule(4)).physical(torch.zeros(1, 4), torch.tensor([1]))
         tensor([[0.7071, 1.0000, 0.7500, 0.5000]])
+        >>> guided = ActionMap(heuristic_schedule(4), quantities=("guidance_scale",))
+        >>> guided.physical(torch.ones(1, 1), torch.tensor([1]))
+        tensor([[0.7071, 1.0000, 0.7500, 4.5776]])
     """
 
     residual: Schedule | None = None
@@ -50,34 +54,56 @@ class ActionMap:
     models have it, takes more than 5. Raw values have no bound in the paper."""
     smoothing: float = 0.0
     """alpha of the running average over the steps of an episode; 0: each step by itself."""
+    quantities: tuple[str, ...] = NAMES
+    """What the n numbers of an action decide, by name: some of the four, where the others are the
+    residual's, and those of its sampler, which stand behind the four (ReMDM's `eta`)."""
     _kept: dict[torch.device, tuple[Tensor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     """See `_tables`."""
 
     def __post_init__(self) -> None:
-        """Check scale and smoothing.
+        """Check scale, smoothing and quantities.
 
         Raises:
-            ValueError: a scale that is not a finite number above 0, or a smoothing outside [0, 1).
+            ValueError: a scale that is not a finite number above 0, a smoothing outside [0, 1), or
+                quantities that are not there, are repeated, or leave one to a residual where there
+                is none.
         """
         if not isinstance(self.raw_scale, (int, float)) or not 0 < self.raw_scale < math.inf:
             raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
         if not isinstance(self.smoothing, (int, float)) or not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
+        given, known = self.quantities, NAMES + tuple(q.name for q in own_quantities(self.sampler))
+        if not given or len({*given}) != len(given) or not {*given} <= {*known}:
+            raise ValueError(f"quantities: got {given}, allowed are some of {known}, each once")
+        if self.residual is None and not {*NAMES} <= {*given}:
+            raise ValueError(f"quantities: got {given}, allowed without a residual are {NAMES}")
 
     @property
     def sampler(self) -> Sampler | None:
         """Of the residual schedule: the rule that the actions are for."""
         return None if self.residual is None else self.residual.sampler
 
+    @property
+    def physical_quantities(self) -> tuple[Quantity, ...]:
+        """Columns of what `physical` gives: the four, and a sampler's that actions decide."""
+        own = own_quantities(self.sampler)
+        return QUANTITIES + tuple(q for q in own if q.name in self.quantities)
+
+    @property
+    def idle_at_last(self) -> tuple[bool, ...]:
+        """Which numbers of an action have no effect at the last step."""
+        idle = {q.name: q.is_idle_at_last for q in self.physical_quantities}
+        return tuple(idle[name] for name in self.quantities)
+
     def smoothed(self, actions: Tensor, timestep: Tensor, before: Tensor) -> Tensor:
         """The running average after a step: s_0 = a_0, s_t = alpha s_(t-1) + (1 - alpha) a_t.
 
         Args:
-            actions: a_t [B, 4], of this step alone.
+            actions: a_t [B, n], of this step alone.
             timestep: t [B]; at 0 what was before is forgotten.
-            before: s_(t-1) [B, 4], what this gave at the step before.
+            before: s_(t-1) [B, n], what this gave at the step before.
 
         Example:
             >>> first, then = torch.tensor([[0.4] * 4]), torch.tensor([[-0.6] * 4])
@@ -90,23 +116,25 @@ class ActionMap:
         return torch.where((timestep == 0)[:, None], actions, average)
 
     def physical(self, actions: Tensor, timestep: Tensor) -> Tensor:
-        """Actions [B, 4] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4].
+        """Actions [B, n] in [-1, 1] at timesteps [B] -> m, tau_1, tau_2, w [B, 4].
 
-        With smoothing the actions are those that `smoothed` gives.
+        With smoothing the actions are those that `smoothed` gives. What a sampler takes by sample
+        comes after w.
         """
         # In float64: a = 0 gives back the schedule's m to the last bit, on which a token may hang.
-        raw = self.raw_scale * actions.double() + self._offset(timestep, actions)
-        return _activation(raw).to(actions.dtype)
+        offset = self._offset(timestep, actions)
+        raw = self.raw_scale * self._placed(actions.double(), offset) + offset
+        return self._activation(raw).to(actions.dtype)
 
     def mean_physical(self, actions: Tensor, std: float | Tensor, timestep: Tensor) -> Tensor:
-        """Mean of `physical` over actions that are Gaussian around those given: [B, 4].
+        """Mean of `physical` over actions that are Gaussian around those given.
 
         It is not `physical` of the mean, as the activations are curved: softplus takes noise of
         deviation 1 in raw units around tau_1 = 0.3 to 0.4 on average.
 
         Args:
-            actions: means [B, 4].
-            std: of the Gaussian, a number or [B, 4], in units of the box, to which the actions
+            actions: means [B, n].
+            std: of the Gaussian, a number or [B, n], in units of the box, to which the actions
                 are clipped.
             timestep: [B].
 
@@ -114,15 +142,16 @@ class ActionMap:
             >>> ActionMap().mean_physical(torch.full((1, 4), -0.2), 0.2, torch.tensor([0]))
             tensor([[0.3033, 0.4069, 0.4069, 0.4069]])
         """
-        mean = actions.double()
-        std = torch.as_tensor(std, dtype=torch.float64, device=mean.device).clamp_min(1e-9)
-        _, nodes, weights = self._tables(mean.device)
+        offset = self._offset(timestep, actions)
+        mean = self._placed(actions.double(), offset)
+        spread = torch.as_tensor(std, dtype=torch.float64, device=mean.device)
+        std = self._placed(spread.expand_as(actions), offset).clamp_min(1e-9)
+        _, nodes, weights, _ = self._tables(mean.device)
         low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
         half = (high - low) / 2
-        at = (low + high) / 2 + half * nodes  # [nodes, B, 4]
-        offset = self._offset(timestep, mean)
+        at = (low + high) / 2 + half * nodes  # [nodes, B, 4] or more
         inside, lowest, highest = (
-            _activation(self.raw_scale * a + offset) for a in (at, low, high)
+            self._activation(self.raw_scale * a + offset) for a in (at, low, high)
         )
         density = (-(((at - mean) / std) ** 2) / 2).exp() / (std * math.sqrt(2 * math.pi))
         below, above = (
@@ -135,34 +164,51 @@ class ActionMap:
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
-        raw = _inverse_activation(physical.double()) - self._offset(timestep, physical)
-        return (raw / self.raw_scale).clamp(-1, 1).to(physical.dtype)
+        raw = self._inverse_activation(physical.double()) - self._offset(timestep, physical)
+        _, _, _, at = self._tables(physical.device)
+        return (raw[:, at] / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
-        """What is added to raw values at timesteps [B]: [B, 4]."""
-        offsets, _, _ = self._tables(like.device)
+        """What is added to raw values at timesteps [B]: [B, 4] or more."""
+        offsets = self._tables(like.device)[0]
         return offsets[timestep.clamp_max(len(offsets) - 1)]
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Raw values of the residual [T, 4], quadrature nodes and weights [nodes, 1, 1].
+    def _placed(self, actions: Tensor, like: Tensor) -> Tensor:
+        """Numbers [B, n] in the columns of physical values, 0 in those that are not decided."""
+        _, _, _, at = self._tables(like.device)
+        return torch.zeros_like(like).index_copy(1, at, actions)
 
-        Sent to a device once.
+    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Raw values of the residual [T, 4] or more, quadrature, columns that actions decide [n].
+
+        Nodes and weights of the quadrature are [nodes, 1, 1]. Sent to a device once.
         """
         if device not in self._kept:
-            table = torch.zeros(1, 4, dtype=torch.float64)
+            names = [quantity.name for quantity in self.physical_quantities]
+            table = torch.zeros(1, len(names), dtype=torch.float64)
             if self.residual is not None:
-                table = _inverse_activation(self.residual.table.to("cpu", torch.float64))
+                table = self.residual.table.to("cpu", torch.float64)
+                own = [getattr(self.sampler, name) for name in names[4:]]
+                further = torch.tensor(own, dtype=torch.float64).expand(len(table), -1)
+                table = self._inverse_activation(torch.cat([table, further], dim=1))
             nodes = (part[:, None, None] for part in (_NODES, _WEIGHTS))
-            self._kept[device] = tuple(part.to(device) for part in (table, *nodes))
+            columns = torch.tensor([names.index(name) for name in self.quantities])
+            self._kept[device] = tuple(part.to(device) for part in (table, *nodes, columns))
         return self._kept[device]
 
+    def _activation(self, raw: Tensor) -> Tensor:
+        """Raw values [..., 4] or more -> physical ones."""
+        columns = zip(raw.unbind(-1), self.physical_quantities, strict=True)
+        found = [x.sigmoid() if q.is_share else F.softplus(x) for x, q in columns]
+        return torch.stack(found, dim=-1)
 
-def _activation(raw: Tensor) -> Tensor:
-    """Raw values [..., 4] -> m, tau_1, tau_2, w."""
-    return torch.cat([raw[..., :1].sigmoid(), F.softplus(raw[..., 1:])], dim=-1)
-
-
-def _inverse_activation(physical: Tensor) -> Tensor:
-    ratio = physical[:, :1].clamp(_SMALLEST, 1 - _SMALLEST).logit()
-    others = physical[:, 1:].clamp_min(_SMALLEST)
-    return torch.cat([ratio, others + torch.log(-torch.expm1(-others))], dim=1)
+    def _inverse_activation(self, physical: Tensor) -> Tensor:
+        columns = zip(physical.unbind(-1), self.physical_quantities, strict=True)
+        found = []
+        for values, quantity in columns:
+            if quantity.is_share:
+                found.append(values.clamp(_SMALLEST, 1 - _SMALLEST).logit())
+            else:
+                above = values.clamp_min(_SMALLEST)
+                found.append(above + torch.log(-torch.expm1(-above)))
+        return torch.stack(found, dim=-1)

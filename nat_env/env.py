@@ -1,5 +1,6 @@
 """A single sample being decoded: the vector environment with one row."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from nat_env.actions import RAW_SCALE
 from nat_env.bundles.bundle import Bundle
+from nat_env.decoding.quantities import NAMES
 from nat_env.episodes.inputs import check_options, chosen_canvas, chosen_conditions
 from nat_env.episodes.prompts import chosen_prompts
 from nat_env.rewards.names import RewardChoice
@@ -33,6 +35,7 @@ class NATDecodeEnv(gym.Env):
         raw_scale: float = RAW_SCALE,
         action_smoothing: float = 0.0,
         aligned: bool = False,
+        quantities: Sequence[str] = NAMES,
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(
@@ -49,6 +52,7 @@ class NATDecodeEnv(gym.Env):
             raw_scale,
             action_smoothing,
             aligned=aligned,
+            quantities=quantities,
         )
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space

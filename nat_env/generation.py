@@ -79,7 +79,7 @@ def generate_tokens(
                 unknown, sampling,
             )  # fmt: skip
         except ValueError:
-            _check_given(actions, batch, step)
+            _check_given(actions, batch, step, sampling is not None)
             raise
         if on_step is not None:
             idle = sent(~passed, nat.device)[:, None]
@@ -94,9 +94,9 @@ def generate_tokens(
     return ids
 
 
-def _check_given(actions: Tensor, batch: int, step: int) -> None:
+def _check_given(actions: Tensor, batch: int, step: int, more: bool) -> None:
     try:
-        check_quantities(actions, batch)
+        check_quantities(actions, batch, more)
     except ValueError as error:
         raise ValueError(f"policy: at step {step} it gave {error}") from None
 

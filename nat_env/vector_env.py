@@ -15,6 +15,7 @@ from torch import Tensor
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.decoding.quantities import NAMES
 from nat_env.decoding.transition import REMASK_RATIO, decode_step
 from nat_env.episodes.inputs import (
     Starts,
@@ -43,10 +44,10 @@ _OF_ROWS = ("conditions", "timesteps", "unknown", "masked", "passes", "average")
 class NATDecodeVectorEnv(VectorEnv):
     """Samples being decoded side by side; one step of the environment is one decoding step.
 
-    Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`; the physical values
-    stand in `info["action"]`. An episode terminates when no token is masked, after `num_steps`
-    steps at most, and is never truncated. The reward is 0 but for the last step, where it is
-    `reward_fn(images, conditions)`.
+    Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`, or of other
+    `quantities`; the physical values stand in `info["action"]`. An episode terminates when no token
+    is masked, after `num_steps` steps at most, and is never truncated. The reward is 0 but for the
+    last step, where it is `reward_fn(images, conditions)`.
 
     One pass of the NAT serves the observation and the step that follows it; `info["passes"]` counts
     them. The pass on the all-masked canvas is kept per label. Finished episodes have no features:
@@ -75,6 +76,7 @@ class NATDecodeVectorEnv(VectorEnv):
         action_smoothing: float = 0.0,
         observations_kept: int = 1,
         aligned: bool = False,
+        quantities: Sequence[str] = NAMES,
     ) -> None:
         """Make the environments.
 
@@ -100,6 +102,7 @@ class NATDecodeVectorEnv(VectorEnv):
             observations_kept: of `handles`, how many of the latest observations have features.
             aligned: whether a row that has nothing masked waits until step T, at no pass and with
                 the observation of a finished one, so that rows begin and end together.
+            quantities: what an action decides, see `ActionMap`.
 
         Raises:
             ValueError: any of these is not allowed.
@@ -115,7 +118,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
-        self.action_map = ActionMap(schedule, raw_scale, action_smoothing)
+        self.action_map = ActionMap(schedule, raw_scale, action_smoothing, tuple(quantities))
         self._sampler = SamplerRows(self.action_map.sampler, self.bundle.nat)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(
@@ -126,7 +129,8 @@ class NATDecodeVectorEnv(VectorEnv):
         self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = spaces.Box(-1.0, 1.0, (4,), np.float32)
+        size = len(self.action_map.quantities)
+        self.single_action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
         self.generators: list[np.random.Generator] | None = None
@@ -143,8 +147,8 @@ class NATDecodeVectorEnv(VectorEnv):
         self.passes = torch.zeros_like(self.timesteps)
         """Of each row's episode so far [B]: each served a step, conditional and null pass as one.
         """
-        self.average = torch.zeros(num_envs, 4)
-        """Of each row's actions so far [B, 4], see `ActionMap.smoothed`."""
+        self.average = torch.zeros(num_envs, size)
+        """Of each row's actions so far [B, n], see `ActionMap.smoothed`."""
         self.final_images: Tensor | None = None
         """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
         self.final_conditions: Tensor | None = None
@@ -197,7 +201,7 @@ class NATDecodeVectorEnv(VectorEnv):
         """One decoding step of every row.
 
         Args:
-            actions: [B, 4] in [-1, 1]; what rounding put beyond it is clipped.
+            actions: [B, n] in [-1, 1], n = 4 by default; what rounding put beyond it is clipped.
 
         Raises:
             ValueError: actions of another shape, not finite or outside the box; or logits of the
@@ -207,7 +211,8 @@ class NATDecodeVectorEnv(VectorEnv):
         """
         if self._passes is None or self.generators is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        checked = torch.from_numpy(checked_actions(actions, self.num_envs))
+        shape = (self.num_envs, self.average.shape[1])
+        checked = torch.from_numpy(checked_actions(actions, shape))
         finished = self.timesteps == self.num_steps
         if self.autoreset_mode == AutoresetMode.DISABLED and bool(finished.any()):
             raise gym.error.ResetNeeded(
@@ -250,8 +255,9 @@ class NATDecodeVectorEnv(VectorEnv):
         Raises:
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
-        shape = (self.num_envs, self.bundle.num_tokens)
-        state = completed_state(state, shape, self.num_steps, self.bundle.nat.mask_id)
+        shape, mask_id = (self.num_envs, self.bundle.num_tokens), self.bundle.nat.mask_id
+        actions = self.average.shape[1]
+        state = completed_state(state, shape, self.num_steps, mask_id, actions)
         sampler = self._sampler.checked(state.get("sampler", {}), self.num_envs)
         self.table.restore(state.get("prompts", []))
         self.ids = state["ids"].to(self.bundle.device)
@@ -310,7 +316,7 @@ class NATDecodeVectorEnv(VectorEnv):
         self.passes = self.passes + decoded.long()
 
     def _transition(self, rows: Tensor, physical: Tensor) -> Tensor:
-        """Decode rows [R] by quantities [R, 4]; gives how many tokens are masked then [R]."""
+        """Decode rows [R] by quantities [R, 4] or more; gives how many are masked then [R]."""
         assert self._passes is not None and self.generators is not None
         nat = self.table.nat
         uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
@@ -318,7 +324,7 @@ class NATDecodeVectorEnv(VectorEnv):
         last = self.timesteps[rows] == self.num_steps - 1
         given = torch.cat([physical, last[:, None], self.unknown[rows][:, None]], dim=1)
         given, at = sent(given, nat.device), sent(rows, nat.device)
-        actions, ended, unknown = given[:, :4], given[:, 4] > 0, given[:, 5]
+        actions, ended, unknown = given[:, :-2], given[:, -2] > 0, given[:, -1]
         before, labels = self.ids[at], sent(self.conditions[rows], nat.device)
         sampling = self._sampler.take(at, before == nat.mask_id, labels)
         after, _ = decode_step(

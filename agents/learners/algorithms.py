@@ -145,8 +145,8 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
 
 
 def _td3(config: TrainConfig) -> dict[str, Any]:
-    noise = np.full(4, config.action_std / config.raw_scale)
-    return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros(4), noise)}
+    noise = np.full(len(config.quantities), config.action_std / config.raw_scale)
+    return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros_like(noise), noise)}
 
 
 def _ars(config: TrainConfig) -> dict[str, Any]:

@@ -60,11 +60,13 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
         config, algorithm, env=None, device=bundle.device, _init_setup_model=False
     )
     space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
-    box = spaces.Box(-1, 1, (4,), np.float32)
+    box = spaces.Box(-1, 1, (len(action_map.quantities),), np.float32)
     rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
-    grid = {"grid": bundle.nat.feature_grid} if algorithm.is_adanat else {}
+    of_env: dict[str, Any] = {}
+    if algorithm.is_adanat:
+        of_env = {"grid": bundle.nat.feature_grid, "idle_at_last": action_map.idle_at_last}
     kind: Any = made.policy_class
-    policy = kind(space, box, *rate, **made.policy_kwargs, **grid)
+    policy = kind(space, box, *rate, **made.policy_kwargs, **of_env)
     return _decoding_policy(config, policy.to(bundle.device), action_map)
 
 

@@ -54,7 +54,7 @@ class AdaNATNetwork(nn.Module):
         Args:
             feature_size: D of the NAT's features.
             grid: tokens along height and width.
-            outputs: 4 for an actor, 1 for a critic.
+            outputs: numbers of an action for an actor, 1 for a critic.
             hidden_size: the paper's is 512.
             adaptive: False for one that is blind to the features, and so the same for all samples
                 (the middle row of the paper's Table 5).

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from agents.learners.network import AdaNATNetwork
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.options import ExplorationOptions
 from nat_env.actions import RAW_SCALE
-from nat_env.decoding.transition import REMASK_RATIO, REMASK_TEMPERATURE
+from nat_env.decoding.quantities import QUANTITIES
 from nat_env.episodes.ring import FeatureRing
 
 
@@ -97,9 +97,9 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     sigma: Tensor
     _idle: Tensor
-    """Which of the four have no effect at each timestep [T + 1, 4]."""
+    """Which numbers have no effect at each timestep [T + 1, n]."""
     noise_like: Callable[[Tensor], Tensor] = staticmethod(lambda mean: torch.randn_like(mean))
-    """Standard normal numbers for means [B, 4]; in several processes those of the own rows."""
+    """Standard normal numbers for means [B, n]; in several processes those of the own rows."""
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         shared_noise: bool = False,
         raw_scale: float = RAW_SCALE,
         feature_size: int | None = None,
+        idle_at_last: Sequence[bool] = tuple(q.is_idle_at_last for q in QUANTITIES),
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = AccumulatingAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -135,6 +136,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             raw_scale: of the environment's `ActionMap`.
             feature_size: D, where observations are handles, which do not tell it; `PPO` asks the
                 environment.
+            idle_at_last: which numbers of an action have no effect at the last step; `PPO` asks the
+                environment's `ActionMap`.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
@@ -156,6 +159,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.adaptive = adaptive
         self.shared_noise = shared_noise
         self.raw_scale = raw_scale
+        self.idle_at_last = tuple(idle_at_last)
         super().__init__(
             observation_space,
             action_space,
@@ -166,8 +170,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             optimizer_kwargs=optimizer_kwargs or {},  # None: stable-baselines3 chooses Adam's eps
         )
         self.register_buffer("sigma", torch.tensor(float(action_std)))
-        idle = torch.zeros(num_steps + 1, 4, dtype=torch.bool)
-        idle[self.last_step, [REMASK_RATIO, REMASK_TEMPERATURE]] = True
+        idle = torch.zeros(num_steps + 1, len(self.idle_at_last), dtype=torch.bool)
+        idle[self.last_step] = torch.tensor(self.idle_at_last)
         idle[num_steps] = True  # of a row that waits: nothing is masked
         self.register_buffer("_idle", idle, persistent=False)
 
@@ -187,7 +191,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         grid = (self.grid[0], self.grid[1])
-        self.actor = AdaNATNetwork(self.feature_size, grid, 4, self.hidden_size, self.adaptive)
+        actions, hidden = len(self.idle_at_last), self.hidden_size
+        self.actor = AdaNATNetwork(self.feature_size, grid, actions, hidden, self.adaptive)
         self.critic = AdaNATNetwork(self.feature_size, grid, 1, self.hidden_size)
         self.optimizer = self.optimizer_class(
             self.parameters(),
@@ -196,7 +201,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         )
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Observations -> actions [B, 4] in box units, values [B, 1], log-probabilities [B]."""
+        """Observations -> actions [B, n] in box units, values [B, 1], log-probabilities [B]."""
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
         raw = mean if deterministic else self.explore(mean)
@@ -206,7 +211,7 @@ class AdaNATPolicy(ActorCriticPolicy):
     def evaluate_actions(
         self, obs: PyTorchObs, actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values [B, 1], log-probabilities [B] of given actions [B, 4], entropy [B]."""
+        """Values [B, 1], log-probabilities [B] of given actions [B, n], entropy [B]."""
         features, timestep = self._state(obs)
         mean = self.actor(features, timestep)
         log_prob = self._log_prob(mean, actions * self.raw_scale, timestep)
@@ -214,7 +219,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         return self.critic(features, timestep), log_prob, entropy
 
     def explore(self, mean: Tensor) -> Tensor:
-        """Raw actions [B, 4] drawn around their means."""
+        """Raw actions [B, n] drawn around their means."""
         noise = torch.randn_like(mean[:1]) if self.shared_noise else self.noise_like(mean)
         return mean + self.sigma * noise
 
@@ -222,7 +227,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         """Of the actions in box units, those that have no effect at the last step included."""
         mean = self.actor(*self._state(obs)) / self.raw_scale
         log_std = (self.sigma / self.raw_scale).log().expand_as(mean)
-        return DiagGaussianDistribution(4).proba_distribution(mean, log_std)
+        return DiagGaussianDistribution(mean.shape[1]).proba_distribution(mean, log_std)
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values [B, 1]."""
@@ -238,8 +243,8 @@ class AdaNATPolicy(ActorCriticPolicy):
         return self.features_extractor(obs)
 
     def _log_prob(self, mean: Tensor, raw: Tensor, timestep: Tensor) -> Tensor:
-        """Log-density of raw actions [B, 4], summed over those that have an effect: [B]."""
-        each = self._gaussian(mean).log_prob(raw)  # [B, 4]
+        """Log-density of raw actions [B, n], summed over those that have an effect: [B]."""
+        each = self._gaussian(mean).log_prob(raw)  # [B, n]
         return each.masked_fill(self._idle[timestep], 0.0).sum(dim=1)
 
     def _gaussian(self, mean: Tensor) -> Normal:
@@ -258,6 +263,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             "shared_noise": self.shared_noise,
             "raw_scale": self.raw_scale,
             "feature_size": self.feature_size,
+            "idle_at_last": self.idle_at_last,
         }
 
 

@@ -85,7 +85,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             accumulate: minibatches of an optimizer step: a large batch in the memory of a small
                 one.
             max_grad_norm: the gradient is shortened to this length, an accumulated one as a whole.
-            policy_kwargs: of the policy; `grid` and `raw_scale` are the environment's by default.
+            policy_kwargs: of the policy; by default `grid` and `raw_scale` are the environment's.
             kwargs: of stable-baselines3's PPO.
 
         Raises:
@@ -148,6 +148,9 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             if self.env is not None:
                 _check_timestep(self.env)
                 given = {"grid": self._grid(self.env), "raw_scale": self._raw_scale(self.env)}
+                if self.env.has_attr("action_map"):
+                    (action_map,) = self.env.get_attr("action_map", 0)
+                    given["idle_at_last"] = action_map.idle_at_last
                 if (ring := self._ring(self.env)) is not None:
                     given["feature_size"] = ring.features.shape[-1]
                 self.policy_kwargs = self.policy_kwargs | given

@@ -17,6 +17,7 @@ from agents.runs.prompts import save_run_prompts
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
+from nat_env.decoding.quantities import NAMES
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import NAMED_SCHEDULES, residual_schedule
 from nat_env.storage.claims import check_same
@@ -36,6 +37,7 @@ _ADDED = {
     "compiled": False,
     "decoder_dtype": "float32",
     "pass_discount": 1.0,
+    "quantities": NAMES,
     "raw_scale": 5.0,
     "rows_per_pass": None,
     "step_cost": 0.0,
@@ -118,6 +120,7 @@ def load_run_config(folder: Path) -> TrainConfig:
         if "rollout_folder" in call:
             call["rollout_folder"] = Path(call["rollout_folder"])
         kind = DiscriminatorConfig(**discriminator)
+        values["quantities"] = tuple(values["quantities"])
         return TrainConfig(out=folder, discriminator=kind, **(values | call))
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
@@ -177,7 +180,8 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
-    action_map = ActionMap(residual, config.raw_scale, config.action_smoothing)
+    scale, smoothing = config.raw_scale, config.action_smoothing
+    action_map = ActionMap(residual, scale, smoothing, config.quantities)
     policy = untrained_policy(config, bundle, action_map)
     path = policy_file(folder, which)
     try:

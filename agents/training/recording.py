@@ -4,15 +4,10 @@ import numpy as np
 import torch
 
 from nat_env.actions import ActionMap
-from nat_env.decoding.transition import REMASK_RATIO, REMASK_TEMPERATURE
 from nat_env.parallel.processes import Processes
-from nat_env.schedules import COLUMNS
-
-IDLE_AT_LAST_STEP = (REMASK_RATIO, REMASK_TEMPERATURE)
-"""Columns without effect where all tokens are revealed."""
 
 Steps = list[tuple[np.ndarray, np.ndarray]]
-"""Actions [num_envs, 4] and rewards [num_envs] of a rollout, step by step."""
+"""Actions [num_envs, n] and rewards [num_envs] of a rollout, step by step."""
 
 
 def whole_steps(steps: Steps, processes: Processes) -> Steps:
@@ -40,9 +35,11 @@ def quantity_scalars(steps: Steps, num_steps: int, action_map: ActionMap) -> dic
         actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
         average = action_map.smoothed(actions, timesteps, actions if average is None else average)
         physical = action_map.physical(average, timesteps)
-        for column, name in enumerate(COLUMNS):
-            if step == num_steps - 1 and column in IDLE_AT_LAST_STEP:
+        for quantity, values in zip(
+            action_map.physical_quantities, physical.unbind(dim=1), strict=True
+        ):
+            if step == num_steps - 1 and quantity.is_idle_at_last:
                 continue
-            tag, values = f"{name}/step{step + 1}", physical[:, column]
+            tag = f"{quantity.name}/step{step + 1}"
             found |= {f"{tag}_mean": float(values.mean()), f"{tag}_std": float(values.std())}
     return found

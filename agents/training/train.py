@@ -123,6 +123,7 @@ class Training:
             residual=residual,
             raw_scale=config.raw_scale,
             action_smoothing=config.action_smoothing,
+            quantities=config.quantities,
             reward_fn=environment_reward(config, bundle),
             observations_kept=steps_of_a_round(config) + 1,
             aligned=True,

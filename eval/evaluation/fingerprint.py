@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.learners.trained import TrainedPolicy
 from nat_env.actions import RAW_SCALE
+from nat_env.decoding.quantities import NAMES
 from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.samplers.names import SAMPLERS, sampler_label
@@ -46,6 +47,8 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
         smoothing = policy.action_map.smoothing
         name += f" smoothed by {smoothing}" if smoothing else ""
+        quantities = policy.action_map.quantities
+        name += "" if quantities == NAMES else f" of {', '.join(quantities)}"
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]

@@ -20,7 +20,7 @@ class Drawn:
     allowed: Tensor
     """floor(N_0 m) of each sample [B], 0 at its last step."""
     actions: Tensor
-    """m, tau_1, tau_2, w [B, 4]."""
+    """m, tau_1, tau_2, w [B, 4], and after them what a sampler takes by sample."""
     uniforms: Tensor
     """[B, N, 2], of which those of known tokens have had no use."""
 
@@ -40,7 +40,7 @@ class Sampling(Protocol):
         Args:
             logits: guided, not tempered [M, K].
             tokens: drawn [M].
-            actions: [M, 4].
+            actions: [M, 4] or more, see `Drawn.actions`.
             uniforms: [M, 2].
             places: [M]; on an accelerator those of known tokens are among them.
         """

@@ -16,20 +16,25 @@ from nat_env.decoding.remasking import Drawn, Sampling, allowed_masked, confiden
 from nat_env.decoding.tokens import sample_tokens
 
 REMASK_RATIO, SAMPLING_TEMPERATURE, REMASK_TEMPERATURE, GUIDANCE_SCALE = range(4)
-"""Columns of an action [B, 4]: m, tau_1, tau_2, w (Eq. 5)."""
+"""Columns of an action [B, 4]: m, tau_1, tau_2, w, see `nat_env.decoding.quantities`."""
 
 LOGITS_AT_ONCE = {"cpu": 2**20}
 """Guided and sampled in one piece, by device: half the time on a CPU where they fit its caches."""
 
 
-def check_quantities(actions: Tensor, batch: int) -> None:
+def check_quantities(actions: Tensor, batch: int, more: bool = False) -> None:
     """Check m, tau_1, tau_2, w [B, 4].
+
+    Args:
+        actions: what is checked.
+        batch: B.
+        more: whether there may be further columns, as a sampler takes them.
 
     Raises:
         ValueError: no tensor or another shape, a number that is not finite, m outside [0, 1] or
             another quantity below 0.
     """
-    _check_shape(actions, batch)
+    _check_shape(actions, batch, more)
     allowed = _allowed(actions)
     if not bool(allowed.all()):
         row = actions[int((~allowed.all(dim=1)).nonzero()[0, 0])].tolist()
@@ -39,9 +44,10 @@ def check_quantities(actions: Tensor, batch: int) -> None:
         )
 
 
-def _check_shape(actions: Tensor, batch: int) -> None:
+def _check_shape(actions: Tensor, batch: int, more: bool) -> None:
     shape = tuple(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
-    if shape != (batch, 4):
+    further = more and len(shape) == 2 and shape[0] == batch and shape[1] > 4
+    if shape != (batch, 4) and not further:
         raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, 4)")
 
 
@@ -64,7 +70,7 @@ def decode_step(
         ids: tokens [B, N] int64, `mask_id` where masked.
         logits: of the conditional pass on `ids` [B, N, K].
         null_logits: of the pass with the null condition [B, N, K].
-        actions: m, tau_1, tau_2, w per sample [B, 4].
+        actions: m, tau_1, tau_2, w per sample [B, 4], and after them what `sampling` takes.
         uniforms: [B, N, 2] in [0, 1): the first draws the token, the second its Gumbel noise.
         last: [B] bool; where set, every token is revealed and m, tau_2 have no effect.
         mask_id: the id of a masked token.
@@ -79,14 +85,14 @@ def decode_step(
         ValueError: actions or uniforms out of range, or see `guide`; nothing was changed, but what
             a `sampling` remembers.
     """
-    _check_shape(actions, len(ids))
+    _check_shape(actions, len(ids), sampling is not None)
     arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown, sampling
     if sampling is None:  # one that remembers must not be told of a step twice
         after, confidence, total = _transition(*arguments, guided=lerp)
         in_range = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
         if bool(in_range & total.isfinite()):
             return after, confidence
-    check_quantities(actions, len(ids))
+    check_quantities(actions, len(ids), sampling is not None)
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError("uniforms: got a number that is not in [0, 1), or NaN")
     after, confidence, _ = _transition(*arguments, guided=guide)

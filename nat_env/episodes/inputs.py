@@ -53,8 +53,8 @@ def is_integer(value: Any) -> TypeGuard[int | np.integer]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
-    """Actions as float32 [B, 4], clipped where they are beyond [-1, 1] by `ROUNDING` at most.
+def checked_actions(actions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Actions as float32 [B, n], clipped where they are beyond [-1, 1] by `ROUNDING` at most.
 
     Raises:
         ValueError: no real numbers, another shape, a value that is not finite or outside of
@@ -64,12 +64,12 @@ def checked_actions(actions: np.ndarray, num_envs: int) -> np.ndarray:
     try:
         array = np.asarray(given)
     except ValueError as error:  # of lists of different lengths
-        raise ValueError(f"actions: allowed are numbers ({num_envs}, 4) ({error})") from None
+        raise ValueError(f"actions: allowed are numbers {shape} ({error})") from None
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"actions: got {array.dtype}, allowed are real numbers ({num_envs}, 4)")
+        raise ValueError(f"actions: got {array.dtype}, allowed are real numbers {shape}")
     array = np.array(array, dtype=np.float32, order="C")  # torch takes no negative strides
-    if array.shape != (num_envs, 4):
-        raise ValueError(f"actions: got shape {array.shape}, allowed is ({num_envs}, 4)")
+    if array.shape != shape:
+        raise ValueError(f"actions: got shape {array.shape}, allowed is {shape}")
     if not np.isfinite(array).all():
         raise ValueError("actions: got a value that is not finite, allowed is [-1, 1]")
     if np.abs(array).max() > 1 + ROUNDING:
@@ -202,26 +202,26 @@ class Starts:
 
 
 def completed_state(
-    state: dict[str, Any], shape: tuple[int, int], num_steps: int, mask_id: int
+    state: dict[str, Any], shape: tuple[int, int], num_steps: int, mask_id: int, actions: int
 ) -> dict[str, Any]:
     """A stored state with what those of before did not have: all unknown, passes, no smoothing.
 
     Raises:
-        ValueError: it is not of an environment of these sizes, [B, N].
+        ValueError: it is not of an environment of these sizes, [B, N] and `actions` of a row.
     """
     num_envs, num_tokens = shape
     of_before = {
         "unknown": torch.full((num_envs,), num_tokens),
         "masked": (state["ids"] == mask_id).sum(dim=-1).cpu(),
         "passes": state["timesteps"],
-        "average": torch.zeros(num_envs, 4),
+        "average": torch.zeros(num_envs, actions),
     }
     state = of_before | state
     tensors = ("ids", "conditions", "timesteps", *of_before)
     given = {name: tuple(state[name].shape) for name in tensors}
     given["generators"] = (len(state["generators"]),)
     allowed = dict.fromkeys(given, (num_envs,))
-    allowed |= {"ids": (num_envs, num_tokens), "average": (num_envs, 4)}
+    allowed |= {"ids": (num_envs, num_tokens), "average": (num_envs, actions)}
     if given != allowed:
         raise ValueError(f"state: got sizes {given}, allowed are {allowed}")
     latest = int(state["timesteps"].max())

@@ -4,12 +4,17 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nat_env.decoding.quantities import Quantity
 from nat_env.decoding.remasking import Sampling
 from nat_env.frozen.nat import FrozenNAT
 
 
 class Sampler(Protocol):
-    """A rule and its numbers, a frozen dataclass; what it remembers of a batch is a `Sampling`."""
+    """A rule and its numbers, a frozen dataclass; what it remembers of a batch is a `Sampling`.
+
+    One that has `quantities`, a tuple of `Quantity` named as numbers of its own, takes these by
+    sample and step where a policy decides them, in columns of the actions after the four.
+    """
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> Sampling:
         """Begin to decode a batch.
@@ -20,3 +25,8 @@ class Sampler(Protocol):
             conditions: labels [B].
         """
         ...
+
+
+def own_quantities(sampler: Sampler | None) -> tuple[Quantity, ...]:
+    """What a policy may decide beside m, tau_1, tau_2 and w."""
+    return getattr(sampler, "quantities", ())

@@ -1,10 +1,12 @@
 """Known tokens are re-masked, and drawn again (ReMDM, Wang et al., NeurIPS 2025)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from nat_env.decoding.quantities import Quantity
 from nat_env.decoding.remasking import Drawn, confidences, gumbel, lowest
 from nat_env.decoding.transition import REMASK_TEMPERATURE
 from nat_env.frozen.nat import FrozenNAT
@@ -18,8 +20,10 @@ class ReMDM:
     After a step floor(N m) tokens are masked, as ever, for re-masking leaves the marginals as they
     are: so many of the known ones, at most all that m allows, and the rest by confidence. Which
     known ones chance says, those of low probability rather (ReMDM-conf: weights exp(-p) of the
-    probability p that a token had when it was drawn).
+    probability p that a token had when it was drawn). A fifth column of the actions is eta itself.
     """
+
+    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("eta", True, True),)
 
     eta: float = 0.1
 
@@ -52,12 +56,16 @@ class ReMDM:
             return likely + actions[:, REMASK_TEMPERATURE] * gumbel(uniforms[:, 1])
 
         def stays(self, drawn: Drawn) -> Tensor:
+            if bool((drawn.actions[:, 4:] > 1).any()):
+                raise ValueError("actions: got an eta above 1, allowed is a share in [0, 1]")
             latest = self.latest.view_as(drawn.scores)
             probability = latest.where(drawn.masked, self.state["probability"])
             self.state["probability"] = probability
             going_on = drawn.masked.any(dim=1, keepdim=True)
             known = self.state["free"] & ~drawn.masked & going_on
-            again = (self.eta * known.sum(dim=1)).floor().long().minimum(drawn.allowed)
+            # The share of each sample, where it has one.
+            eta = drawn.actions[:, 4] if drawn.actions.shape[1] > 4 else self.eta
+            again = (eta * known.sum(dim=1)).floor().long().minimum(drawn.allowed)
             # Gumbel top-k: draws without replacement, by weights exp(-p).
             keys = probability - gumbel(drawn.uniforms[..., 1])
             remasked = lowest(keys, known, again)

@@ -6,7 +6,9 @@ import torch
 from scipy.special import expit, logit
 
 from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import (
+    COLUMNS,
     Schedule,
     authors_schedule,
     heuristic_schedule,
@@ -171,6 +173,58 @@ def test_zero_is_the_authors_table(num_steps):
     assert torch.equal(
         residual_schedule("authors", num_steps, 16).table, authors_schedule(num_steps).table
     )
+
+
+@pytest.mark.parametrize("names", [("guidance_scale",), ("remask_temperature", "remask_ratio")])
+def test_what_is_not_decided_is_the_residuals(names):
+    """Numbers of an action stand in the order of the names, wherever the columns are."""
+    mapping, whole = ActionMap(TABLE, quantities=names), ActionMap(TABLE)
+    actions, steps = random_actions(30)[:, : len(names)], torch.arange(30) % 3
+    columns = [COLUMNS.index(name) for name in names]
+    wide = torch.zeros(30, 4)
+    for number, column in enumerate(columns):
+        wide[:, column] = actions[:, number]
+    physical = mapping.physical(actions, steps)
+    assert torch.equal(physical, whole.physical(wide, steps))
+    again = mapping.physical(mapping.actions(physical, steps), steps)
+    torch.testing.assert_close(again, physical, atol=1e-5, rtol=1e-4)
+    spread = torch.zeros(30, 4)
+    spread[:, columns] = 0.3
+    expected = whole.mean_physical(wide, spread, steps)
+    torch.testing.assert_close(mapping.mean_physical(actions, 0.3, steps), expected)
+    assert mapping.idle_at_last == tuple(name.startswith("remask") for name in names)
+
+
+def test_a_samplers_share_is_a_fifth_column_around_its_own_number():
+    residual = TABLE.by(ReMDM(0.3))
+    assert ActionMap(residual).physical(torch.zeros(3, 4), torch.arange(3)).shape == (3, 4)
+    mapping = ActionMap(residual, quantities=("eta", *COLUMNS))
+    physical = mapping.physical(torch.zeros(3, 5), torch.arange(3))
+    torch.testing.assert_close(physical[:, 4], torch.full((3,), 0.3))
+    torch.testing.assert_close(physical[:, :4], TABLE.table, atol=1e-6, rtol=1e-6)
+    actions = random_actions(20)
+    five = torch.cat([actions[:, :1], actions], dim=1)
+    steps = torch.arange(20) % 3
+    found = mapping.physical(five, steps)
+    raw = logit(0.3) + 5 * actions[:, 0].double().numpy()
+    np.testing.assert_allclose(found[:, 4], expit(raw), rtol=1e-5)
+    assert torch.equal(found[:, :4], ActionMap(TABLE).physical(actions, steps))
+    assert mapping.idle_at_last == (True, True, False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("residual", "names"),
+    [
+        (TABLE, ()),
+        (TABLE, ("m",)),
+        (TABLE, ("eta",)),
+        (TABLE, ("guidance_scale", "guidance_scale")),
+        (None, ("guidance_scale",)),
+    ],
+)
+def test_quantities_that_cannot_be_decided_are_refused(residual, names):
+    with pytest.raises(ValueError, match=r"^quantities: got \(.*\), allowed "):
+        ActionMap(residual, quantities=names)
 
 
 def test_mean_physical_without_noise_is_physical():

@@ -1099,7 +1099,7 @@ def test_actions_past_the_box_by_rounding_are_clipped(low):
         exact = ActionMap().physical(torch.full((1, 4), float(bound)), torch.tensor([0]))
         np.testing.assert_allclose(action, exact[0], rtol=5e-6)
     with pytest.raises(ValueError, match=r"actions: got 0.0 .. 1.00000[0-9]+, allowed"):
-        checked_actions(np.array([[0, 0, 0, 1 + 3e-6]]), 1)
+        checked_actions(np.array([[0, 0, 0, 1 + 3e-6]]), (1, 4))
 
 
 @pytest.mark.parametrize("form", ["features", "pooled", "tokens"])

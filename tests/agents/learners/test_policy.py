@@ -232,8 +232,9 @@ def test_a_policy_that_is_not_adaptive_sees_the_timestep_alone_and_its_critic_se
     with torch.no_grad():
         actions = policy(one, deterministic=True)[0]
         assert torch.equal(actions, policy(other, deterministic=True)[0])
-        assert torch.equal(actions[:steps], actions[steps:])  # the timesteps come again
-        assert len(actions[:, 0].unique()) == steps
+        # The timesteps come again; a matrix product may round rows apart on some processors.
+        torch.testing.assert_close(actions[:steps], actions[steps:])
+        assert len(actions[:steps, 0].unique()) == steps
         assert not torch.equal(policy.predict_values(one), policy.predict_values(other))
 
 

@@ -14,7 +14,7 @@ from nat_env import (
 )
 from nat_env.generation import generate_batches
 from nat_env.samplers.remdm import ReMDM
-from nat_env.schedules import residual_schedule
+from nat_env.schedules import COLUMNS, residual_schedule
 
 T, B = 4, 4
 SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)")
@@ -91,6 +91,37 @@ def test_a_stored_state_goes_on_with_what_the_sampler_remembers(bundle, residual
             break
         act(env), act(other)
     assert torch.equal(env.ids, other.ids) and torch.equal(env.passes, other.passes)
+
+
+def test_a_share_by_sample_is_remasked_of_each(bundle):
+    """ReMDM's eta as a fifth number: each row is decoded as by a sampler of its own eta."""
+    names = (*COLUMNS, "eta")
+    env = make(bundle, "remdm(0.5)", quantities=names)
+    assert env.action_space.shape == (B, 5)
+    env.reset(seed=10, options={"condition": [1, 2, 3, 4]})
+    actions = np.zeros((B, 5), np.float32)
+    actions[:, 4] = np.linspace(-1, 1, B)
+    for _ in range(T):
+        info = env.step(actions)[-1]
+    etas = 1 / (1 + np.exp(-5 * actions[:, 4].astype(np.float64)))
+    np.testing.assert_allclose(info["action"][:, 4], etas, rtol=1e-5)
+    for row in range(B):
+        policy = ScheduledPolicy(heuristic_schedule(T).by(ReMDM(float(etas[row]))))
+        records = []
+        list(generate_batches(bundle, policy, [row + 1], T, 10 + row, on_step=records.append))
+        assert torch.equal(env.ids[row], records[-1].ids[0])
+
+
+def test_a_share_above_one_is_refused(bundle):
+    def policy(features, timestep):
+        return torch.tensor([[0.5, 1.0, 1.0, 0.0, 1.5]]).expand(len(timestep), -1)
+
+    policy.sampler = ReMDM()
+    with pytest.raises(ValueError, match="got an eta above 1"):
+        generate(bundle, policy, [1, 2], T, seed=0)
+    policy.sampler = None
+    with pytest.raises(ValueError, match=r"at step 0 it gave actions: got \(2, 5\)"):
+        generate(bundle, policy, [1, 2], T, seed=0)
 
 
 def test_a_state_of_another_sampler_is_refused_and_changes_nothing(bundle):

@@ -1,0 +1,117 @@
+"""What is learned: some of the four quantities, and a sampler's own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.learners.config import TrainConfig
+from agents.learners.factory import live_policy
+from agents.learners.ppo import PPO
+from agents.runs.checkpoint import load_policy, load_run_config
+from agents.training.train import Training
+from eval.evaluation.fingerprint import policy_fingerprint
+from nat_env import NATDecodeVectorEnv, load_bundle
+from nat_env.samplers.remdm import ReMDM
+from nat_env.schedules import heuristic_schedule
+
+NAMES = ("guidance_scale", "eta")
+
+
+def config(out, **changes) -> TrainConfig:
+    small = TrainConfig(
+        out,
+        bundle="digits",
+        num_steps=2,
+        budget=16,
+        trajectories_per_round=16,
+        num_envs=8,
+        reward="judge",
+        hidden_size=8,
+        batch_size=16,
+        eval_every=0,
+        threads=1,
+        residual="remdm(0.4)",
+        quantities=NAMES,
+    )
+    return replace(small, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"algo": "a2c", "batch_size": TrainConfig.batch_size},  # it has none
+        {"algo": "td3"},
+        {"algo": "recurrent-ppo"},
+    ],
+)
+def test_a_training_decides_what_it_is_told_to_and_nothing_else(tmp_path, changes):
+    training = Training(config(tmp_path / "run", **changes), progress=False)
+    applied, step = [], training.decoder.step
+
+    def spied(actions):
+        assert actions.shape == (8, 2)
+        result = step(actions)
+        applied.append(result[4]["action"])
+        return result
+
+    training.decoder.step = spied  # type: ignore[method-assign]
+    training.run()
+    table = heuristic_schedule(2).table.numpy()
+    for t, physical in enumerate(applied):
+        fixed = np.broadcast_to(table[t % 2, :3], (8, 3))
+        np.testing.assert_allclose(physical[:, :3], fixed, atol=2e-7)
+        assert physical[:, 3:].std(axis=0).min() > 1e-3
+    recorded = training.callback.logger
+    training.callback._record_rollout()
+    tags = set(recorded.name_to_value)
+    assert "eta/step1_mean" in tags and "eta/step2_mean" not in tags  # no effect at the last
+    live = live_policy(training.config, training.model, training.decoder.action_map)
+    bundle = load_bundle("digits")
+    loaded = load_policy(tmp_path / "run", bundle)
+    assert load_run_config(tmp_path / "run").quantities == NAMES
+    assert loaded.sampler == ReMDM(0.4)
+    features = torch.randn(4, bundle.num_tokens, bundle.nat.feature_size)
+    for t in range(2):
+        at = torch.full((4,), t)
+        physical = loaded(features, at)
+        assert physical.shape == (4, 5)
+        torch.testing.assert_close(physical, live(features, at))
+
+
+def test_the_log_probability_is_of_what_has_an_effect():
+    """At the last step eta has none: of the Gaussian's two numbers guidance alone counts."""
+    env = NATDecodeVectorEnv(4, "digits", 2, residual="remdm", quantities=NAMES)
+    model = PPO(env, seed=0)
+    observation, _ = env.reset(seed=0)
+    actions = torch.tensor([[0.1, -0.2], [0.3, 0.0], [0.0, 0.5], [-0.1, -0.1]])
+    sigma = model.policy.action_std
+    gaussian = torch.distributions.Normal(torch.zeros(()), sigma)
+    for timestep, columns in ((0, (0, 1)), (1, (0,))):
+        given = {name: torch.from_numpy(part) for name, part in observation.items()}
+        given["timestep"] = torch.full_like(given["timestep"], timestep)
+        with torch.no_grad():
+            _, log_prob, _ = model.policy.evaluate_actions(given, actions)
+        # The head starts at zero, and so does the mean.
+        expected = sum(gaussian.log_prob(5 * actions[:, column]) for column in columns)
+        torch.testing.assert_close(log_prob, expected)
+
+
+def test_another_choice_is_another_policy(tmp_path):
+    found = set()
+    for index, names in enumerate((NAMES, NAMES[::-1])):
+        Training(config(tmp_path / str(index), quantities=names), progress=False).run()
+        policy = load_policy(tmp_path / str(index), load_bundle("digits"))
+        for weights in policy.actor.parameters():
+            weights.data.zero_()
+        found.add(policy_fingerprint(policy))
+    assert len(found) == 2
+
+
+def test_a_choice_that_cannot_be_is_refused_before_the_folder_is_taken(tmp_path):
+    wrong = config(tmp_path / "run", residual="heuristic")  # which has no sampler with an eta
+    with pytest.raises(ValueError, match=r"^quantities: got .*, allowed are some of"):
+        Training(wrong, progress=False)
+    assert not (tmp_path / "run").exists()
