@@ -13,7 +13,7 @@ from nat_env.decoding.transition import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.transfers import sent
-from nat_env.policies import DecodingPolicy
+from nat_env.policies import DecodingPolicy, observed
 from nat_env.samplers.protocol import Sampler
 
 
@@ -69,7 +69,7 @@ def generate_tokens(
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
         last = timestep == num_steps - 1
-        actions = policy(passes.features, timestep)
+        actions = policy(observed(policy, passes, ids == nat.mask_id), timestep)
         if isinstance(actions, Tensor):
             actions = actions.clone()  # its own, whatever the policy does with the one it keeps
         uniforms = sent(draw_uniforms(generators, nat.num_tokens), nat.device)

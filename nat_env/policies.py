@@ -4,6 +4,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nat_env.decoding.certainty import confidence_features
+from nat_env.frozen.nat import Passes
 from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import Schedule
 
@@ -13,12 +15,30 @@ class DecodingPolicy(Protocol):
 
     One that is for a single T says so by an attribute `num_steps`; None or none: for any. One that
     has its own rule for what stays masked has it as an attribute `sampler`, see `nat_env.samplers`;
-    None or none: the papers'.
+    None or none: the papers'. One that sees `confidence_features` in place of the NAT's features
+    has an attribute `observation`, which is `confidences`.
     """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         ...
+
+
+def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:
+    """What a policy sees of passes on tokens of which some are masked, bool [B, N].
+
+    Raises:
+        ValueError: its `observation` is none that there is.
+    """
+    observation = getattr(policy, "observation", "features")
+    if observation == "confidences":
+        return confidence_features(passes.logits, masked)
+    if observation != "features":
+        raise ValueError(
+            f"policy: got one of the observation {observation!r}, allowed are 'features', "
+            "'confidences'"
+        )
+    return passes.features
 
 
 class ScheduledPolicy:

@@ -84,9 +84,10 @@ class NATDecodeVectorEnv(VectorEnv):
             num_envs: B >= 1.
             bundle: a shipped bundle's name, a folder, or a loaded bundle.
             num_steps: T >= 1.
-            observation: `features` (Dict of features [N * D] and timestep), `pooled` (one flat
-                Box), `tokens` (Dict of ids, condition and timestep), or `handles` (Dict of slot and
-                timestep): the features stay on the device, where `ring.rows(slot)` has them.
+            observation: `features` (Dict of features [N * D] and timestep), `confidences` (the same
+                of [N * 2], see `confidence_features`), `pooled` (one flat Box), `tokens` (Dict of
+                ids, condition and timestep), or `handles` (Dict of slot and timestep): the features
+                stay on the device, where `ring.rows(slot)` has them.
             dtype: of the transformer, see `load_bundle`; ignored for a loaded bundle.
             device: likewise.
             residual: None, or `heuristic`: actions are added to the papers' schedule, so that 0
@@ -124,8 +125,9 @@ class NATDecodeVectorEnv(VectorEnv):
         self._form = ObservationForm.named(
             observation, self.bundle, num_steps, num_envs, observations_kept
         )
-        self.ring = self._form.ring
-        """The features of `handles`, else None."""
+        self.ring, self.feature_grid = self._form.ring, self._form.grid
+        """The features of `handles`, else None; and places of features, [height, width]."""
+        self.observation = observation
         self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -359,4 +361,4 @@ class NATDecodeVectorEnv(VectorEnv):
     def _observation(self) -> Any:
         assert self._passes is not None
         shown = self.timesteps.masked_fill(self.masked == 0, self.num_steps)
-        return self._form.observe(self._passes.features, self.ids, self.conditions, shown)
+        return self._form.observe(self._passes, self.ids, self.conditions, shown)

@@ -174,7 +174,7 @@ _PPO_ALONE = frozenset(
     {
         "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
         "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
-        "max_grad_norm", "accumulate", "rollout_folder",
+        "max_grad_norm", "accumulate", "rollout_folder", "observation",
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}

@@ -59,14 +59,15 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     made: Any = _constructed(
         config, algorithm, env=None, device=bundle.device, _init_setup_model=False
     )
-    space = ObservationForm.named(algorithm.observation, bundle, config.num_steps).space
+    kept = config.observation if algorithm.is_adanat else algorithm.observation
+    form = ObservationForm.named(kept, bundle, config.num_steps)
     box = spaces.Box(-1, 1, (len(action_map.quantities),), np.float32)
     rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
     of_env: dict[str, Any] = {}
     if algorithm.is_adanat:
-        of_env = {"grid": bundle.nat.feature_grid, "idle_at_last": action_map.idle_at_last}
+        of_env = {"grid": form.grid, "idle_at_last": action_map.idle_at_last}
     kind: Any = made.policy_class
-    policy = kind(space, box, *rate, **made.policy_kwargs, **of_env)
+    policy = kind(form.space, box, *rate, **made.policy_kwargs, **of_env)
     return _decoding_policy(config, policy.to(bundle.device), action_map)
 
 
@@ -99,8 +100,10 @@ def _decoding_policy(
     """A policy as it is after training."""
     if not isinstance(policy, AdaNATPolicy):
         return PredictedPolicy(policy, action_map, config.num_steps, config.test_action)
-    std = policy.action_std
-    return LearnedPolicy(policy.actor, action_map, std, config.num_steps, config.test_action)
+    std, num_steps = policy.action_std, config.num_steps
+    return LearnedPolicy(
+        policy.actor, action_map, std, num_steps, config.test_action, config.observation
+    )
 
 
 _OF_THE_ROUND = frozenset(

@@ -68,6 +68,10 @@ class LearnerOptions:
     stable-baselines3's kind, or an `Algorithm`, see agents/learners/algorithms.py."""
     algo_options: dict[str, int | float | bool | str | None] = field(default_factory=dict)
     """Of the learner's constructor, in place of defaults: `learning_rate 3e-4`."""
+    observation: Literal["features", "confidences"] = "features"
+    """What the policy sees: the transformer's features, as the paper, or how sure it is of each
+    token, and which are masked: the same numbers whatever the transformer, so that a policy goes
+    with any bundle of as many tokens."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M),
     `amused` (diffusers' pipeline), or a schedule's file, as nat-search writes it; None: from

@@ -16,7 +16,7 @@ from agents.learners.buffers import EpisodeRolloutBuffer
 from agents.learners.config import TrainConfig, linear
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.policy import AdaNATPolicy, check_observation_space
-from agents.learners.trained import LearnedPolicy
+from agents.learners.trained import LearnedPolicy, seen_by
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
 from nat_env.actions import RAW_SCALE
@@ -188,14 +188,14 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
 
     def _grid(self, env: VecEnv) -> tuple[int, int]:
         given = self.policy_kwargs.get("grid")
-        if not env.has_attr("bundle"):
+        if not env.has_attr("feature_grid"):
             if given is None:
                 raise ValueError(
-                    "grid: got none, and the environment has no bundle to take it from; allowed is "
+                    "grid: got none, and the environment has no feature_grid; allowed is "
                     "policy_kwargs={'grid': (height, width)} of its features"
                 )
             return given
-        there = tuple(env.get_attr("bundle", 0)[0].nat.feature_grid)
+        there = tuple(env.get_attr("feature_grid", 0)[0])
         if given is not None and tuple(given) != there:
             raise ValueError(f"grid: got {given}, allowed is the environment's {there}")
         return there
@@ -258,7 +258,10 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         (action_map,) = self.env.get_attr("action_map", 0)
         (num_steps,) = self.env.get_attr("num_steps", 0)
         std = self.policy.action_std
-        return LearnedPolicy(self.policy.actor, action_map, std, num_steps, test_action)
+        (observation,) = self.env.get_attr("observation", 0)
+        return LearnedPolicy(
+            self.policy.actor, action_map, std, num_steps, test_action, seen_by(observation)
+        )
 
     def collect_rollouts(
         self,

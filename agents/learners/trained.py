@@ -13,6 +13,16 @@ from nat_env.episodes.observations import pooled
 from nat_env.samplers.protocol import Sampler
 
 
+def seen_by(observation: str) -> str:
+    """What a decoding policy sees that learned from an environment's `observation`.
+
+    Example:
+        >>> seen_by("handles"), seen_by("confidences")
+        ('features', 'confidences')
+    """
+    return "confidences" if observation == "confidences" else "features"
+
+
 class _Smoother:
     """What a policy remembers of its own actions from one step of a batch to the next.
 
@@ -56,8 +66,9 @@ class _Smoother:
 class _Mapped:
     """A policy whose actions an `ActionMap` makes quantities of."""
 
-    def __init__(self, action_map: ActionMap) -> None:
+    def __init__(self, action_map: ActionMap, observation: str = "features") -> None:
         self.action_map = action_map
+        self.observation = observation
         self._smoother = _Smoother(action_map)
 
     @property
@@ -85,6 +96,7 @@ class LearnedPolicy(_Mapped):
         action_std: float,
         num_steps: int,
         test_action: str = "expectation",
+        observation: str = "features",
     ) -> None:
         """Follow `actor`, whose outputs are in raw units, through `action_map`.
 
@@ -94,6 +106,7 @@ class LearnedPolicy(_Mapped):
             action_std: sigma in raw units that the actor was last trained with.
             num_steps: T, that it was trained for.
             test_action: `expectation`, or the paper's `mean`.
+            observation: what its features are, `features` or `confidences`, see `DecodingPolicy`.
 
         Raises:
             ValueError: another one.
@@ -101,7 +114,7 @@ class LearnedPolicy(_Mapped):
         if test_action not in ("expectation", "mean"):
             raise ValueError(f"test_action: got {test_action!r}, allowed are 'expectation', 'mean'")
         self.test_action = test_action
-        super().__init__(action_map)
+        super().__init__(action_map, observation)
         self.actor = actor
         self.action_std = action_std
         self.num_steps = num_steps
@@ -131,9 +144,11 @@ class LearnedPolicy(_Mapped):
 class ExploringPolicy(_Mapped):
     """A policy with its exploration noise as a `DecodingPolicy`: what a rollout follows."""
 
-    def __init__(self, policy: AdaNATPolicy, action_map: ActionMap) -> None:
-        """Sample from `policy` through `action_map`."""
-        super().__init__(action_map)
+    def __init__(
+        self, policy: AdaNATPolicy, action_map: ActionMap, observation: str = "features"
+    ) -> None:
+        """Sample from `policy` through `action_map`; of `observation` see `LearnedPolicy`."""
+        super().__init__(action_map, observation)
         self.policy = policy
 
     @torch.no_grad()

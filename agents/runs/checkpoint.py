@@ -36,6 +36,7 @@ _ADDED = {
     "action_smoothing": 0.0,
     "compiled": False,
     "decoder_dtype": "float32",
+    "observation": "features",
     "pass_discount": 1.0,
     "quantities": NAMES,
     "raw_scale": 5.0,
@@ -167,7 +168,8 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
 
     Args:
         folder: the run.
-        bundle: the one it was trained on.
+        bundle: the one it was trained on; where the policy sees confidences, any of as many tokens
+            on the same grid.
         which: `best` (lowest FD in training's evaluations; of a run without any its last) or
             `last`.
 
@@ -177,7 +179,8 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if which not in ("best", "last"):
         raise ValueError(f"which: got {which!r}, allowed are 'best', 'last'")
     config = load_run_config(folder)
-    if run_fingerprint(folder) != bundle.fingerprint:
+    goes_with_any = config.observation == "confidences"
+    if run_fingerprint(folder) != bundle.fingerprint and not goes_with_any:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     scale, smoothing = config.raw_scale, config.action_smoothing
@@ -187,7 +190,10 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     try:
         policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
+        grid = " and this grid of tokens" if goes_with_any else ""
+        raise ValueError(
+            f"run: {path} does not fit the run's configuration{grid} ({error})"
+        ) from error
     return policy
 
 

@@ -192,7 +192,7 @@ class RoundCallback(BaseCallback):
         assert self.adversary is not None
         config, bundle = self.config, self.decoder.bundle
         policy: Any = self.model.policy
-        exploring = ExploringPolicy(policy, self.decoder.action_map)
+        exploring = ExploringPolicy(policy, self.decoder.action_map, config.observation)
         size, updates = config.discriminator.batch_size, config.discriminator_updates
         conditions = balanced_conditions(size * updates, len(bundle.conditions))
         found = []

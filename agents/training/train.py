@@ -272,6 +272,8 @@ def _check_longer(config: TrainConfig, state: dict[str, Any] | None) -> None:
 def _observation(config: TrainConfig, bundle: Bundle) -> str:
     """The learner's; on an accelerator features stay there, unless a folder is to hold them."""
     observation = algorithm_of(config).observation
+    if observation == "features":
+        observation = config.observation
     stay = bundle.device.type != "cpu" and config.rollout_folder is None
     return "handles" if observation == "features" and stay else observation
 

@@ -47,6 +47,7 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         residual, raw_scale = policy.action_map.residual, policy.action_map.raw_scale
         smoothing = policy.action_map.smoothing
         name += f" smoothed by {smoothing}" if smoothing else ""
+        name += "" if policy.observation == "features" else f" seeing {policy.observation}"
         quantities = policy.action_map.quantities
         name += "" if quantities == NAMES else f" of {', '.join(quantities)}"
         tensors = [*_tensors(policy.state_dict())]

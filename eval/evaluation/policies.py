@@ -150,6 +150,7 @@ class ShuffledPolicy:
         self.policy = policy
         self.num_steps: int | None = getattr(policy, "num_steps", None)
         self.sampler: Sampler | None = getattr(policy, "sampler", None)
+        self.observation: str = getattr(policy, "observation", "features")
         self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:

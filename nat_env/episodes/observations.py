@@ -12,8 +12,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
+from nat_env.decoding.certainty import confidence_features
 from nat_env.episodes.ring import FeatureRing
 from nat_env.episodes.spaces import UniformBox
+from nat_env.frozen.grid import token_grid
+from nat_env.frozen.nat import Passes
 from nat_env.frozen.transfers import sent
 
 
@@ -22,13 +25,14 @@ class ObservationForm:
     """A Gymnasium space and the functions that fill it."""
 
     space: spaces.Space
-    observe: Callable[[Tensor, Tensor, Tensor, Tensor], Any]
-    """Features [B, M, D] and ids [B, N], which may be on an accelerator, and of the host conditions
-    [B] and timesteps [B] -> numpy arrays of all rows; features of finished rows (timestep T) are
-    zeros."""
+    observe: Callable[[Passes, Tensor, Tensor, Tensor], Any]
+    """Passes and ids [B, N], which may be on an accelerator, and of the host conditions [B] and
+    timesteps [B] -> numpy arrays of all rows; features of finished rows (timestep T) are zeros."""
     final: Callable[[Tensor, Tensor], list[Any]]
     """Ids [F, N] and conditions [F] of finished rows -> the last observation of each. Where nothing
     tells them apart their arrays are the same, which nobody can write to."""
+    grid: tuple[int, int]
+    """Places of the features along height and width, of which `AdaNATPolicy` has to know."""
     ring: FeatureRing | None = None
     """Where the features of handles are."""
 
@@ -60,7 +64,7 @@ class ObservationForm:
     def named(
         name: str, bundle: Bundle, num_steps: int, num_envs: int = 1, kept: int = 1
     ) -> "ObservationForm":
-        """The form `features`, `handles`, `pooled` or `tokens`.
+        """The form `features`, `confidences`, `handles`, `pooled` or `tokens`.
 
         Args:
             name: of the form.
@@ -70,10 +74,11 @@ class ObservationForm:
             kept: see `FeatureRing`.
 
         Raises:
-            ValueError: another name.
+            ValueError: another name, or confidences of tokens that are on no grid.
         """
         makers = {
             "features": _features,
+            "confidences": _confidences,
             "handles": partial(_handles, num_envs, kept),
             "pooled": _pooled,
             "tokens": _tokens,
@@ -90,8 +95,39 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
     The features are flat, [M * D] row-major, because stable-baselines3 takes vectors and images
     only; `AdaNATPolicy` folds them back.
     """
-    bound = bundle.nat.feature_bound
-    size = math.prod(bundle.nat.feature_grid) * bundle.nat.feature_size
+    nat = bundle.nat
+    return _of_places(
+        nat.feature_grid, nat.feature_size, nat.feature_bound, lambda passes, _: passes.features,
+        num_steps,
+    )  # fmt: skip
+
+
+def _confidences(bundle: Bundle, num_steps: int) -> ObservationForm:
+    """How sure the NAT is of each token, and which are masked, in the form of features [N * 2]."""
+    mask_id = bundle.nat.mask_id
+    return _of_places(
+        token_grid(bundle.nat), 2, 1.0,
+        lambda passes, ids: confidence_features(passes.logits, ids == mask_id), num_steps,
+    )  # fmt: skip
+
+
+def _of_places(
+    grid: tuple[int, int],
+    feature_size: int,
+    bound: float,
+    features_of: Callable[[Passes, Tensor], Tensor],
+    num_steps: int,
+) -> ObservationForm:
+    """A Dict of features and timestep.
+
+    Args:
+        grid: places of the features.
+        feature_size: D.
+        bound: which no feature is beyond.
+        features_of: from passes and ids [B, N] to features [B, M, D].
+        num_steps: T.
+    """
+    size = math.prod(grid) * feature_size
     space = spaces.Dict(
         {
             "features": UniformBox(-bound, bound, (size,)),
@@ -102,17 +138,15 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
         "features": _read_only(np.zeros(size, np.float32)),
         "timestep": _read_only(np.array([num_steps])),
     }
-    return ObservationForm(space, partial(_observed_features, num_steps), partial(_same, last))
 
+    def observe(
+        passes: Passes, ids: Tensor, conditions: Tensor, timesteps: Tensor
+    ) -> dict[str, np.ndarray]:
+        unfinished = sent(timesteps < num_steps, ids.device)[:, None, None]
+        found = torch.where(unfinished, features_of(passes, ids), 0.0)
+        return {"features": found.flatten(1).cpu().numpy(), "timestep": _column(timesteps)}
 
-def _observed_features(
-    num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
-) -> dict[str, np.ndarray]:
-    unfinished = sent(timesteps < num_steps, features.device)[:, None, None]
-    return {
-        "features": torch.where(unfinished, features, 0.0).flatten(1).cpu().numpy(),
-        "timestep": _column(timesteps),
-    }
+    return ObservationForm(space, observe, partial(_same, last), grid)
 
 
 def _handles(num_envs: int, kept: int, bundle: Bundle, num_steps: int) -> ObservationForm:
@@ -126,19 +160,23 @@ def _handles(num_envs: int, kept: int, bundle: Bundle, num_steps: int) -> Observ
     )
     last = {"slot": _read_only(np.array([0])), "timestep": _read_only(np.array([num_steps]))}
     return ObservationForm(
-        space, partial(_observed_slots, num_steps, ring), partial(_same, last), ring
+        space,
+        partial(_observed_slots, num_steps, ring),
+        partial(_same, last),
+        bundle.nat.feature_grid,
+        ring,
     )
 
 
 def _observed_slots(
     num_steps: int,
     ring: FeatureRing,
-    features: Tensor,
+    passes: Passes,
     ids: Tensor,
     conditions: Tensor,
     timesteps: Tensor,
 ) -> dict[str, np.ndarray]:
-    slots = torch.where(timesteps < num_steps, ring.put(features), 0)
+    slots = torch.where(timesteps < num_steps, ring.put(passes.features), 0)
     return {"slot": _column(slots), "timestep": _column(timesteps)}
 
 
@@ -147,13 +185,14 @@ def _pooled(bundle: Bundle, num_steps: int) -> ObservationForm:
     size = bundle.nat.feature_size
     space = UniformBox(-bundle.nat.feature_bound, bundle.nat.feature_bound, (size + 1,))
     last = _read_only(np.append(np.zeros(size, np.float32), np.float32(1)))
-    return ObservationForm(space, partial(_observed_mean, num_steps), partial(_same, last))
+    grid = bundle.nat.feature_grid
+    return ObservationForm(space, partial(_observed_mean, num_steps), partial(_same, last), grid)
 
 
 def _observed_mean(
-    num_steps: int, features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
+    num_steps: int, passes: Passes, ids: Tensor, conditions: Tensor, timesteps: Tensor
 ) -> np.ndarray:
-    return pooled(features, sent(timesteps, features.device), num_steps).cpu().numpy()
+    return pooled(passes.features, sent(timesteps, ids.device), num_steps).cpu().numpy()
 
 
 def pooled(features: Tensor, timesteps: Tensor, num_steps: int) -> Tensor:
@@ -175,11 +214,12 @@ def _tokens(bundle: Bundle, num_steps: int) -> ObservationForm:
             "timestep": spaces.Box(0, num_steps, (1,), np.int64),
         }
     )
-    return ObservationForm(space, _observed_tokens, partial(_last_tokens, num_steps))
+    grid = bundle.nat.feature_grid
+    return ObservationForm(space, _observed_tokens, partial(_last_tokens, num_steps), grid)
 
 
 def _observed_tokens(
-    features: Tensor, ids: Tensor, conditions: Tensor, timesteps: Tensor
+    passes: Passes | None, ids: Tensor, conditions: Tensor, timesteps: Tensor
 ) -> dict[str, np.ndarray]:
     return {
         "ids": ids.cpu().numpy().copy(),
@@ -189,7 +229,7 @@ def _observed_tokens(
 
 
 def _last_tokens(num_steps: int, ids: Tensor, conditions: Tensor) -> list[Any]:
-    batch = _observed_tokens(ids, ids, conditions, torch.full_like(conditions, num_steps))
+    batch = _observed_tokens(None, ids, conditions, torch.full_like(conditions, num_steps))
     return [{name: part[row].copy() for name, part in batch.items()} for row in range(len(ids))]
 
 

@@ -1,6 +1,5 @@
 """A fixed order of low discrepancy, whatever was drawn (Besnier et al., ICLR 2025)."""
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nat_env.decoding.remasking import Drawn, lowest
+from nat_env.frozen.grid import token_grid
 from nat_env.frozen.nat import FrozenNAT
 
 
@@ -36,22 +36,6 @@ class Halton:
 
         def stays(self, drawn: Drawn) -> Tensor:
             return lowest(drawn.scores, drawn.masked, drawn.allowed)
-
-
-def token_grid(nat: FrozenNAT) -> tuple[int, int]:
-    """Rows and columns of the N tokens: as many as of the features, or of their square patches.
-
-    Raises:
-        ValueError: N is of neither.
-    """
-    rows, columns = nat.feature_grid
-    side = math.isqrt(nat.num_tokens // (rows * columns))
-    if rows * columns * side**2 != nat.num_tokens:
-        raise ValueError(
-            f"sampler: got halton for a transformer of {nat.num_tokens} tokens with features on "
-            f"{rows} x {columns}, allowed is one of as many tokens or of square patches"
-        )
-    return rows * side, columns * side
 
 
 @cache

@@ -6,10 +6,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
+from nat_env.decoding.certainty import surest
 from nat_env.rewards.protocol import real_numbers
 from nat_env.vector_env import NATDecodeVectorEnv
 
@@ -26,12 +26,9 @@ def confidence(env: NATDecodeVectorEnv) -> Tensor:
     """A potential: how sure the NAT is of an image's tokens on average, [B] in 0 .. 1.
 
     Of a masked token it is the largest probability, of a revealed one 1. It rises with every token
-    revealed, and more where that tells the NAT what the others are. What the NAT says of revealed
-    tokens is left out: its training never asks for it.
+    revealed, and more where that tells the NAT what the others are.
     """
-    masked = env.ids == env.bundle.nat.mask_id
-    surest = env.logits.float().softmax(dim=-1).amax(dim=-1)  # [B, N]
-    return torch.where(masked, surest, 1.0).mean(dim=1)
+    return surest(env.logits, env.ids == env.bundle.nat.mask_id).mean(dim=1)
 
 
 class AddedReward(VectorWrapper, ABC):

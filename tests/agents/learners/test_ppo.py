@@ -336,7 +336,8 @@ def test_minibatches_accumulated_are_one_batch_also_when_the_gradient_is_shorten
     whole, steps = one_update(128, 1, max_grad_norm)
     gathered, gathered_steps = one_update(32, 4, max_grad_norm)
     assert steps == gathered_steps == {3}
-    torch.testing.assert_close(gathered, whole, rtol=0, atol=2e-5)
+    # Adam makes steps of 1e-3 of gradients that rounding alone may turn.
+    torch.testing.assert_close(gathered, whole, rtol=0, atol=1e-4)
     apart, _ = one_update(32, 1, max_grad_norm)
     assert (apart - whole).abs().max() > 1e-3
 

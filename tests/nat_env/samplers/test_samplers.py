@@ -10,8 +10,9 @@ from scipy.special import log_softmax
 from nat_env import ScheduledPolicy, generate, heuristic_schedule, load_bundle
 from nat_env.decoding import transition
 from nat_env.decoding.transition import decode_step
+from nat_env.frozen.grid import token_grid
 from nat_env.samplers.entropy_bound import EntropyBound
-from nat_env.samplers.halton import Halton, halton_ranks, token_grid
+from nat_env.samplers.halton import Halton, halton_ranks
 from nat_env.samplers.klass import Klass
 from nat_env.samplers.remdm import ReMDM
 from nat_env.samplers.scored import Scored
@@ -104,7 +105,7 @@ def test_the_grid_is_that_of_the_tokens_where_features_are_of_patches():
 
 @pytest.mark.parametrize("grid", [(1, 1), (4, 4), (5, 5)])
 def test_a_grid_that_the_tokens_are_not_of_is_refused(grid):
-    with pytest.raises(ValueError, match=r"^sampler: got halton for a transformer of 24 tokens"):
+    with pytest.raises(ValueError, match=r"^nat: got a transformer of 24 tokens"):
         token_grid(SimpleNamespace(num_tokens=24, feature_grid=grid))
 
 
