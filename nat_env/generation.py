@@ -13,7 +13,7 @@ from nat_env.decoding.transition import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.transfers import sent
-from nat_env.policies import DecodingPolicy, observed
+from nat_env.policies import DecodingPolicy, observed, quantities_of
 from nat_env.samplers.protocol import Sampler
 
 
@@ -64,7 +64,7 @@ def generate_tokens(
     passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
     sampler: Sampler | None = getattr(policy, "sampler", None)
-    free = canvas == nat.mask_id
+    free, columns = canvas == nat.mask_id, len(quantities_of(policy))
     sampling = None if sampler is None else sampler.begin(nat, free, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
@@ -72,6 +72,8 @@ def generate_tokens(
         actions = policy(observed(policy, passes, ids == nat.mask_id), timestep)
         if isinstance(actions, Tensor):
             actions = actions.clone()  # its own, whatever the policy does with the one it keeps
+            if actions.shape[1:] != (columns,):
+                _check_given(actions, batch, step, columns)
         uniforms = sent(draw_uniforms(generators, nat.num_tokens), nat.device)
         try:
             ids, confidence = decode_step(
@@ -79,7 +81,7 @@ def generate_tokens(
                 unknown, sampling,
             )  # fmt: skip
         except ValueError:
-            _check_given(actions, batch, step, sampling is not None)
+            _check_given(actions, batch, step, columns)
             raise
         if on_step is not None:
             idle = sent(~passed, nat.device)[:, None]
@@ -94,9 +96,9 @@ def generate_tokens(
     return ids
 
 
-def _check_given(actions: Tensor, batch: int, step: int, more: bool) -> None:
+def _check_given(actions: Tensor, batch: int, step: int, columns: int) -> None:
     try:
-        check_quantities(actions, batch, more)
+        check_quantities(actions, batch, columns)
     except ValueError as error:
         raise ValueError(f"policy: at step {step} it gave {error}") from None
 

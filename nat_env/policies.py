@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from nat_env.decoding.certainty import confidence_features
+from nat_env.decoding.quantities import NAMES
 from nat_env.frozen.nat import Passes
 from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import Schedule
@@ -16,12 +17,18 @@ class DecodingPolicy(Protocol):
     One that is for a single T says so by an attribute `num_steps`; None or none: for any. One that
     has its own rule for what stays masked has it as an attribute `sampler`, see `nat_env.samplers`;
     None or none: the papers'. One that sees `confidence_features` in place of the NAT's features
-    has an attribute `observation`, which is `confidences`.
+    has an attribute `observation`, which is `confidences`; one that decides more than four numbers,
+    for its sampler, has the names of all in an attribute `quantities`.
     """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
         """Features [B, N, D] and timesteps [B] -> m, tau_1, tau_2, w [B, 4]."""
         ...
+
+
+def quantities_of(policy: DecodingPolicy) -> tuple[str, ...]:
+    """Names of the columns that a policy gives."""
+    return getattr(policy, "quantities", NAMES)
 
 
 def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:

@@ -76,6 +76,11 @@ class _Mapped:
         """The residual schedule's, by whose rule it was trained."""
         return self.action_map.sampler
 
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        return tuple(quantity.name for quantity in self.action_map.physical_quantities)
+
 
 class LearnedPolicy(_Mapped):
     """What is used after training: the expectation of m, tau_1, tau_2, w under the Gaussian.

@@ -1,4 +1,4 @@
-"""What a policy does: its four quantities by decoding step, as a table and as a picture."""
+"""What a policy does: its quantities by decoding step, as a table and as a picture."""
 
 import math
 from collections.abc import Mapping
@@ -12,22 +12,24 @@ from numpy.typing import NDArray
 
 from agents.reports.figure import COLOURS, heading, new_figure, save, shortened
 from agents.runs.validation import Actions
+from nat_env.samplers.names import IDLE_AT_LAST
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 PICTURE = "quantities.png"
 """In a run folder and in a shared one."""
 
-_TITLES = (
-    "re-mask ratio m\nshare of tokens still masked",
-    "sampling temperature τ₁\nfreedom in drawing tokens",
-    "re-mask temperature τ₂\nnoise in choosing what to keep",
-    "guidance scale w\npull towards the class",
-)
-_IDLE_AT_LAST_STEP = ("remask_ratio", "remask_temperature")
+_TITLES = {
+    "remask_ratio": ("re-mask ratio m", "share of tokens still masked"),
+    "sampling_temperature": ("sampling temperature τ₁", "freedom in drawing tokens"),
+    "remask_temperature": ("re-mask temperature τ₂", "noise in choosing what to keep"),
+    "guidance_scale": ("guidance scale w", "pull towards the class"),
+    "eta": ("re-masked share η", "of the tokens known before"),
+}
+"""And what it does; a quantity that is not here is called by its name."""
 
 
 def quantities_table(actions: Actions) -> str:
-    """Mean and spread of m, tau_1, tau_2, w as Markdown, a row for each step.
+    """Mean and spread of every quantity as Markdown, a row for each step.
 
     Example:
         >>> number = {"mean": [0.5, 0.25], "std": [0.0, 0.125]}
@@ -35,19 +37,22 @@ def quantities_table(actions: Actions) -> str:
         | 2 | | 0.25 ± 0.12 | | 0.25 ± 0.12 |
     """
     lines = [
-        "| step | re-mask ratio m | sampling temperature tau_1 | re-mask temperature tau_2 "
-        "| guidance scale w |",
-        "| ---: | ---: | ---: | ---: | ---: |",
+        " | ".join(["| step", *(_title(name)[0] for name in actions)]) + " |",
+        "| ---: " * (1 + len(actions)) + "|",
     ]
     num_steps = len(actions[COLUMNS[0]]["mean"])
     for step in range(num_steps):
         cells = [f"| {step + 1} |"]
-        for name in COLUMNS:
+        for name in actions:
             mean, std = (actions[name][key][step] for key in ("mean", "std"))
-            idle = step == num_steps - 1 and name in _IDLE_AT_LAST_STEP
+            idle = step == num_steps - 1 and name in IDLE_AT_LAST
             cells.append(" |" if idle else f" {mean:.2f} ± {std:.2f} |")
         lines.append("".join(cells))
     return "\n".join(lines)
+
+
+def _title(name: str) -> tuple[str, str]:
+    return _TITLES.get(name, (name.replace("_", " "), ""))
 
 
 def schedule_actions(schedule: Schedule) -> Actions:
@@ -75,7 +80,7 @@ def save_policy_card(path: Path, actions: Actions, bundle: str) -> None:
 
 
 def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> None:
-    """The four quantities over the steps: the mean over samples, and a band of one std.
+    """Every quantity over the steps: the mean over samples, and a band of one std.
 
     Args:
         path: a PNG.
@@ -95,15 +100,17 @@ def save_quantities(path: Path, actions: Mapping[str, Actions], bundle: str) -> 
         f"{bundle}: what each policy does at each decoding step",
         "Line: mean over samples. Band: ± one standard deviation over samples; "
         "a schedule has none.\n"
-        "m and τ₂ have no effect at the last step, where all tokens are revealed.",
+        "Re-masking has no effect at the last step, where all tokens are revealed.",
         56,
     )
-    panels: NDArray[Any] = figure.subplots(1, len(COLUMNS))
-    for column, (axes, title) in enumerate(zip(panels, _TITLES, strict=True)):
+    shown = dict.fromkeys(name for of_policy in actions.values() for name in of_policy)
+    panels: NDArray[Any] = figure.subplots(1, len(shown))
+    for axes, name in zip(panels, shown, strict=True):
         for index, values in enumerate(actions.values()):
-            quantity = values[COLUMNS[column]]
-            _draw_quantity(axes, COLUMNS[column], quantity, COLOURS[index % len(COLOURS)], index)
-        axes.set_title(title, fontsize=9.5, loc="left")
+            if name in values:
+                colour = COLOURS[index % len(COLOURS)]
+                _draw_quantity(axes, name, values[name], colour, index)
+        axes.set_title("\n".join(_title(name)), fontsize=9.5, loc="left")
         axes.set_xlabel("decoding step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(0.0, 1.06 * axes.get_ylim()[1])
@@ -119,7 +126,7 @@ def _draw_quantity(
     axes: Axes, name: str, values: Mapping[str, list[float]], colour: str, index: int
 ) -> None:
     mean, std = np.asarray(values["mean"]), np.asarray(values["std"])
-    if name in _IDLE_AT_LAST_STEP and len(mean) > 1:
+    if name in IDLE_AT_LAST and len(mean) > 1:
         # The last step reveals all: what a policy says there has no effect.
         mean, std = mean[:-1], std[:-1]
     steps = np.arange(1, len(mean) + 1)

@@ -19,8 +19,7 @@ from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
 from nat_env.models.classifier import embeddings_of
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.policies import DecodingPolicy
-from nat_env.schedules import COLUMNS
+from nat_env.policies import DecodingPolicy, quantities_of
 from nat_env.seeds import TRAINING_EVALUATION
 
 SHEET = 10
@@ -108,13 +107,13 @@ def _judged(bundle: Bundle, found: Sequence["_Sampled"]) -> Validation:
         reals = embeddings_of(yardstick.judge, _spread(bundle.reals, num_samples))
         embeddings = np.concatenate([part.embeddings for part in found])
         scores |= _overlap(reals.cpu().numpy(), embeddings)
-    table = torch.cat([part.actions for part in found], dim=1)  # [T, N, 4]
+    table = torch.cat([part.actions for part in found], dim=1)  # [T, N, quantities]
     counts = table.isfinite().all(dim=2).sum(dim=1)  # of images that a step decodes [T]
     table = table[: int((counts >= 2).sum())].numpy()
     mean, std = np.nanmean(table, axis=1), np.nanstd(table, axis=1, ddof=1)
     actions = {
         name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
-        for column, name in enumerate(COLUMNS)
+        for column, name in enumerate(found[0].names)
     }
     shown = torch.cat([part.shown for part in found])
     return Validation(scores, actions, shown[: _places(bundle)])
@@ -130,7 +129,9 @@ class _Sampled:
     right: int
     """Samples that the judge takes for what they were asked to be."""
     actions: Tensor
-    """[T, n, 4]."""
+    """[T, n, quantities]."""
+    names: tuple[str, ...]
+    """Of the quantities."""
     shown: Tensor
     """The first of the conditions that are shown [s, C, H, W]."""
 
@@ -174,7 +175,8 @@ def _sampled(
         kept.append(embeddings.cpu().numpy())
         accumulator.update(kept[-1])
     actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, 4]
-    return _Sampled(accumulator, np.concatenate(kept), right, actions, torch.cat(shown))
+    names, shown_images = quantities_of(policy), torch.cat(shown)
+    return _Sampled(accumulator, np.concatenate(kept), right, actions, names, shown_images)
 
 
 def _places(bundle: Bundle) -> int:

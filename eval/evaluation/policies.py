@@ -13,7 +13,7 @@ from agents.learners.trained import TrainedPolicy
 from agents.runs.checkpoint import load_run_config
 from agents.sharing.names import is_gone, is_of_any_t, named_policy, run_of
 from nat_env.bundles.bundle import Bundle
-from nat_env.policies import DecodingPolicy
+from nat_env.policies import DecodingPolicy, quantities_of
 from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import SCHEDULE_SUFFIXES
 
@@ -151,6 +151,7 @@ class ShuffledPolicy:
         self.num_steps: int | None = getattr(policy, "num_steps", None)
         self.sampler: Sampler | None = getattr(policy, "sampler", None)
         self.observation: str = getattr(policy, "observation", "features")
+        self.quantities = quantities_of(policy)
         self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from eval.evaluation.measure import Measurement
 from eval.judges.clip import Agreement
 from eval.judges.references import Reference
 from nat_env.commands.machine import machine
-from nat_env.schedules import COLUMNS
 from nat_env.storage.claims import edited
 from nat_env.storage.files import read_json, write_json
 
@@ -190,7 +189,7 @@ def evaluation_rows(
         spreads["std_within_classes"] = taken.std_within
     actions = {
         name: {what: values[:, column].tolist() for what, values in spreads.items()}
-        for column, name in enumerate(COLUMNS)
+        for column, name in enumerate(taken.names)
     }
     aligned = {} if evaluation.alignment is None else {"alignment": evaluation.alignment}
     shared = {

@@ -12,6 +12,8 @@ from nat_env.schedules import COLUMNS
 _LEAST_STD = 0.0005
 """Less prints as none."""
 
+_SYMBOLS = dict(zip(COLUMNS, ("m", "tau1", "tau2", "w"), strict=True))
+
 
 def markdown_table(rows: Sequence[Row], floors: Sequence[Row] = ()) -> str:
     """Mean and sample standard deviation over seeds of each policy, T, N and judge.
@@ -153,13 +155,17 @@ def adaptation_table(rows: Sequence[Row]) -> str:
     """
     lines = []
     once = {(r["policy"], r["num_steps"], r["num_samples"], r["seed"]): r for r in rows}
+    names = dict.fromkeys(name for row in rows for name in row["actions"])
     for ((_, _, num_steps), policy), group in grouped(
         [r | {"judge": ""} for r in once.values()]
     ).items():
         if not all("std_within_classes" in row["actions"][COLUMNS[0]] for row in group):
             continue
         cells = []
-        for name in COLUMNS:
+        for name in names:
+            if name not in group[0]["actions"]:
+                cells.append("")
+                continue
             # Steps 2 to T: before the first token is drawn a policy knows nothing but the class.
             stds, within = (
                 np.concatenate([row["actions"][name][of][1:] for row in group])
@@ -176,7 +182,9 @@ def adaptation_table(rows: Sequence[Row]) -> str:
             lines.append(markdown_line([policy, str(num_steps), *cells]))
     if not lines:
         return ""
-    head = ["| policy | T | m | tau1 | tau2 | w |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    symbols = [_SYMBOLS.get(name, name) for name in names]
+    head = [markdown_line(["policy", "T", *symbols])]
+    head.append(markdown_line(["---", *["---:"] * (1 + len(names))]))
     note = (
         "How the quantities of steps 2 to T differ among samples: standard deviation, and the "
         "share of the variance that lies within classes, where a policy adapts to the sample and "

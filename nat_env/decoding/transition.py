@@ -22,19 +22,19 @@ LOGITS_AT_ONCE = {"cpu": 2**20}
 """Guided and sampled in one piece, by device: half the time on a CPU where they fit its caches."""
 
 
-def check_quantities(actions: Tensor, batch: int, more: bool = False) -> None:
+def check_quantities(actions: Tensor, batch: int, columns: int = 4) -> None:
     """Check m, tau_1, tau_2, w [B, 4].
 
     Args:
         actions: what is checked.
         batch: B.
-        more: whether there may be further columns, as a sampler takes them.
+        columns: how many, with those that a sampler takes.
 
     Raises:
         ValueError: no tensor or another shape, a number that is not finite, m outside [0, 1] or
             another quantity below 0.
     """
-    _check_shape(actions, batch, more)
+    _check_shape(actions, batch, columns)
     allowed = _allowed(actions)
     if not bool(allowed.all()):
         row = actions[int((~allowed.all(dim=1)).nonzero()[0, 0])].tolist()
@@ -44,11 +44,10 @@ def check_quantities(actions: Tensor, batch: int, more: bool = False) -> None:
         )
 
 
-def _check_shape(actions: Tensor, batch: int, more: bool) -> None:
+def _check_shape(actions: Tensor, batch: int, columns: int) -> None:
     shape = tuple(actions.shape) if isinstance(actions, Tensor) else type(actions).__name__
-    further = more and len(shape) == 2 and shape[0] == batch and shape[1] > 4
-    if shape != (batch, 4) and not further:
-        raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, 4)")
+    if shape != (batch, columns):
+        raise ValueError(f"actions: got {shape}, allowed is a tensor ({batch}, {columns})")
 
 
 def _allowed(actions: Tensor) -> Tensor:
@@ -85,14 +84,16 @@ def decode_step(
         ValueError: actions or uniforms out of range, or see `guide`; nothing was changed, but what
             a `sampling` remembers.
     """
-    _check_shape(actions, len(ids), sampling is not None)
+    more = sampling is not None and isinstance(actions, Tensor) and actions.ndim == 2
+    columns = max(4, actions.shape[1]) if more else 4
+    _check_shape(actions, len(ids), columns)
     arguments = ids, logits, null_logits, actions, uniforms, last, mask_id, unknown, sampling
     if sampling is None:  # one that remembers must not be told of a step twice
         after, confidence, total = _transition(*arguments, guided=lerp)
         in_range = _allowed(actions).all() & ((uniforms >= 0) & (uniforms < 1)).all()
         if bool(in_range & total.isfinite()):
             return after, confidence
-    check_quantities(actions, len(ids), sampling is not None)
+    check_quantities(actions, len(ids), columns)
     if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
         raise ValueError("uniforms: got a number that is not in [0, 1), or NaN")
     after, confidence, _ = _transition(*arguments, guided=guide)

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import re
+from itertools import chain
 from typing import Any
 
+from nat_env.decoding.quantities import QUANTITIES
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.klass import Klass
-from nat_env.samplers.protocol import Sampler
+from nat_env.samplers.protocol import Sampler, own_quantities
 from nat_env.samplers.remdm import ReMDM
 
 SAMPLERS: dict[str, type[Any]] = {
@@ -18,6 +20,13 @@ SAMPLERS: dict[str, type[Any]] = {
     "remdm": ReMDM,
 }
 """Classes of `Sampler`, dataclasses of numbers."""
+
+IDLE_AT_LAST = frozenset(
+    quantity.name
+    for quantity in chain(QUANTITIES, *map(own_quantities, SAMPLERS.values()))
+    if quantity.is_idle_at_last
+)
+"""Names of quantities, of samplers' too, that have no effect where all tokens are revealed."""
 
 CALL = rf"({'|'.join(SAMPLERS)})(?:\((.*)\))?"
 """What a text that calls a sampler looks like: its name, and what stands in brackets."""

@@ -27,6 +27,6 @@ class Sampler(Protocol):
         ...
 
 
-def own_quantities(sampler: Sampler | None) -> tuple[Quantity, ...]:
+def own_quantities(sampler: Sampler | type | None) -> tuple[Quantity, ...]:
     """What a policy may decide beside m, tau_1, tau_2 and w."""
     return getattr(sampler, "quantities", ())

@@ -1,5 +1,6 @@
 """What is learned: some of the four quantities, and a sampler's own."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,16 @@ from agents.learners.factory import live_policy
 from agents.learners.ppo import PPO
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.training.train import Training
+from eval import evaluate
 from eval.evaluation.fingerprint import policy_fingerprint
+from eval.evaluation.tables import adaptation_table
 from nat_env import NATDecodeVectorEnv, load_bundle
+from nat_env.decoding.quantities import NAMES as QUANTITY_NAMES
+from nat_env.frozen.conditions import balanced_conditions
+from nat_env.generation import generate_batches
 from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import heuristic_schedule
+from nat_env.seeds import NAT_EVAL
 
 NAMES = ("guidance_scale", "eta")
 
@@ -115,3 +122,40 @@ def test_a_choice_that_cannot_be_is_refused_before_the_folder_is_taken(tmp_path)
     with pytest.raises(ValueError, match=r"^quantities: got .*, allowed are some of"):
         Training(wrong, progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_tells_a_fifth_quantity_by_name(tmp_path):
+    """In rows, tables and the run's report; a policy of four stands beside it."""
+    Training(config(tmp_path / "run", eval_every=1, num_samples=50), progress=False).run()
+    evaluate(
+        "digits",
+        {"heuristic": "heuristic", "learned": str(tmp_path / "run")},
+        out=tmp_path / "eval",
+        num_steps=2,
+        num_samples=50,
+        judges=(),
+    )
+    rows = json.loads((tmp_path / "eval" / "results.json").read_text())["rows"]
+    told = {row["policy"]: row["actions"] for row in rows}
+    assert list(told["heuristic"]) == list(QUANTITY_NAMES)
+    assert list(told["learned"]) == [*QUANTITY_NAMES, "eta"]
+    policy = load_policy(tmp_path / "run", load_bundle("digits"))
+    chosen = []
+    conditions = balanced_conditions(50, 10)
+    list(
+        generate_batches(
+            load_bundle("digits"), policy, conditions, 2, NAT_EVAL.seed_of(0),
+            on_step=lambda record: chosen.append(record.actions[record.passed, 4]),
+        )
+    )  # fmt: skip
+    mean = torch.cat(chosen[::2]).mean().item()
+    assert told["learned"]["eta"]["mean"][0] == pytest.approx(mean, rel=1e-4)
+    spread = {"std": [0.0, 0.3], "std_within_classes": [0.0, 0.3]}
+    adapting = [row | {"actions": dict.fromkeys(row["actions"], spread)} for row in rows]
+    head, _, heuristic, learned, *_ = adaptation_table(adapting).splitlines()
+    assert head == "| policy | T | m | tau1 | tau2 | w | eta |"
+    cells = ["0.300, 100 %"] * 4
+    assert heuristic == " | ".join(["| heuristic", "2", *cells, "|"])
+    assert learned == " | ".join(["| learned", "2", *cells, "0.300, 100 % |"])
+    run_report = (tmp_path / "run" / "report.md").read_text()
+    assert "| guidance scale w | re-masked share η |" in run_report

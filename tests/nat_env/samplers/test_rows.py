@@ -116,10 +116,10 @@ def test_a_share_above_one_is_refused(bundle):
     def policy(features, timestep):
         return torch.tensor([[0.5, 1.0, 1.0, 0.0, 1.5]]).expand(len(timestep), -1)
 
-    policy.sampler = ReMDM()
+    policy.sampler, policy.quantities = ReMDM(), (*COLUMNS, "eta")
     with pytest.raises(ValueError, match="got an eta above 1"):
         generate(bundle, policy, [1, 2], T, seed=0)
-    policy.sampler = None
+    del policy.quantities
     with pytest.raises(ValueError, match=r"at step 0 it gave actions: got \(2, 5\)"):
         generate(bundle, policy, [1, 2], T, seed=0)
 
