@@ -15,33 +15,25 @@ from torch import Tensor
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.canvases import Canvases
 from nat_env.decoding.quantities import NAMES
-from nat_env.decoding.transition import REMASK_RATIO, decode_step
 from nat_env.episodes.inputs import (
     Starts,
     check_construction,
     checked_actions,
     chosen_autoreset_mode,
-    completed_state,
-    restored_generators,
     seeded_generators,
 )
 from nat_env.episodes.observations import ObservationForm
 from nat_env.episodes.prompts import PromptTable
-from nat_env.frozen.nat import Passes
 from nat_env.frozen.transfers import sent
-from nat_env.generation import draw_uniforms
 from nat_env.render import canvas
 from nat_env.rewards.names import RewardChoice, chosen_reward
 from nat_env.rewards.protocol import scores_of
-from nat_env.samplers.rows import SamplerRows
 from nat_env.schedules import residual_schedule
 
-_OF_ROWS = ("conditions", "timesteps", "unknown", "masked", "passes", "average")
-"""Tensors of a row each, which say where it stands; with the ids, which are on the device."""
 
-
-class NATDecodeVectorEnv(VectorEnv):
+class NATDecodeVectorEnv(Canvases, VectorEnv):
     """Samples being decoded side by side; one step of the environment is one decoding step.
 
     Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`, or of other
@@ -114,13 +106,10 @@ class NATDecodeVectorEnv(VectorEnv):
         self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
-        self.num_steps = num_steps
-        self.aligned = aligned
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
         self.action_map = ActionMap(schedule, raw_scale, action_smoothing, tuple(quantities))
-        self._sampler = SamplerRows(self.action_map.sampler, self.bundle.nat)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(
             observation, self.bundle, num_steps, num_envs, observations_kept
@@ -128,41 +117,18 @@ class NATDecodeVectorEnv(VectorEnv):
         self.ring, self.feature_grid = self._form.ring, self._form.grid
         """The features of `handles`, else None; and places of features, [height, width]."""
         self.observation = observation
-        self.table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
+        table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         size = len(self.action_map.quantities)
         self.single_action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-        self.generators: list[np.random.Generator] | None = None
-        """One per sub-environment: labels and uniforms are drawn from these alone."""
-        nat = self.bundle.nat
-        self.ids = torch.full((num_envs, nat.num_tokens), nat.mask_id, device=nat.device)
-        """[B, N], on the device; of what else a row is, the host has no need to ask it."""
-        self.conditions = torch.zeros(num_envs, dtype=torch.int64)
-        self.timesteps = torch.zeros(num_envs, dtype=torch.int64)
-        self.unknown = torch.full_like(self.timesteps, nat.num_tokens)
-        """Tokens that were unknown at the start of each row's episode [B]: m is a share of them."""
-        self.masked = self.unknown.clone()
-        """Tokens that are masked [B]."""
-        self.passes = torch.zeros_like(self.timesteps)
-        """Of each row's episode so far [B]: each served a step, conditional and null pass as one.
-        """
-        self.average = torch.zeros(num_envs, size)
-        """Of each row's actions so far [B, n], see `ActionMap.smoothed`."""
+        super().__init__(table, self.action_map, num_envs, num_steps, aligned)
         self.final_images: Tensor | None = None
         """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
         self.final_conditions: Tensor | None = None
         """Their labels [F], where the images are."""
-        self._passes: Passes | None = None
-
-    @property
-    def logits(self) -> Tensor:
-        """[B, N, K], of the conditional pass on the ids; of finished rows, of an earlier pass."""
-        if self._passes is None:
-            raise gym.error.ResetNeeded("call reset() first")
-        return self._passes.logits
 
     def reset(
         self,
@@ -239,40 +205,13 @@ class NATDecodeVectorEnv(VectorEnv):
             self._start(starting.nonzero()[:, 0])
         return self._observation(), rewards, done, np.zeros(self.num_envs, bool), info
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where every row stands and what it will draw next; restored by `load_state_dict`.
-
-        A reward that learns or keeps a buffer has a `state_dict` of its own, which is not in it.
-        """
-        if self.generators is None:
-            raise gym.error.ResetNeeded("call reset() first")
-        generators = [g.bit_generator.state for g in self.generators]
-        tensors = {name: getattr(self, name) for name in ("ids", *_OF_ROWS)}
-        own = {"prompts": self.table.others, "sampler": self._sampler.state}
-        return tensors | own | {"generators": generators}
-
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Go on from `state_dict()`; gives the observation.
 
         Raises:
             ValueError: the state of an environment of other sizes; nothing has changed then.
         """
-        shape, mask_id = (self.num_envs, self.bundle.num_tokens), self.bundle.nat.mask_id
-        actions = self.average.shape[1]
-        state = completed_state(state, shape, self.num_steps, mask_id, actions)
-        sampler = self._sampler.checked(state.get("sampler", {}), self.num_envs)
-        self.table.restore(state.get("prompts", []))
-        self.ids = state["ids"].to(self.bundle.device)
-        for name in _OF_ROWS:
-            setattr(self, name, state[name].cpu())
-        self.generators = restored_generators(state["generators"])
-        self._sampler.state = sampler
-        self._passes = self.table.nat.first_passes(self.conditions)
-        begun = ((self.masked > 0) & (self.masked < self.bundle.num_tokens)).nonzero()[:, 0]
-        if len(begun):
-            at = sent(begun, self.bundle.device)
-            passes = self.table.nat.passes(self.ids[at], self.conditions[begun])
-            self._passes = self._passes.put(begun, passes)
+        self._restore(state)
         return self._observation()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -281,71 +220,6 @@ class NATDecodeVectorEnv(VectorEnv):
             return None
         guess = self._passes.logits.argmax(dim=-1)
         return tuple(canvas(self.bundle.tokenizer, self.ids, guess, self.bundle.nat.mask_id))
-
-    def _start(self, rows: Tensor, labels: Tensor | None = None, ids: Tensor | None = None) -> None:
-        """Put rows [R] on canvases [R, N], by default empty, with labels [R], by default drawn."""
-        assert self.generators is not None
-        nat = self.table.nat
-        if labels is None:
-            chosen = [self.generators[row] for row in rows.tolist()]
-            labels = torch.tensor([int(g.integers(len(self.bundle.conditions))) for g in chosen])
-        first = nat.opening_passes(labels, ids)
-        unknown = torch.full((len(rows),), nat.num_tokens)
-        if ids is None:
-            ids = torch.full((len(rows), nat.num_tokens), nat.mask_id, device=nat.device)
-        else:
-            unknown = (ids == nat.mask_id).sum(dim=1).cpu()
-        at = sent(rows, nat.device)
-        self._sampler.begin(at, ids == nat.mask_id, sent(labels, nat.device))
-        self.conditions = self.conditions.index_copy(0, rows, labels.cpu())
-        self.timesteps = self.timesteps.index_fill(0, rows, 0)
-        self.ids = self.ids.index_copy(0, at, ids)
-        self.unknown = self.unknown.index_copy(0, rows, unknown)
-        self.masked = self.masked.index_copy(0, rows, unknown)
-        self.passes = self.passes.index_fill(0, rows, 0)
-        self._passes = first if self._passes is None else self._passes.put(rows, first)
-
-    def _decode(self, unfinished: Tensor, physical: Tensor) -> None:
-        """The transition of rows, bool [B], and the pass on what it gave where any are masked."""
-        decoded = unfinished & (self.masked > 0)
-        timesteps, masked = self.timesteps + unfinished.long(), self.masked
-        rows = decoded.nonzero()[:, 0]
-        if len(rows):
-            masked = masked.index_copy(0, rows, self._transition(rows, physical[rows]))
-        if not self.aligned:
-            timesteps = timesteps.masked_fill(unfinished & (masked == 0), self.num_steps)
-        self.masked, self.timesteps = masked, timesteps  # only after what was not refused
-        self.passes = self.passes + decoded.long()
-
-    def _transition(self, rows: Tensor, physical: Tensor) -> Tensor:
-        """Decode rows [R] by quantities [R, 4] or more; gives how many are masked then [R]."""
-        assert self._passes is not None and self.generators is not None
-        nat = self.table.nat
-        uniforms = draw_uniforms([self.generators[row] for row in rows.tolist()], nat.num_tokens)
-        logits, null_logits, _ = self._passes.rows(rows)
-        last = self.timesteps[rows] == self.num_steps - 1
-        given = torch.cat([physical, last[:, None], self.unknown[rows][:, None]], dim=1)
-        given, at = sent(given, nat.device), sent(rows, nat.device)
-        actions, ended, unknown = given[:, :-2], given[:, -2] > 0, given[:, -1]
-        before, labels = self.ids[at], sent(self.conditions[rows], nat.device)
-        sampling = self._sampler.take(at, before == nat.mask_id, labels)
-        after, _ = decode_step(
-            before, logits, null_logits, actions, sent(uniforms, nat.device), ended,
-            nat.mask_id, unknown, sampling,
-        )  # fmt: skip
-        if sampling is not None:
-            masked = (after == nat.mask_id).sum(dim=1).cpu()
-        else:  # as the transition works it out: nothing waits for the device
-            share = physical[:, REMASK_RATIO].masked_fill(last, 0.0)
-            masked = self.masked[rows].minimum((share * self.unknown[rows]).floor().long())
-        ids = self.ids.index_copy(0, at, after)
-        again = rows[masked > 0]
-        if len(again):
-            passes = nat.passes(ids[sent(again, nat.device)], self.conditions[again])
-            self._passes = self._passes.put(again, passes)
-        self.ids = ids  # only after a pass that was not refused
-        self._sampler.keep(at, sampling)
-        return masked
 
     def _rewards(self, terminated: Tensor) -> np.ndarray:
         rewards = np.zeros(self.num_envs, np.float64)

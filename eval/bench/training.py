@@ -19,7 +19,7 @@ from eval.bench.measuring.phases import Phases
 from eval.bench.measuring.report import Row, Section, target
 from eval.bench.measuring.timing import by_turns
 from eval.bench.options import TrainOptions
-from nat_env import vector_env
+from nat_env import canvases
 
 LEARNERS = ("ppo", "stock-ppo")
 ROLLOUT = ("nat", "tokenizer", "transition", "policy", "reward", "rest")
@@ -45,8 +45,8 @@ class Rounds:
         in_a_rollout = (
             ("nat", decoder.bundle.nat, "_network"),  # compiled, or not
             ("tokenizer", decoder.bundle.tokenizer, "decode"),
-            ("transition", vector_env, "decode_step"),
-            ("transition", vector_env, "draw_uniforms"),
+            ("transition", canvases, "decode_step"),
+            ("transition", canvases, "draw_uniforms"),
             ("policy", model.policy, "forward"),
             ("policy", model.policy, "predict_values"),
             ("reward", type(self.env.model), "__call__"),

@@ -182,7 +182,7 @@ def adaptation_table(rows: Sequence[Row]) -> str:
             lines.append(markdown_line([policy, str(num_steps), *cells]))
     if not lines:
         return ""
-    symbols = [_SYMBOLS.get(name, name) for name in names]
+    symbols = [str(_SYMBOLS.get(name, name)) for name in names]
     head = [markdown_line(["policy", "T", *symbols])]
     head.append(markdown_line(["---", *["---:"] * (1 + len(names))]))
     note = (

@@ -96,19 +96,22 @@ def _features(bundle: Bundle, num_steps: int) -> ObservationForm:
     only; `AdaNATPolicy` folds them back.
     """
     nat = bundle.nat
-    return _of_places(
-        nat.feature_grid, nat.feature_size, nat.feature_bound, lambda passes, _: passes.features,
-        num_steps,
-    )  # fmt: skip
+    sizes = nat.feature_grid, nat.feature_size, nat.feature_bound
+    return _of_places(*sizes, _of_the_transformer, num_steps)
+
+
+def _of_the_transformer(passes: Passes, ids: Tensor) -> Tensor:
+    return passes.features
 
 
 def _confidences(bundle: Bundle, num_steps: int) -> ObservationForm:
     """How sure the NAT is of each token, and which are masked, in the form of features [N * 2]."""
-    mask_id = bundle.nat.mask_id
-    return _of_places(
-        token_grid(bundle.nat), 2, 1.0,
-        lambda passes, ids: confidence_features(passes.logits, ids == mask_id), num_steps,
-    )  # fmt: skip
+    found = partial(_confidences_of, bundle.nat.mask_id)
+    return _of_places(token_grid(bundle.nat), 2, 1.0, found, num_steps)
+
+
+def _confidences_of(mask_id: int, passes: Passes, ids: Tensor) -> Tensor:
+    return confidence_features(passes.logits, ids == mask_id)
 
 
 def _of_places(
@@ -138,15 +141,21 @@ def _of_places(
         "features": _read_only(np.zeros(size, np.float32)),
         "timestep": _read_only(np.array([num_steps])),
     }
-
-    def observe(
-        passes: Passes, ids: Tensor, conditions: Tensor, timesteps: Tensor
-    ) -> dict[str, np.ndarray]:
-        unfinished = sent(timesteps < num_steps, ids.device)[:, None, None]
-        found = torch.where(unfinished, features_of(passes, ids), 0.0)
-        return {"features": found.flatten(1).cpu().numpy(), "timestep": _column(timesteps)}
-
+    observe = partial(_observed_places, num_steps, features_of)
     return ObservationForm(space, observe, partial(_same, last), grid)
+
+
+def _observed_places(
+    num_steps: int,
+    features_of: Callable[[Passes, Tensor], Tensor],
+    passes: Passes,
+    ids: Tensor,
+    conditions: Tensor,
+    timesteps: Tensor,
+) -> dict[str, np.ndarray]:
+    unfinished = sent(timesteps < num_steps, ids.device)[:, None, None]
+    found = torch.where(unfinished, features_of(passes, ids), 0.0)
+    return {"features": found.flatten(1).cpu().numpy(), "timestep": _column(timesteps)}
 
 
 def _handles(num_envs: int, kept: int, bundle: Bundle, num_steps: int) -> ObservationForm:

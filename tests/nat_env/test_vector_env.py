@@ -20,7 +20,7 @@ from nat_env.wrappers.passes import StepCost
 from nat_env.wrappers.shaping import PotentialShaping, confidence
 
 NUM_STEPS = 3
-FORMS = ("features", "pooled", "tokens")
+FORMS = ("features", "confidences", "pooled", "tokens")
 MODES = tuple(AutoresetMode)
 
 
@@ -153,6 +153,12 @@ def test_observations_show_the_state(bundle, form):
         masked = (env.ids == nat.mask_id).float().mean(dim=1).numpy()
         if form == "features":
             expected = features.reshape(3, -1)
+            np.testing.assert_allclose(observation["features"], expected, atol=2e-5)
+        elif form == "confidences":
+            sure = env.logits.softmax(dim=-1).amax(dim=-1).numpy()
+            covered = (env.ids == nat.mask_id).numpy()
+            expected = np.stack([np.where(covered, sure, 1.0), covered], axis=-1)
+            expected = expected.reshape(3, -1) * (not finished)
             np.testing.assert_allclose(observation["features"], expected, atol=2e-5)
         elif form == "pooled":
             time = np.full(3, step / NUM_STEPS, np.float32)

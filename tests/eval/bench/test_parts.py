@@ -29,7 +29,7 @@ from eval.bench.options import (
     TrainOptions,
 )
 from eval.bench.run import run
-from nat_env import vector_env
+from nat_env import canvases
 from nat_env.storage.files import write_json
 from nat_env.vector_env import NATDecodeVectorEnv
 
@@ -82,8 +82,8 @@ def test_exponents_are_of_all_sizes_and_of_the_two_largest():
 
 
 def test_every_size_of_every_axis_is_the_work_that_it_says(monkeypatch):
-    rows = {"vector_env": [], "generation": []}  # of each decoding step
-    decode_step = vector_env.decode_step
+    rows = {"canvases": [], "generation": []}  # of each decoding step
+    decode_step = canvases.decode_step
     for module, steps in rows.items():
 
         def counted(ids, *rest, steps=steps, **named):
@@ -97,7 +97,7 @@ def test_every_size_of_every_axis_is_the_work_that_it_says(monkeypatch):
             prepare(given)()
     environments = [(2, 16)] * 4 + [(4, 16)] * 4
     rounds = [(2, 16)] * 4 * 2 + [(2, 16)] * 4 * 4
-    assert rows["vector_env"] == environments + rounds
+    assert rows["canvases"] == environments + rounds
     tokens = [(2, 4)] * 4 + [(2, 16)] * 4
     classes = [(2, 16)] * 2 * 2
     assert rows["generation"] == tokens + [(2, 16)] * (2 + 3) + classes

@@ -9,7 +9,7 @@ from eval.bench.measuring.memory import Memory
 from eval.bench.measuring.phases import Phases
 from eval.bench.options import TrainOptions
 from eval.bench.training import LEARNERS, PHASES, ROLLOUT, Rounds, configuration, of_learner, run
-from nat_env import vector_env
+from nat_env import canvases
 
 DIGITS = TrainOptions("digits", trajectories_per_round=8)
 T, ENVS = 4, 8
@@ -70,8 +70,8 @@ class Clock:
         decoder, policy = rounds.env.decoder, rounds.model.policy
         nat, reward = decoder.bundle.nat, rounds.env.model
         nat.first_passes(torch.arange(10))
-        self.let(vector_env, "decode_step", "decode_step")
-        self.let(vector_env, "draw_uniforms", "draw_uniforms")
+        self.let(canvases, "decode_step", "decode_step")
+        self.let(canvases, "draw_uniforms", "draw_uniforms")
         self.let(nat.transformer, "forward", "transformer")
         self.let(decoder.bundle.tokenizer, "decode", "tokenizer")
         self.let(type(reward), "__call__", "discriminator")
@@ -95,7 +95,7 @@ class Clock:
             passes = nat.first_passes(labels)
             uniforms, actions = torch.zeros(1, 16, 2), torch.ones(1, 4)
             step = (ids, passes.logits, passes.null_logits, actions, uniforms, labels > 0, 64)
-            vector_env.decode_step(*step)
+            canvases.decode_step(*step)
             policy.predict_values(observation)
             decoder.reward_fn(images, labels)
 
