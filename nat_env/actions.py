@@ -1,6 +1,7 @@
 """The policy's numbers in [-1, 1] and the physical quantities they stand for."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.decoding.quantities import NAMES, QUANTITIES, Quantity
-from nat_env.samplers.protocol import Sampler, own_quantities
+from nat_env.samplers.protocol import Sampler, default_quantities, own_quantities
 from nat_env.schedules import Schedule
 
 RAW_SCALE = 5.0
@@ -54,9 +55,10 @@ class ActionMap:
     models have it, takes more than 5. Raw values have no bound in the paper."""
     smoothing: float = 0.0
     """alpha of the running average over the steps of an episode; 0: each step by itself."""
-    quantities: tuple[str, ...] = NAMES
+    quantities: Sequence[str] | None = None
     """What the n numbers of an action decide, by name: some of the four, where the others are the
-    residual's, and those of its sampler, which stand behind the four (ReMDM's `eta`)."""
+    residual's, and those of its sampler, which stand behind the four (ReMDM's `eta`). By default
+    the four, but for those that have no effect by the residual's sampler."""
     _kept: dict[torch.device, tuple[Tensor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -74,11 +76,18 @@ class ActionMap:
             raise ValueError(f"raw_scale: got {self.raw_scale!r}, allowed is a finite number > 0")
         if not isinstance(self.smoothing, (int, float)) or not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
-        given, known = self.quantities, NAMES + tuple(q.name for q in own_quantities(self.sampler))
-        if not given or len({*given}) != len(given) or not {*given} <= {*known}:
-            raise ValueError(f"quantities: got {given}, allowed are some of {known}, each once")
-        if self.residual is None and not {*NAMES} <= {*given}:
-            raise ValueError(f"quantities: got {given}, allowed without a residual are {NAMES}")
+        default = default_quantities(self.sampler)
+        given = default if self.quantities is None else self.quantities
+        allowed = default + tuple(q.name for q in own_quantities(self.sampler))
+        if (
+            not isinstance(given, list | tuple)
+            or not given
+            or any(name not in allowed or given.count(name) > 1 for name in given)
+        ):
+            raise ValueError(f"quantities: got {given!r}, allowed are some of {allowed}, each once")
+        if self.residual is None and len(given) < len(NAMES):
+            raise ValueError(f"quantities: got {given!r}, allowed without a residual are {NAMES}")
+        object.__setattr__(self, "quantities", tuple(given))
 
     @property
     def sampler(self) -> Sampler | None:
@@ -86,16 +95,22 @@ class ActionMap:
         return None if self.residual is None else self.residual.sampler
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the n numbers of an action."""
+        assert isinstance(self.quantities, tuple)
+        return self.quantities
+
+    @property
     def physical_quantities(self) -> tuple[Quantity, ...]:
         """Columns of what `physical` gives: the four, and a sampler's that actions decide."""
         own = own_quantities(self.sampler)
-        return QUANTITIES + tuple(q for q in own if q.name in self.quantities)
+        return QUANTITIES + tuple(q for q in own if q.name in self.names)
 
     @property
     def idle_at_last(self) -> tuple[bool, ...]:
         """Which numbers of an action have no effect at the last step."""
         idle = {q.name: q.is_idle_at_last for q in self.physical_quantities}
-        return tuple(idle[name] for name in self.quantities)
+        return tuple(idle[name] for name in self.names)
 
     def smoothed(self, actions: Tensor, timestep: Tensor, before: Tensor) -> Tensor:
         """The running average after a step: s_0 = a_0, s_t = alpha s_(t-1) + (1 - alpha) a_t.
@@ -124,7 +139,7 @@ class ActionMap:
         # In float64: a = 0 gives back the schedule's m to the last bit, on which a token may hang.
         offset = self._offset(timestep, actions)
         raw = self.raw_scale * self._placed(actions.double(), offset) + offset
-        return self._activation(raw).to(actions.dtype)
+        return self._decided(self._activation(raw), timestep).to(actions.dtype)
 
     def mean_physical(self, actions: Tensor, std: float | Tensor, timestep: Tensor) -> Tensor:
         """Mean of `physical` over actions that are Gaussian around those given.
@@ -146,7 +161,7 @@ class ActionMap:
         mean = self._placed(actions.double(), offset)
         spread = torch.as_tensor(std, dtype=torch.float64, device=mean.device)
         std = self._placed(spread.expand_as(actions), offset).clamp_min(1e-9)
-        _, nodes, weights, _ = self._tables(mean.device)
+        _, _, nodes, weights, _ = self._tables(mean.device)
         low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
         half = (high - low) / 2
         at = (low + high) / 2 + half * nodes  # [nodes, B, 4] or more
@@ -160,12 +175,14 @@ class ActionMap:
         )
         share = weights * density * half  # of the Gaussian, at each node
         total = (share * inside).sum(dim=0) + below * lowest + above * highest
-        return (total / (share.sum(dim=0) + below + above)).to(actions.dtype)
+        found = total / (share.sum(dim=0) + below + above)
+        return self._decided(found, timestep).to(actions.dtype)
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
+        _check_columns("physical", physical, len(self.physical_quantities))
         raw = self._inverse_activation(physical.double()) - self._offset(timestep, physical)
-        _, _, _, at = self._tables(physical.device)
+        at = self._tables(physical.device)[-1]
         return (raw[:, at] / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
@@ -175,25 +192,37 @@ class ActionMap:
 
     def _placed(self, actions: Tensor, like: Tensor) -> Tensor:
         """Numbers [B, n] in the columns of physical values, 0 in those that are not decided."""
-        _, _, _, at = self._tables(like.device)
+        _check_columns("actions", actions, len(self.names))
+        at = self._tables(like.device)[-1]
         return torch.zeros_like(like).index_copy(1, at, actions)
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Raw values of the residual [T, 4] or more, quadrature, columns that actions decide [n].
+    def _decided(self, found: Tensor, timestep: Tensor) -> Tensor:
+        """With the residual's own numbers in the columns that actions do not decide."""
+        if len(self.names) == found.shape[1]:
+            return found
+        _, exact, _, _, at = self._tables(found.device)
+        fixed = exact[timestep.clamp_max(len(exact) - 1)]
+        return fixed.index_copy(1, at, found[:, at])
 
-        Nodes and weights of the quadrature are [nodes, 1, 1]. Sent to a device once.
+    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The residual, raw and as it is, quadrature, and the columns that actions decide [n].
+
+        The residual is [T, 4] or more; nodes and weights of the quadrature are [nodes, 1, 1]. Sent
+        to a device once.
         """
         if device not in self._kept:
             names = [quantity.name for quantity in self.physical_quantities]
-            table = torch.zeros(1, len(names), dtype=torch.float64)
+            table = exact = torch.zeros(1, len(names), dtype=torch.float64)
             if self.residual is not None:
-                table = self.residual.table.to("cpu", torch.float64)
+                exact = self.residual.table.to("cpu", torch.float64)
                 own = [getattr(self.sampler, name) for name in names[4:]]
-                further = torch.tensor(own, dtype=torch.float64).expand(len(table), -1)
-                table = self._inverse_activation(torch.cat([table, further], dim=1))
+                further = torch.tensor(own, dtype=torch.float64).expand(len(exact), -1)
+                exact = torch.cat([exact, further], dim=1)
+                table = self._inverse_activation(exact)
             nodes = (part[:, None, None] for part in (_NODES, _WEIGHTS))
-            columns = torch.tensor([names.index(name) for name in self.quantities])
-            self._kept[device] = tuple(part.to(device) for part in (table, *nodes, columns))
+            columns = torch.tensor([names.index(name) for name in self.names])
+            parts = (table, exact, *nodes, columns)
+            self._kept[device] = tuple(part.to(device) for part in parts)
         return self._kept[device]
 
     def _activation(self, raw: Tensor) -> Tensor:
@@ -212,3 +241,8 @@ class ActionMap:
                 above = values.clamp_min(_SMALLEST)
                 found.append(above + torch.log(-torch.expm1(-above)))
         return torch.stack(found, dim=-1)
+
+
+def _check_columns(argument: str, numbers: Tensor, columns: int) -> None:
+    if numbers.ndim != 2 or numbers.shape[1] != columns:
+        raise ValueError(f"{argument}: got {tuple(numbers.shape)}, allowed is [B, {columns}]")

@@ -57,7 +57,7 @@ class Canvases:
         self.passes = torch.zeros_like(self.timesteps)
         """Of each row's episode so far [B]: each served a step, conditional and null pass as one.
         """
-        self.average = torch.zeros(num_rows, len(action_map.quantities))
+        self.average = torch.zeros(num_rows, len(action_map.names))
         """Of each row's actions so far [B, n], see `ActionMap.smoothed`."""
         self._sampler = SamplerRows(action_map.sampler, nat)
         self._passes: Passes | None = None
@@ -78,7 +78,9 @@ class Canvases:
             raise gym.error.ResetNeeded("call reset() first")
         generators = [g.bit_generator.state for g in self.generators]
         tensors = {name: getattr(self, name) for name in ("ids", *_OF_ROWS)}
-        own = {"prompts": self.table.others, "sampler": self._sampler.state}
+        begins = bool((self.timesteps == 0).all())  # and so does a sampler, which may be large
+        sampler = {} if begins else self._sampler.state
+        own = {"prompts": self.table.others, "sampler": sampler}
         return tensors | own | {"generators": generators}
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -90,13 +92,19 @@ class Canvases:
         (num_rows, num_tokens), mask_id = self.ids.shape, self.table.nat.mask_id
         shape, actions = (num_rows, num_tokens), self.average.shape[1]
         state = completed_state(state, shape, self.num_steps, mask_id, actions)
-        sampler = self._sampler.checked(state.get("sampler", {}), num_rows)
+        sampler, begins = state.get("sampler", {}), bool((state["timesteps"] == 0).all())
+        if not begins:
+            sampler = self._sampler.checked(sampler, num_rows)
         self.table.restore(state.get("prompts", []))
         self.ids = state["ids"].to(self.table.nat.device)
         for name in _OF_ROWS:
             setattr(self, name, state[name].cpu())
         self.generators = restored_generators(state["generators"])
-        self._sampler.state = sampler
+        if begins:
+            rows = torch.arange(num_rows, device=self.ids.device)
+            self._sampler.begin(rows, self.ids, self.conditions)
+        else:
+            self._sampler.state = sampler
         self._passes = self.table.nat.first_passes(self.conditions)
         begun = ((self.masked > 0) & (self.masked < num_tokens)).nonzero()[:, 0]
         if len(begun):
@@ -118,7 +126,7 @@ class Canvases:
         else:
             unknown = (ids == nat.mask_id).sum(dim=1).cpu()
         at = sent(rows, nat.device)
-        self._sampler.begin(at, ids == nat.mask_id, sent(labels, nat.device))
+        self._sampler.begin(at, ids, labels)
         self.conditions = self.conditions.index_copy(0, rows, labels.cpu())
         self.timesteps = self.timesteps.index_fill(0, rows, 0)
         self.ids = self.ids.index_copy(0, at, ids)
@@ -149,10 +157,9 @@ class Canvases:
         given = torch.cat([physical, last[:, None], self.unknown[rows][:, None]], dim=1)
         given, at = sent(given, nat.device), sent(rows, nat.device)
         actions, ended, unknown = given[:, :-2], given[:, -2] > 0, given[:, -1]
-        before, labels = self.ids[at], sent(self.conditions[rows], nat.device)
-        sampling = self._sampler.take(at, before == nat.mask_id, labels)
+        sampling = self._sampler.take(at)
         after, _ = decode_step(
-            before, logits, null_logits, actions, sent(uniforms, nat.device), ended,
+            self.ids[at], logits, null_logits, actions, sent(uniforms, nat.device), ended,
             nat.mask_id, unknown, sampling,
         )  # fmt: skip
         if sampling is not None:

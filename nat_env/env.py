@@ -8,9 +8,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from nat_env.actions import RAW_SCALE
+from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
-from nat_env.decoding.quantities import NAMES
 from nat_env.episodes.inputs import check_options, chosen_canvas, chosen_conditions
 from nat_env.episodes.prompts import chosen_prompts
 from nat_env.rewards.names import RewardChoice
@@ -35,7 +34,7 @@ class NATDecodeEnv(gym.Env):
         raw_scale: float = RAW_SCALE,
         action_smoothing: float = 0.0,
         aligned: bool = False,
-        quantities: Sequence[str] = NAMES,
+        quantities: Sequence[str] | None = None,
     ) -> None:
         """Make the environment, see `NATDecodeVectorEnv`."""
         self.vector = NATDecodeVectorEnv(
@@ -57,6 +56,26 @@ class NATDecodeEnv(gym.Env):
         self.render_mode = render_mode
         self.observation_space = self.vector.single_observation_space
         self.action_space = self.vector.single_action_space
+
+    @property
+    def action_map(self) -> ActionMap:
+        """From actions to physical quantities."""
+        return self.vector.action_map
+
+    @property
+    def feature_grid(self) -> tuple[int, int]:
+        """Places of the features along height and width."""
+        return self.vector.feature_grid
+
+    @property
+    def num_steps(self) -> int:
+        """T."""
+        return self.vector.num_steps
+
+    @property
+    def seen(self) -> str:
+        """See `NATDecodeVectorEnv`."""
+        return self.vector.seen
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -13,7 +13,7 @@ from nat_env.decoding.transition import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.frozen.transfers import sent
-from nat_env.policies import DecodingPolicy, observed, quantities_of
+from nat_env.policies import DecodingPolicy, columns_of, observed
 from nat_env.samplers.protocol import Sampler
 
 
@@ -64,7 +64,7 @@ def generate_tokens(
     passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
     sampler: Sampler | None = getattr(policy, "sampler", None)
-    free, columns = canvas == nat.mask_id, len(quantities_of(policy))
+    free, columns = canvas == nat.mask_id, len(columns_of(policy))
     sampling = None if sampler is None else sampler.begin(nat, free, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)

@@ -18,7 +18,7 @@ class DecodingPolicy(Protocol):
     has its own rule for what stays masked has it as an attribute `sampler`, see `nat_env.samplers`;
     None or none: the papers'. One that sees `confidence_features` in place of the NAT's features
     has an attribute `observation`, which is `confidences`; one that decides more than four numbers,
-    for its sampler, has the names of all in an attribute `quantities`.
+    for its sampler, has the names of all in an attribute `columns`.
     """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
@@ -26,9 +26,9 @@ class DecodingPolicy(Protocol):
         ...
 
 
-def quantities_of(policy: DecodingPolicy) -> tuple[str, ...]:
+def columns_of(policy: DecodingPolicy) -> tuple[str, ...]:
     """Names of the columns that a policy gives."""
-    return getattr(policy, "quantities", NAMES)
+    return getattr(policy, "columns", NAMES)
 
 
 def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from nat_env.decoding.quantities import NAMES
 from nat_env.samplers.names import (
+    SAMPLERS,
     called_sampler,
+    calls_sampler,
     described_sampler,
-    sampler_label,
     sampler_of,
 )
 from nat_env.samplers.protocol import Sampler
@@ -120,25 +121,6 @@ class Schedule:
         except (OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
             raise ValueError(f"path: {str(path)!r} is not a schedule ({error!r})") from error
         return cls(table, name, sampler)
-
-    @classmethod
-    def load_plain(cls, path: Path, argument: str) -> "Schedule":
-        """One by the papers' rule for what stays masked, where no other can be followed.
-
-        Args:
-            path: see `load`.
-            argument: what it was given as.
-
-        Raises:
-            ValueError: see `load`, or it has a sampler.
-        """
-        found = cls.load(path)
-        if found.sampler is not None:
-            raise ValueError(
-                f"{argument}: {str(path)!r} is for the sampler {sampler_label(found.sampler)}, "
-                "allowed is a schedule without one"
-            )
-        return found
 
 
 def _autonat_table(path: Path) -> Tensor:
@@ -271,6 +253,11 @@ NAMED_SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
 """Schedules of any T by name, functions of T and N."""
 
 
+def is_named(residual: str | None) -> bool:
+    """Whether it is none, or means the same everywhere: it is no file."""
+    return residual is None or residual in NAMED_SCHEDULES or calls_sampler(residual)
+
+
 def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> Schedule | None:
     """The schedule that `residual` names: None, one of `NAMED_SCHEDULES`, a sampler, or a file.
 
@@ -283,14 +270,16 @@ def residual_schedule(residual: str | None, num_steps: int, num_tokens: int) -> 
         return None
     if residual in NAMED_SCHEDULES:
         return NAMED_SCHEDULES[residual](num_steps, num_tokens)
-    if sampler := called_sampler(residual):
-        return heuristic_schedule(num_steps).by(sampler)
+    if is_named(residual):
+        try:
+            return heuristic_schedule(num_steps).by(called_sampler(residual))
+        except ValueError as error:
+            raise ValueError(f"residual: got {residual!r} ({error})") from None
     path = Path(residual)
     if not path.is_file():
-        names = ", ".join(map(repr, NAMED_SCHEDULES))
+        names = ", ".join(map(repr, (*NAMED_SCHEDULES, *SAMPLERS)))
         raise ValueError(
-            f"residual: got {residual!r}, allowed are None, {names}, a sampler's name or a "
-            "schedule file"
+            f"residual: got {residual!r}, allowed are None, {names} or a schedule file"
         )
     schedule = Schedule.load(path)
     check_length("residual", residual, schedule.num_steps, num_steps)

@@ -16,7 +16,6 @@ from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
 from nat_env.canvases import Canvases
-from nat_env.decoding.quantities import NAMES
 from nat_env.episodes.inputs import (
     Starts,
     check_construction,
@@ -68,7 +67,7 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         action_smoothing: float = 0.0,
         observations_kept: int = 1,
         aligned: bool = False,
-        quantities: Sequence[str] = NAMES,
+        quantities: Sequence[str] | None = None,
     ) -> None:
         """Make the environments.
 
@@ -109,18 +108,19 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
         schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
-        self.action_map = ActionMap(schedule, raw_scale, action_smoothing, tuple(quantities))
+        self.action_map = ActionMap(schedule, raw_scale, action_smoothing, quantities)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(
             observation, self.bundle, num_steps, num_envs, observations_kept
         )
         self.ring, self.feature_grid = self._form.ring, self._form.grid
         """The features of `handles`, else None; and places of features, [height, width]."""
-        self.observation = observation
+        self.seen = "confidences" if observation == "confidences" else "features"
+        """What a `DecodingPolicy` is shown that is learned here, see its `observation`."""
         table = PromptTable(self.bundle, self.reward_fn, shown=observation == "tokens")
         self.single_observation_space = self._form.space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        size = len(self.action_map.quantities)
+        size = len(self.action_map.names)
         self.single_action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
 

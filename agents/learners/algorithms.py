@@ -24,6 +24,7 @@ from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.warmup import ARS, WaitsForReward, waiting
 from nat_env.commands.own_code import imported, is_own
+from nat_env.decoding.quantities import NAMES
 
 BUFFER_ROUNDS = 10
 """Rounds that a replay buffer holds: older rewards are those of another discriminator."""
@@ -61,6 +62,10 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
     algorithm = own_algorithm(config.algo) if is_own(config.algo) else ALGORITHMS[config.algo]
     if config.fresh_samples and not algorithm.is_adanat:
         raise ValueError(f"fresh_samples: got True, allowed with {config.algo} is False")
+    if config.observation != "features" and not algorithm.is_adanat:
+        raise ValueError(
+            f"observation: got {config.observation!r}, allowed with {config.algo} is the default"
+        )
     transitions = config.trajectories_per_round * config.num_steps
     if "batch_size" not in algorithm.refuses and config.batch_size > transitions:
         raise ValueError(
@@ -145,7 +150,7 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
 
 
 def _td3(config: TrainConfig) -> dict[str, Any]:
-    noise = np.full(len(config.quantities), config.action_std / config.raw_scale)
+    noise = np.full(len(config.quantities or NAMES), config.action_std / config.raw_scale)
     return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros_like(noise), noise)}
 
 
@@ -174,7 +179,7 @@ _PPO_ALONE = frozenset(
     {
         "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
         "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
-        "max_grad_norm", "accumulate", "rollout_folder", "observation",
+        "max_grad_norm", "accumulate", "rollout_folder",
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}

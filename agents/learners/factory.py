@@ -61,7 +61,7 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     )
     kept = config.observation if algorithm.is_adanat else algorithm.observation
     form = ObservationForm.named(kept, bundle, config.num_steps)
-    box = spaces.Box(-1, 1, (len(action_map.quantities),), np.float32)
+    box = spaces.Box(-1, 1, (len(action_map.names),), np.float32)
     rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
     of_env: dict[str, Any] = {}
     if algorithm.is_adanat:

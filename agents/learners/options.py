@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 
-from nat_env.decoding.quantities import NAMES
 from nat_env.seeds import TRAINING
 
 Algo = Literal[
@@ -71,14 +70,15 @@ class LearnerOptions:
     observation: Literal["features", "confidences"] = "features"
     """What the policy sees: the transformer's features, as the paper, or how sure it is of each
     token, and which are masked: the same numbers whatever the transformer, so that a policy goes
-    with any bundle of as many tokens."""
+    with any bundle of as many tokens on the same grid."""
     residual: str | None = "heuristic"
     """Learn a correction of this schedule: `heuristic`, `authors` (AdaNAT's code for CC3M),
     `amused` (diffusers' pipeline), or a schedule's file, as nat-search writes it; None: from
     scratch. A file's sampler, or one by name as `remdm(0.3)`, is the rule that is learned by."""
-    quantities: tuple[str, ...] = NAMES
+    quantities: tuple[str, ...] | None = None
     """What is learned: some of the four, where the residual schedule has the others, and what its
-    sampler takes by sample (`eta` of remdm)."""
+    sampler takes by sample (`eta` of remdm). By default the four, without those that have no
+    effect by the sampler."""
     action_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """alpha of AdaGen: what is before the activations is s_t = alpha s_(t-1) + (1 - alpha) a_t, a
     running average over the steps of an episode, the residual schedule added to it. 0: none."""

@@ -22,6 +22,9 @@ from nat_env.actions import RAW_SCALE
 from nat_env.decoding.quantities import QUANTITIES
 from nat_env.episodes.ring import FeatureRing
 
+LEAST_WIDTH = 64
+"""Of networks on features of a few numbers."""
+
 
 def rounded(features: Tensor) -> Tensor:
     """As in the rollout buffer, so that PPO's probability ratios start at one."""
@@ -113,7 +116,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         shared_noise: bool = False,
         raw_scale: float = RAW_SCALE,
         feature_size: int | None = None,
-        idle_at_last: Sequence[bool] = tuple(q.is_idle_at_last for q in QUANTITIES),
+        idle_at_last: Sequence[bool] | None = None,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = AccumulatingAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -126,7 +129,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             lr_schedule: of the optimizer.
             grid: places of the features along height and width; `PPO` asks the environment.
             hidden_size: width of both networks, a multiple of 4; by default that of the features,
-                at most the paper's 512.
+                at least 64 and at most the paper's 512.
             action_std: sigma, in raw units; kept with the weights.
             adaptive: False for an actor that sees the timestep alone. The critic always sees both:
                 it is a baseline only.
@@ -137,7 +140,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             feature_size: D, where observations are handles, which do not tell it; `PPO` asks the
                 environment.
             idle_at_last: which numbers of an action have no effect at the last step; `PPO` asks the
-                environment's `ActionMap`.
+                environment's `ActionMap`. By default m and tau_2 of four.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
@@ -151,7 +154,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             raise ValueError("use_sde: got True, allowed is False")
         self.grid = tuple(grid)
         self.feature_size = _feature_size(observation_space, places, feature_size)
-        self.hidden_size = hidden_size or min(4 * math.ceil(self.feature_size / 4), 512)
+        width = min(4 * math.ceil(self.feature_size / 4), 512)
+        self.hidden_size = hidden_size or max(width, LEAST_WIDTH)
         timestep = observation_space["timestep"]
         assert isinstance(timestep, spaces.Box)
         num_steps = int(timestep.high[0])
@@ -159,7 +163,14 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.adaptive = adaptive
         self.shared_noise = shared_noise
         self.raw_scale = raw_scale
-        self.idle_at_last = tuple(idle_at_last)
+        actions = int(np.prod(action_space.shape or (0,)))
+        usual = tuple(q.is_idle_at_last for q in QUANTITIES)
+        self.idle_at_last = usual if idle_at_last is None else tuple(idle_at_last)
+        if len(self.idle_at_last) != actions:
+            raise ValueError(
+                f"idle_at_last: got {self.idle_at_last}, allowed are {actions} truth values, one "
+                "for each number of an action"
+            )
         super().__init__(
             observation_space,
             action_space,

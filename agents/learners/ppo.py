@@ -16,7 +16,7 @@ from agents.learners.buffers import EpisodeRolloutBuffer
 from agents.learners.config import TrainConfig, linear
 from agents.learners.optimizer import AccumulatingAdam
 from agents.learners.policy import AdaNATPolicy, check_observation_space
-from agents.learners.trained import LearnedPolicy, seen_by
+from agents.learners.trained import LearnedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
 from nat_env.actions import RAW_SCALE
@@ -85,7 +85,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             accumulate: minibatches of an optimizer step: a large batch in the memory of a small
                 one.
             max_grad_norm: the gradient is shortened to this length, an accumulated one as a whole.
-            policy_kwargs: of the policy; by default `grid` and `raw_scale` are the environment's.
+            policy_kwargs: of the policy; `grid`, `raw_scale` and `idle_at_last` are the
+                environment's by default.
             kwargs: of stable-baselines3's PPO.
 
         Raises:
@@ -148,9 +149,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             if self.env is not None:
                 _check_timestep(self.env)
                 given = {"grid": self._grid(self.env), "raw_scale": self._raw_scale(self.env)}
-                if self.env.has_attr("action_map"):
-                    (action_map,) = self.env.get_attr("action_map", 0)
-                    given["idle_at_last"] = action_map.idle_at_last
+                given["idle_at_last"] = self._idle_at_last(self.env)
                 if (ring := self._ring(self.env)) is not None:
                     given["feature_size"] = ring.features.shape[-1]
                 self.policy_kwargs = self.policy_kwargs | given
@@ -209,6 +208,15 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             raise ValueError(f"raw_scale: got {given}, allowed is the environment's {there}")
         return there
 
+    def _idle_at_last(self, env: VecEnv) -> tuple[bool, ...] | None:
+        given = self.policy_kwargs.get("idle_at_last")
+        if not env.has_attr("action_map"):
+            return given
+        there = env.get_attr("action_map", 0)[0].idle_at_last
+        if given is not None and tuple(given) != there:
+            raise ValueError(f"idle_at_last: got {given}, allowed is the environment's {there}")
+        return there
+
     def _check_accumulation(self, transitions: int) -> None:
         minibatches, rest = divmod(transitions, self.batch_size)
         if rest or minibatches % self.accumulate:
@@ -258,10 +266,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         (action_map,) = self.env.get_attr("action_map", 0)
         (num_steps,) = self.env.get_attr("num_steps", 0)
         std = self.policy.action_std
-        (observation,) = self.env.get_attr("observation", 0)
-        return LearnedPolicy(
-            self.policy.actor, action_map, std, num_steps, test_action, seen_by(observation)
-        )
+        (seen,) = self.env.get_attr("seen", 0)
+        return LearnedPolicy(self.policy.actor, action_map, std, num_steps, test_action, seen)
 
     def collect_rollouts(
         self,

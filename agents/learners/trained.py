@@ -13,16 +13,6 @@ from nat_env.episodes.observations import pooled
 from nat_env.samplers.protocol import Sampler
 
 
-def seen_by(observation: str) -> str:
-    """What a decoding policy sees that learned from an environment's `observation`.
-
-    Example:
-        >>> seen_by("handles"), seen_by("confidences")
-        ('features', 'confidences')
-    """
-    return "confidences" if observation == "confidences" else "features"
-
-
 class _Smoother:
     """What a policy remembers of its own actions from one step of a batch to the next.
 
@@ -77,7 +67,7 @@ class _Mapped:
         return self.action_map.sampler
 
     @property
-    def quantities(self) -> tuple[str, ...]:
+    def columns(self) -> tuple[str, ...]:
         """Names of what it gives."""
         return tuple(quantity.name for quantity in self.action_map.physical_quantities)
 

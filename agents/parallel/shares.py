@@ -86,15 +86,19 @@ def own_share(config: TrainConfig, algorithm: Algorithm, processes: Processes) -
 
 def whole_environment(own: Mapping[str, Any], processes: Processes) -> dict[str, Any]:
     """The state of all rows, as one process's environment gives it; empty but on the main one."""
-    on_host = {
-        name: value.cpu() if isinstance(value, torch.Tensor) else value
-        for name, value in own.items()
-    }
-    parts = processes.gathered(on_host)
+    parts = processes.gathered({name: _on_host(value) for name, value in own.items()})
     return {name: _joined(name, [part[name] for part in parts]) for name in own if parts}
 
 
+def _on_host(value: Any) -> Any:
+    if isinstance(value, Mapping):  # of a sampler, by name
+        return {name: _on_host(part) for name, part in value.items()}
+    return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
 def _joined(name: str, parts: list[Any]) -> Any:
+    if isinstance(parts[0], Mapping):
+        return {key: _joined(key, [part[key] for part in parts]) for key in parts[0]}
     if isinstance(parts[0], torch.Tensor):
         return torch.cat(parts)
     return list(chain(*parts)) if name == _GENERATORS else parts[0]
@@ -103,7 +107,10 @@ def _joined(name: str, parts: list[Any]) -> Any:
 def own_environment(whole: Mapping[str, Any], processes: Processes) -> dict[str, Any]:
     """This process's rows of the state of all, however many processes it was saved by."""
     rows = processes.slice_of(len(whole[_GENERATORS]))
-    return {
-        name: value[rows] if isinstance(value, torch.Tensor) or name == _GENERATORS else value
-        for name, value in whole.items()
-    }
+
+    def own(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: own(key, part) for key, part in value.items()}
+        return value[rows] if isinstance(value, torch.Tensor) or name == _GENERATORS else value
+
+    return {name: own(name, value) for name, value in whole.items()}

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from agents.pipelines.randomness import generators_of, seed_of
 from nat_env.decoding.transition import GUIDANCE_SCALE, check_quantities, decode_step
+from nat_env.frozen.nat import Passes
 from nat_env.generation import draw_uniforms
 from nat_env.models.amused import feature_norm
-from nat_env.policies import DecodingPolicy, ScheduledPolicy
+from nat_env.policies import DecodingPolicy, ScheduledPolicy, observed
 from nat_env.schedules import Schedule
 
 
@@ -165,7 +166,14 @@ class NATScheduler(SchedulerMixin, ConfigMixin):
         at = torch.full((batch,), step, device=ids.device)
         logits, null_logits, features = self._passes(model_output, batch)
         assert self.policy is not None
-        actions = self.policy(features, at).clone()
+        if not self._hooks and getattr(self.policy, "observation", "") == "confidences":
+            raise ValueError(
+                "policy: got one that sees confidences, of which guided logits say nothing; "
+                "scheduler.watch(pipe.transformer) shows it what it learned on"
+            )
+        passes = Passes(logits, logits if null_logits is None else null_logits, features)
+        masked = ids == self.config.mask_token_id  # type: ignore[attr-defined]
+        actions = self.policy(observed(self.policy, passes, masked), at).clone()
         check_quantities(actions, batch)
         if not self._hooks:
             actions[:, GUIDANCE_SCALE] = 0.0  # the pipeline has guided already

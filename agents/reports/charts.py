@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
 
 from agents.learners.config import TrainConfig
-from nat_env.schedules import COLUMNS
+from nat_env.samplers.names import KNOWN
 
 EVALUATION_TAGS = ("eval/frechet_distance", "eval/best_frechet_distance", "time/evaluation")
 
@@ -20,7 +20,7 @@ _CHARTS = {
     },
     **{
         name: {"mean by step": rf"{name}/step\d+_mean", "std by step": rf"{name}/step\d+_std"}
-        for name in COLUMNS
+        for name in KNOWN
     },
     "time": {"seconds of each phase": r"time/(rollout|discriminator|policy|evaluation)"},
 }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agents.reports.figure import COLOURS, heading, new_figure, save, shortened
 from agents.runs.validation import Actions
-from nat_env.samplers.names import IDLE_AT_LAST
+from nat_env.samplers.names import KNOWN
 from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
 
 PICTURE = "quantities.png"
@@ -45,7 +45,7 @@ def quantities_table(actions: Actions) -> str:
         cells = [f"| {step + 1} |"]
         for name in actions:
             mean, std = (actions[name][key][step] for key in ("mean", "std"))
-            idle = step == num_steps - 1 and name in IDLE_AT_LAST
+            idle = step == num_steps - 1 and _is_idle_at_last(name)
             cells.append(" |" if idle else f" {mean:.2f} ± {std:.2f} |")
         lines.append("".join(cells))
     return "\n".join(lines)
@@ -53,6 +53,10 @@ def quantities_table(actions: Actions) -> str:
 
 def _title(name: str) -> tuple[str, str]:
     return _TITLES.get(name, (name.replace("_", " "), ""))
+
+
+def _is_idle_at_last(name: str) -> bool:
+    return name in KNOWN and KNOWN[name].is_idle_at_last
 
 
 def schedule_actions(schedule: Schedule) -> Actions:
@@ -126,7 +130,7 @@ def _draw_quantity(
     axes: Axes, name: str, values: Mapping[str, list[float]], colour: str, index: int
 ) -> None:
     mean, std = np.asarray(values["mean"]), np.asarray(values["std"])
-    if name in IDLE_AT_LAST and len(mean) > 1:
+    if _is_idle_at_last(name) and len(mean) > 1:
         # The last step reveals all: what a policy says there has no effect.
         mean, std = mean[:-1], std[:-1]
     steps = np.arange(1, len(mean) + 1)

@@ -18,8 +18,9 @@ from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
 from nat_env.decoding.quantities import NAMES
+from nat_env.frozen.grid import token_grid
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
-from nat_env.schedules import NAMED_SCHEDULES, residual_schedule
+from nat_env.schedules import is_named, residual_schedule
 from nat_env.storage.claims import check_same
 from nat_env.storage.files import read_json, write_json
 from nat_env.storage.state import load_state, save_state
@@ -54,12 +55,11 @@ def save_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
     These are the residual schedule's and the prompts'.
     """
     schedule = residual_schedule(config.residual, config.num_steps, bundle.num_tokens)
-    if schedule is not None and config.residual not in NAMED_SCHEDULES:
+    if schedule is not None and not is_named(config.residual):
         schedule.save(folder / RESIDUAL)
     if config.prompts is not None:
         save_run_prompts(folder, bundle)
-    settled = _settled(config, bundle)
-    write_config(folder, settled, bundle.fingerprint, {"call": settled.of_the_call()})
+    _write(folder, _settled(config, bundle), bundle)
 
 
 def update_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None:
@@ -69,7 +69,12 @@ def update_run_config(folder: Path, config: TrainConfig, bundle: Bundle) -> None
     """
     settled = replace(_settled(config, bundle), bundle=load_run_config(folder).bundle)
     if settled != replace(load_run_config(folder), resume=settled.resume):
-        write_config(folder, settled, bundle.fingerprint, {"call": settled.of_the_call()})
+        _write(folder, settled, bundle)
+
+
+def _write(folder: Path, settled: TrainConfig, bundle: Bundle) -> None:
+    grid = list(token_grid(bundle.nat)) if settled.observation == "confidences" else None
+    write_config(folder, settled, bundle.fingerprint, grid, {"call": settled.of_the_call()})
 
 
 def _settled(config: TrainConfig, bundle: Bundle) -> TrainConfig:
@@ -85,10 +90,15 @@ def _absolute(path: str) -> str:
 
 
 def write_config(
-    folder: Path, config: TrainConfig, fingerprint: str, more: Mapping[str, Any] = {}
+    folder: Path,
+    config: TrainConfig,
+    fingerprint: str,
+    token_grid: list[int] | None = None,
+    more: Mapping[str, Any] = {},
 ) -> None:
-    """Write what `load_run_config` and `run_fingerprint` read."""
+    """Write what `load_run_config`, `run_fingerprint` and `run_token_grid` read."""
     known = {"fingerprint": fingerprint, "config": config.as_json()}
+    known |= {} if token_grid is None else {"token_grid": token_grid}
     write_json(folder / CONFIG, known | dict(more))
 
 
@@ -97,8 +107,7 @@ def run_residual(folder: Path, config: TrainConfig) -> str | None:
 
     A run then neither needs the user's file again nor follows what is written to it later.
     """
-    named = config.residual in (None, *NAMED_SCHEDULES)
-    return config.residual if named else str(folder / RESIDUAL)
+    return config.residual if is_named(config.residual) else str(folder / RESIDUAL)
 
 
 def load_run_config(folder: Path) -> TrainConfig:
@@ -121,7 +130,8 @@ def load_run_config(folder: Path) -> TrainConfig:
         if "rollout_folder" in call:
             call["rollout_folder"] = Path(call["rollout_folder"])
         kind = DiscriminatorConfig(**discriminator)
-        values["quantities"] = tuple(values["quantities"])
+        if values["quantities"] is not None:  # a run that has not begun, converted or by hand
+            values["quantities"] = tuple(values["quantities"])
         return TrainConfig(out=folder, discriminator=kind, **(values | call))
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"run: {folder / CONFIG} does not fit this version ({error})") from error
@@ -138,6 +148,11 @@ def run_fingerprint(folder: Path) -> str:
         ValueError: there is no run.
     """
     return _read_config(folder)["fingerprint"]
+
+
+def run_token_grid(folder: Path) -> list[int] | None:
+    """Rows and columns of the tokens, of a run whose policy goes with other bundles."""
+    return _read_config(folder)["token_grid"]
 
 
 def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> TrainConfig:
@@ -159,8 +174,21 @@ def check_same_run(folder: Path, config: TrainConfig, bundle: Bundle) -> TrainCo
     del now["bundle"], now["budget"]  # the first is what the fingerprint tells
     if config.eval_every and before.eval_every:
         del now["eval_every"]
+    if _same_residual(folder, config, bundle):
+        del now["residual"]
     check_same(json.loads(json.dumps(before.as_json())), now, f"resume: {str(folder)!r}")
     return before
+
+
+def _same_residual(folder: Path, config: TrainConfig, bundle: Bundle) -> bool:
+    """Whether a file says what the run's own copy says, wherever it is now."""
+    path, kept = Path(config.residual or ""), folder / RESIDUAL
+    if is_named(config.residual) or not (path.is_file() and kept.is_file()):
+        return False
+    size = config.num_steps, bundle.num_tokens
+    given, own = (residual_schedule(str(one), *size) for one in (path, kept))
+    assert given is not None and own is not None
+    return torch.equal(given.table, own.table) and given.sampler == own.sampler
 
 
 def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPolicy:
@@ -179,8 +207,9 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     if which not in ("best", "last"):
         raise ValueError(f"which: got {which!r}, allowed are 'best', 'last'")
     config = load_run_config(folder)
-    goes_with_any = config.observation == "confidences"
-    if run_fingerprint(folder) != bundle.fingerprint and not goes_with_any:
+    if config.observation == "confidences":
+        _check_grid(folder, bundle)
+    elif run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
     residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
     scale, smoothing = config.raw_scale, config.action_smoothing
@@ -190,11 +219,16 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
     try:
         policy.load_state_dict(load_state(path)["policy"])
     except (KeyError, RuntimeError) as error:
-        grid = " and this grid of tokens" if goes_with_any else ""
-        raise ValueError(
-            f"run: {path} does not fit the run's configuration{grid} ({error})"
-        ) from error
+        raise ValueError(f"run: {path} does not fit the run's configuration ({error})") from error
     return policy
+
+
+def _check_grid(folder: Path, bundle: Bundle) -> None:
+    own, there = run_token_grid(folder), list(token_grid(bundle.nat))
+    if own != there:
+        raise ValueError(
+            f"run: {str(folder)!r} is for tokens on {own}, the bundle {bundle.name!r} has {there}"
+        )
 
 
 def save_policy(folder: Path, which: str, policy: TrainedPolicy, about: dict[str, Any]) -> None:
@@ -266,6 +300,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     def form(values: Any) -> dict[str, Any]:
         config = {_RENAMED.get(name, name): value for name, value in values["config"].items()}
         call = dict(values.get("call", {}))  # runs of before do not tell it
-        return {"fingerprint": values["fingerprint"], "config": _ADDED | config, "call": call}
+        return {
+            "fingerprint": values["fingerprint"],
+            "token_grid": values.get("token_grid"),
+            "config": _ADDED | config,
+            "call": call,
+        }
 
     return read_json(folder / CONFIG, "run", form)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from agents.search.arguments import FiniteDifferencesConfig
 from agents.search.objective import Objective
 from agents.search.proposals import Proposal, Proposals
+from nat_env.samplers.names import sampler_label
 from nat_env.schedules import COLUMNS, Schedule, check_length, heuristic_schedule
 
 INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
@@ -32,7 +33,12 @@ def initial_schedule(name: str, num_steps: int) -> Schedule:
         return Schedule(table, name)
     if not Path(name).is_file():
         raise ValueError(f"initialisation: got {name!r}, allowed are {INITIALISATIONS}")
-    schedule = Schedule.load_plain(Path(name), "initialisation")
+    schedule = Schedule.load(Path(name))
+    if schedule.sampler is not None:
+        raise ValueError(
+            f"initialisation: {name!r} is for the sampler {sampler_label(schedule.sampler)}, "
+            "allowed is a schedule without one"
+        )
     check_length("initialisation", name, schedule.num_steps, num_steps)
     return schedule
 

@@ -14,6 +14,7 @@ from agents.reports.report import evaluation_command
 from agents.runs.repeat import training_command
 from nat_env.bundles.loading import shipped_bundles
 from nat_env.commands.own_code import is_own
+from nat_env.decoding.quantities import NAMES
 
 
 def model_card(
@@ -47,6 +48,13 @@ def model_card(
             f"\nThe learner is code of the author's own, `{config.algo}`. This command and the "
             "policy need its module, installed or in the working directory.\n"
         )
+    chosen = ", ".join(name.replace("_", " ") for name in config.quantities or NAMES)
+    fits = (
+        f"It fits the bundle with fingerprint `{fingerprint}` only."
+        if config.observation == "features"
+        else "It sees confidences, and fits any bundle of as many tokens on the same grid; it was "
+        f"trained on the one with fingerprint `{fingerprint}`."
+    )
     again = training_command(replace(config, out=Path("runs") / config.out.name))
     evaluate = evaluation_command(config, spec, "runs/eval")
     return f"""---
@@ -61,10 +69,9 @@ tags:
 
 # A decoding policy for the bundle `{bundle}`, T = {config.num_steps}
 
-Chooses for every sample and decoding step how many tokens to re-mask, two temperatures and the
-guidance scale of a frozen masked image transformer. Learner `{config.algo}` \
-({algorithm_of(config).about}), reward `{config.reward}`. It fits the bundle with fingerprint \
-`{fingerprint}` only.{needed}
+Chooses for every sample and decoding step {chosen} of a frozen masked image transformer. \
+Learner `{config.algo}` \
+({algorithm_of(config).about}), reward `{config.reward}`. {fits}{needed}
 
 ## Results
 

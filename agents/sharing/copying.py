@@ -10,10 +10,11 @@ from agents.runs.checkpoint import (
     load_run_config,
     policy_file,
     run_fingerprint,
+    run_token_grid,
     write_config,
 )
 from agents.runs.paths import with_paths
-from nat_env.schedules import NAMED_SCHEDULES
+from nat_env.schedules import is_named
 
 
 def copy_policy(run: Path, folder: Path, which: str = "best") -> Path:
@@ -34,7 +35,7 @@ def copy_policy(run: Path, folder: Path, which: str = "best") -> Path:
     for path in (weights, run / RESIDUAL):
         if path.is_file():
             shutil.copyfile(path, folder / path.name)
-    write_config(folder, without_paths(config), run_fingerprint(run))
+    write_config(folder, without_paths(config), run_fingerprint(run), run_token_grid(run))
     return folder / weights.name
 
 
@@ -47,6 +48,6 @@ def without_paths(config: TrainConfig) -> TrainConfig:
     return replace(
         with_paths(config, bare),
         bundle=Path(config.bundle).name,
-        residual=config.residual if config.residual in (None, *NAMED_SCHEDULES) else RESIDUAL,
+        residual=config.residual if is_named(config.residual) else RESIDUAL,
         **TrainConfig(Path()).of_the_call(),
     )

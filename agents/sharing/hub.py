@@ -92,6 +92,8 @@ def shared_folder(spec: str) -> Path:
 def load_shared_policy(spec: str, bundle: Bundle) -> TrainedPolicy:
     """The policy that `push_policy` shared as `spec`, for the bundle that it was trained on.
 
+    Of one that sees confidences that may be any on the same grid of tokens.
+
     Raises:
         ValueError: no policy there, or one of another bundle.
     """

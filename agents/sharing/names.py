@@ -9,7 +9,7 @@ from agents.sharing.hub import HUB, shared_folder
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_folder
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
-from nat_env.samplers.names import CALL, SAMPLERS, called_sampler
+from nat_env.samplers.names import SAMPLERS, called_sampler, calls_sampler
 from nat_env.schedules import NAMED_SCHEDULES, Schedule, check_length, heuristic_schedule
 
 ALLOWED = (
@@ -19,7 +19,7 @@ ALLOWED = (
     "nat-share wrote: a folder or hub:user/name"
 )
 
-_OF_ANY_T = re.compile(rf"(?:heuristic\((.*)\)|{'|'.join(NAMED_SCHEDULES)}|{CALL})")
+_OF_ANY_T = re.compile(rf"(?:heuristic\((.*)\)|{'|'.join(NAMED_SCHEDULES)})")
 
 
 def named_policy(
@@ -54,10 +54,11 @@ def named_policy(
         >>> policy(torch.zeros(1, 16, 64), torch.tensor([0]))
         tensor([[0.9239, 0.8000, 2.0000, 0.1250]])
     """
-    match = _OF_ANY_T.fullmatch(spec.strip())
-    if match:
-        schedule = _of_any_t(spec, match[1], num_steps, num_tokens or bundle.num_tokens)
-        return schedule.name if match[1] else spec.strip(), ScheduledPolicy(schedule)
+    if is_of_any_t(spec):
+        match = _OF_ANY_T.fullmatch(spec.strip())
+        numbers = None if match is None else match[1]
+        schedule = _of_any_t(spec, numbers, num_steps, num_tokens or bundle.num_tokens)
+        return schedule.name if numbers else spec.strip(), ScheduledPolicy(schedule)
     path = Path(spec)
     if (own := own_num_steps(spec)) is not None:
         check_length("policy", spec, own, num_steps)
@@ -104,7 +105,7 @@ def is_of_any_t(spec: str) -> bool:
         >>> is_of_any_t("heuristic(2, 0.5, 0.8)"), is_of_any_t("schedule.json")
         (True, False)
     """
-    return _OF_ANY_T.fullmatch(spec.strip()) is not None
+    return calls_sampler(spec) or _OF_ANY_T.fullmatch(spec.strip()) is not None
 
 
 def is_gone(spec: str) -> bool:

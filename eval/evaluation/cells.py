@@ -95,8 +95,7 @@ class Cell:
         if self.contestant.spec is None:
             return {}
         spec = for_seed(self.contestant.spec, self.seed)
-        own = judge == self.bundle.judge_name
-        return {"judge_gave_reward": True} if is_trained_by(spec, judge, own) else {}
+        return {"judge_gave_reward": True} if is_trained_by(spec, judge, self.bundle) else {}
 
     @property
     def policy(self) -> DecodingPolicy | None:

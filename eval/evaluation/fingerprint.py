@@ -10,11 +10,10 @@ from torch import Tensor
 
 from agents.learners.trained import TrainedPolicy
 from nat_env.actions import RAW_SCALE
-from nat_env.decoding.quantities import NAMES
 from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.samplers.names import SAMPLERS, sampler_label
-from nat_env.samplers.protocol import Sampler
+from nat_env.samplers.protocol import Sampler, default_quantities
 from nat_env.text.encoder import prompts_fingerprint
 
 
@@ -48,8 +47,8 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         smoothing = policy.action_map.smoothing
         name += f" smoothed by {smoothing}" if smoothing else ""
         name += "" if policy.observation == "features" else f" seeing {policy.observation}"
-        quantities = policy.action_map.quantities
-        name += "" if quantities == NAMES else f" of {', '.join(quantities)}"
+        names, usual = policy.action_map.names, default_quantities(policy.sampler)
+        name += "" if names == usual else f" of {', '.join(names)}"
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]
         tensors += [] if residual is None else [residual.table]

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from agents.learners.trained import TrainedPolicy
-from agents.runs.checkpoint import load_run_config
+from agents.runs.checkpoint import load_run_config, run_fingerprint
 from agents.sharing.names import is_gone, is_of_any_t, named_policy, run_of
 from nat_env.bundles.bundle import Bundle
-from nat_env.policies import DecodingPolicy, quantities_of
+from nat_env.policies import DecodingPolicy, columns_of
 from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import SCHEDULE_SUFFIXES
 
 
-def is_trained_by(spec: str, judge: str, own: bool) -> bool:
+def is_trained_by(spec: str, judge: str, bundle: Bundle) -> bool:
     """Whether a judge's network, or one of its kin, gave the reward of the run that a policy is of.
 
     Networks of one family, trained on one data set, see much the same: such a judge is no
@@ -27,7 +27,7 @@ def is_trained_by(spec: str, judge: str, own: bool) -> bool:
     Args:
         spec: of the policy.
         judge: its name.
-        own: whether it is the bundle's.
+        bundle: that images are of, which need not be the run's.
     """
     run = run_of(spec)
     if run is None:
@@ -36,6 +36,7 @@ def is_trained_by(spec: str, judge: str, own: bool) -> bool:
     if config.reward == "adversarial":
         trunk = config.discriminator.trunk
         return trunk == "efficientnet" and judge.startswith("efficientnet-lite")
+    own = judge == bundle.judge_name and run_fingerprint(run[0]) == bundle.fingerprint
     return own and not config.reward_names.isdisjoint(("judge", "frechet"))
 
 
@@ -151,7 +152,7 @@ class ShuffledPolicy:
         self.num_steps: int | None = getattr(policy, "num_steps", None)
         self.sampler: Sampler | None = getattr(policy, "sampler", None)
         self.observation: str = getattr(policy, "observation", "features")
-        self.quantities = quantities_of(policy)
+        self.columns = columns_of(policy)
         self.generator = np.random.Generator(np.random.PCG64([seed, 1]))
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:

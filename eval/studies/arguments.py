@@ -81,7 +81,7 @@ class Suite(Comparison):
     """The papers' comparison of decoding policies, from scratch, at equal budgets of images.
 
     Called again, it goes on where it stopped: by a seed, a T or a method more, if asked for more.
-    The report is suite.md; --quick is for T = 4 alone, 25 minutes on one core with AMX.
+    The report is suite.md; --quick is for T = 4 alone.
     """
 
     methods: tuple[MethodName, ...] = ()

@@ -166,12 +166,17 @@ class Group:
         return self.out / name / str(seed)
 
     def histories(self) -> dict[str, list[Any]]:
-        """Evaluations in the course of the trainings that the folder has, by method and seed."""
+        """Evaluations in the course of the trainings that the folder has, by method and seed.
+
+        Their images count from the beginning of the trial, what comes before a training included.
+        """
         found = {
             name: [
-                read_json(path, "out", lambda results: list(results["history"]))
+                _from_the_beginning(history, done)
                 for seed in self.arguments.seeds
                 if (path := self.folder(name, seed) / nat_eval.RESULTS).is_file()
+                if (done := self.folder(name, seed) / DONE).is_file()
+                if (history := read_json(path, "out", lambda results: list(results["history"])))
             ]
             for name in self.methods
         }
@@ -227,6 +232,13 @@ class Group:
             return False
         check_same(read_json(path, "out", dict), self._identity, f"out: {str(path.parent)!r}")
         return True
+
+
+def _from_the_beginning(history: list[Any], done: Path) -> list[Any]:
+    """With the images before the training, of a trial that is done, in all its rows."""
+    spent = read_json(done, "out", dict).get("images_spent", history[-1]["trajectories"])
+    before = spent - history[-1]["trajectories"]
+    return [row | {"trajectories": row["trajectories"] + before} for row in history]
 
 
 def make_and_report(groups: Sequence[Group], path: Path, report: Callable[[], str]) -> str:

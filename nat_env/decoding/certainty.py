@@ -13,7 +13,9 @@ def surest(logits: Tensor, masked: Tensor) -> Tensor:
         logits: of the conditional pass [B, N, K].
         masked: [B, N] bool.
     """
-    return torch.where(masked, logits.float().softmax(dim=-1).amax(dim=-1), 1.0)
+    logits = logits.float()
+    largest = (logits.amax(dim=-1) - logits.logsumexp(dim=-1)).exp()
+    return torch.where(masked, largest, 1.0)
 
 
 def confidence_features(logits: Tensor, masked: Tensor) -> Tensor:

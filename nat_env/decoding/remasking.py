@@ -29,8 +29,8 @@ class Sampling(Protocol):
     """Says of a batch what stays masked, in place of the papers' rule; see `nat_env.samplers`."""
 
     state: dict[str, Tensor]
-    """All that it remembers, tensors [B, ...]: of an environment, whose samples begin and end each
-    by itself, their rows are kept and put here before the next step."""
+    """All that is the batch's or remembered of it, tensors [B, ...]: an environment, whose samples
+    begin and end each by itself, keeps rows of them, and has a copy with other rows take a step."""
 
     def scores(
         self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor

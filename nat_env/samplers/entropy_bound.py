@@ -1,6 +1,7 @@
 """As many tokens at once as are nearly independent (EB-Sampler, Ben-Hamu et al. 2025)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class EntropyBound:
     passes that it may take. m and tau_2 have no effect; entropies, in nats, are of what guidance
     gives, not tempered.
     """
+
+    unused: ClassVar[tuple[str, ...]] = ("remask_ratio", "remask_temperature")
 
     gamma: float = 1.0
 

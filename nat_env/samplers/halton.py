@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Halton:
     alone is the paper's: its counts are of an arccos, at least one in each step. tau_2 has no
     effect.
     """
+
+    unused: ClassVar[tuple[str, ...]] = ("remask_temperature",)
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> "Halton._Sampling":
         """See `Sampler`."""

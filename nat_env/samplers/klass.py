@@ -1,6 +1,7 @@
 """All tokens that are certain and no longer change (KLASS, Kim et al., NeurIPS 2025)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class Klass:
     has no such token, as many are revealed as m says, and one at least. tau_2 has no effect;
     probabilities are of what guidance gives, not tempered.
     """
+
+    unused: ClassVar[tuple[str, ...]] = ("remask_temperature",)
 
     confidence: float = 0.9
     divergence: float = 0.01

@@ -21,15 +21,22 @@ SAMPLERS: dict[str, type[Any]] = {
 }
 """Classes of `Sampler`, dataclasses of numbers."""
 
-IDLE_AT_LAST = frozenset(
-    quantity.name
-    for quantity in chain(QUANTITIES, *map(own_quantities, SAMPLERS.values()))
-    if quantity.is_idle_at_last
-)
-"""Names of quantities, of samplers' too, that have no effect where all tokens are revealed."""
+KNOWN = {q.name: q for q in chain(QUANTITIES, *map(own_quantities, SAMPLERS.values()))}
+"""Quantities by name, the four and samplers' own."""
 
-CALL = rf"({'|'.join(SAMPLERS)})(?:\((.*)\))?"
-"""What a text that calls a sampler looks like: its name, and what stands in brackets."""
+
+def calls_sampler(text: str) -> bool:
+    """Whether a text is a sampler's name, with something in brackets or without.
+
+    Example:
+        >>> calls_sampler("klass(0.8, 0.1)"), calls_sampler("heuristic")
+        (True, False)
+    """
+    return _call(text) is not None
+
+
+def _call(text: str) -> re.Match[str] | None:
+    return re.fullmatch(rf"({'|'.join(SAMPLERS)})(?:\((.*)\))?", text.strip())
 
 
 def called_sampler(text: str) -> Sampler | None:
@@ -43,7 +50,7 @@ def called_sampler(text: str) -> Sampler | None:
         Klass(confidence=0.8, divergence=0.1, history=1)
         >>> called_sampler("heuristic")
     """
-    match = re.fullmatch(CALL, text.strip())
+    match = _call(text)
     if match is None:
         return None
     kind = SAMPLERS[match[1]]

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nat_env.decoding.quantities import Quantity
+from nat_env.decoding.quantities import NAMES, Quantity
 from nat_env.decoding.remasking import Sampling
 from nat_env.frozen.nat import FrozenNAT
 
@@ -13,7 +13,8 @@ class Sampler(Protocol):
     """A rule and its numbers, a frozen dataclass; what it remembers of a batch is a `Sampling`.
 
     One that has `quantities`, a tuple of `Quantity` named as numbers of its own, takes these by
-    sample and step where a policy decides them, in columns of the actions after the four.
+    sample and step where a policy decides them, in columns of the actions after the four. `unused`
+    names those of the four that have no effect by it.
     """
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> Sampling:
@@ -25,6 +26,18 @@ class Sampler(Protocol):
             conditions: labels [B].
         """
         ...
+
+
+def default_quantities(sampler: Sampler | None) -> tuple[str, ...]:
+    """Those of the four that have an effect.
+
+    Example:
+        >>> from nat_env.samplers.entropy_bound import EntropyBound
+        >>> default_quantities(EntropyBound(1.0))
+        ('sampling_temperature', 'guidance_scale')
+    """
+    unused = getattr(sampler, "unused", ())
+    return tuple(name for name in NAMES if name not in unused)
 
 
 def own_quantities(sampler: Sampler | type | None) -> tuple[Quantity, ...]:

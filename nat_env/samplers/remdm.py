@@ -43,30 +43,38 @@ class ReMDM:
         def __init__(self, eta: float, free: Tensor) -> None:
             self.eta = eta
             nothing = torch.zeros(free.shape, device=free.device)
-            self.state = {"free": free, "probability": nothing}
-            """The probability is that which each token had when it was drawn [B, N]."""
-            self.latest = nothing.flatten().clone()
-            """Of this step's draws [B * N]: on an accelerator of known tokens, too, in vain."""
+            self.state = {
+                "free": free,
+                # That each token had when it was drawn [B, N].
+                "probability": nothing,
+                # Of this step's draws [B, N]: on an accelerator of known tokens, too, in vain.
+                "latest": nothing.clone(),
+            }
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
         ) -> Tensor:
             likely = confidences(logits, tokens, torch.zeros_like(uniforms[:, 1]), uniforms[:, 1])
-            self.latest[places] = likely.exp()
+            self.state["latest"].flatten()[places] = likely.exp()
             return likely + actions[:, REMASK_TEMPERATURE] * gumbel(uniforms[:, 1])
 
         def stays(self, drawn: Drawn) -> Tensor:
-            if bool((drawn.actions[:, 4:] > 1).any()):
-                raise ValueError("actions: got an eta above 1, allowed is a share in [0, 1]")
-            latest = self.latest.view_as(drawn.scores)
-            probability = latest.where(drawn.masked, self.state["probability"])
+            probability = self.state["latest"].where(drawn.masked, self.state["probability"])
             self.state["probability"] = probability
             going_on = drawn.masked.any(dim=1, keepdim=True)
             known = self.state["free"] & ~drawn.masked & going_on
-            # The share of each sample, where it has one.
-            eta = drawn.actions[:, 4] if drawn.actions.shape[1] > 4 else self.eta
-            again = (eta * known.sum(dim=1)).floor().long().minimum(drawn.allowed)
+            again = (self._share(drawn.actions) * known.sum(dim=1)).floor().long()
+            again = again.minimum(drawn.allowed)
             # Gumbel top-k: draws without replacement, by weights exp(-p).
             keys = probability - gumbel(drawn.uniforms[..., 1])
             remasked = lowest(keys, known, again)
             return remasked | lowest(drawn.scores, drawn.masked, drawn.allowed - again)
+
+        def _share(self, actions: Tensor) -> Tensor | float:
+            """Of each sample [B], where it has one."""
+            if actions.shape[1] == 4:
+                return self.eta
+            shares = actions[:, 4]
+            if bool((shares > 1).any()):
+                raise ValueError(f"actions: got eta = {shares.amax():g}, allowed is [0, 1]")
+            return shares

@@ -1,5 +1,6 @@
 """What a sampler remembers of samples that begin and end each by itself, as an environment's do."""
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from nat_env.decoding.remasking import Sampling
 from nat_env.frozen.nat import FrozenNAT
+from nat_env.frozen.transfers import sent
 from nat_env.samplers.protocol import Sampler
 
 
@@ -17,29 +19,35 @@ class SamplerRows:
     """
 
     def __init__(self, sampler: Sampler | None, nat: FrozenNAT) -> None:
-        """Of B rows, all of which have to begin first."""
-        self.sampler = sampler
-        self.nat = nat
+        """Of B rows, all of which have to begin first.
+
+        Raises:
+            ValueError: the sampler is not for this transformer.
+        """
+        self._sampler = sampler
+        self._nat = nat
+        self._of_none = None
+        if sampler is not None:
+            nobody = torch.zeros(0, nat.num_tokens, dtype=torch.int64, device=nat.device)
+            self._of_none = self._begun(nobody, nobody[:, 0])
         self.state: dict[str, Tensor] = {}
         """[B, ...] each, on the device; see `Sampling.state`."""
 
-    def begin(self, rows: Tensor, free: Tensor, conditions: Tensor) -> None:
-        """Forget what rows [R] were; all on the device, and see `Sampler.begin` of the others."""
-        if self.sampler is not None:
-            self.keep(rows, self.sampler.begin(self.nat, free, conditions))
-
-    def take(self, rows: Tensor, masked: Tensor, conditions: Tensor) -> Sampling | None:
-        """A batch of rows [R], as they are after their latest step; `keep` it once they took one.
-
-        Args:
-            rows: on the device, as all.
-            masked: now [R, N] bool: what was at the start is in the state, where it matters.
-            conditions: labels [R].
-        """
-        if self.sampler is None:
+    def _begun(self, ids: Tensor, conditions: Tensor) -> Sampling | None:
+        if self._sampler is None:
             return None
-        sampling = self.sampler.begin(self.nat, masked, conditions)
-        sampling.state.update({name: kept[rows] for name, kept in self.state.items()})
+        labels = sent(conditions, self._nat.device)
+        return self._sampler.begin(self._nat, ids == self._nat.mask_id, labels)
+
+    def begin(self, rows: Tensor, ids: Tensor, conditions: Tensor) -> None:
+        """Forget what rows [R] were, which have ids [R, N] and labels [R] now."""
+        self.keep(rows, self._begun(ids, conditions))
+
+    def take(self, rows: Tensor) -> Sampling | None:
+        """A batch of rows [R] after their latest step; `keep` it once they took another."""
+        sampling = copy.copy(self._of_none)
+        if sampling is not None:
+            sampling.state = {name: kept[rows] for name, kept in self.state.items()}
         return sampling
 
     def keep(self, rows: Tensor, sampling: Sampling | None) -> None:
@@ -56,12 +64,9 @@ class SamplerRows:
         Raises:
             ValueError: it is of another sampler, or of other sizes.
         """
-        allowed = {}
-        if self.sampler is not None:
-            free = torch.zeros(0, self.nat.num_tokens, dtype=torch.bool, device=self.nat.device)
-            of_none = self.sampler.begin(self.nat, free, free[:, 0].long()).state
-            allowed = {name: (num_rows, *of.shape[1:]) for name, of in of_none.items()}
+        of_none = {} if self._of_none is None else self._of_none.state
+        allowed = {name: (num_rows, *of.shape[1:]) for name, of in of_none.items()}
         given = {name: tuple(of.shape) for name, of in state.items()}
         if given != allowed:
             raise ValueError(f"state: got a sampler's {given}, allowed is {allowed}")
-        return {name: of.to(self.nat.device) for name, of in state.items()}
+        return {name: of.to(self._nat.device) for name, of in state.items()}

@@ -37,8 +37,7 @@ class Scored:
             self, score: Callable[[Tensor, Tensor], Tensor], free: Tensor, conditions: Tensor
         ) -> None:
             self.score = score
-            self.conditions = conditions
-            self.state = {"free": free}
+            self.state = {"free": free, "conditions": conditions}
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
@@ -46,7 +45,7 @@ class Scored:
             return torch.zeros_like(uniforms[:, 1])
 
         def stays(self, drawn: Drawn) -> Tensor:
-            found = self.score(drawn.tokens.clone(), self.conditions)
+            found = self.score(drawn.tokens.clone(), self.state["conditions"])
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             if shape != tuple(drawn.tokens.shape) or bool(found.isnan().any()):
                 raise ValueError(

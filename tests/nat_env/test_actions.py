@@ -6,6 +6,8 @@ import torch
 from scipy.special import expit, logit
 
 from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.samplers.entropy_bound import EntropyBound
+from nat_env.samplers.halton import Halton
 from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import (
     COLUMNS,
@@ -185,14 +187,40 @@ def test_what_is_not_decided_is_the_residuals(names):
     for number, column in enumerate(columns):
         wide[:, column] = actions[:, number]
     physical = mapping.physical(actions, steps)
-    assert torch.equal(physical, whole.physical(wide, steps))
+    assert torch.equal(physical[:, columns], whole.physical(wide, steps)[:, columns])
+    others = [column for column in range(4) if column not in columns]
+    assert torch.equal(physical[:, others], TABLE.table[steps][:, others])
     again = mapping.physical(mapping.actions(physical, steps), steps)
     torch.testing.assert_close(again, physical, atol=1e-5, rtol=1e-4)
     spread = torch.zeros(30, 4)
     spread[:, columns] = 0.3
     expected = whole.mean_physical(wide, spread, steps)
-    torch.testing.assert_close(mapping.mean_physical(actions, 0.3, steps), expected)
+    found = mapping.mean_physical(actions, 0.3, steps)
+    torch.testing.assert_close(found, expected, atol=2e-7, rtol=1e-6)
     assert mapping.idle_at_last == tuple(name.startswith("remask") for name in names)
+
+
+def test_what_has_no_effect_by_a_sampler_is_not_decided():
+    assert ActionMap(TABLE.by(Halton())).names == (*COLUMNS[:2], COLUMNS[3])
+    assert ActionMap(TABLE.by(EntropyBound())).names == (COLUMNS[1], COLUMNS[3])
+    assert ActionMap(TABLE.by(ReMDM())).names == ActionMap().names == COLUMNS
+
+
+def test_a_share_of_one_that_is_not_decided_stays_one():
+    """A sigmoid never gets there, and floor(N m) would be a token less."""
+    table = Schedule(torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 2.0]]))
+    mapping = ActionMap(table, quantities=["guidance_scale"])
+    actions, steps = torch.tensor([[0.3], [-0.3]]), torch.arange(2)
+    assert mapping.physical(actions, steps)[:, 0].tolist() == [1.0, 0.0]
+    assert mapping.mean_physical(actions, 0.2, steps)[:, 0].tolist() == [1.0, 0.0]
+
+
+def test_columns_that_are_not_there_are_refused():
+    mapping = ActionMap(TABLE, quantities=["guidance_scale"])
+    with pytest.raises(ValueError, match=r"^actions: got \(2, 4\), allowed is \[B, 1\]"):
+        mapping.physical(torch.zeros(2, 4), torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"^physical: got \(2, 1\), allowed is \[B, 4\]"):
+        mapping.actions(torch.ones(2, 1), torch.tensor([0, 1]))
 
 
 def test_a_samplers_share_is_a_fifth_column_around_its_own_number():
@@ -220,10 +248,14 @@ def test_a_samplers_share_is_a_fifth_column_around_its_own_number():
         (TABLE, ("eta",)),
         (TABLE, ("guidance_scale", "guidance_scale")),
         (None, ("guidance_scale",)),
+        (TABLE, "guidance_scale"),
+        (TABLE, 3),
+        (TABLE, [["guidance_scale"]]),
+        (TABLE.by(Halton()), ("remask_temperature",)),  # which it has no use for
     ],
 )
 def test_quantities_that_cannot_be_decided_are_refused(residual, names):
-    with pytest.raises(ValueError, match=r"^quantities: got \(.*\), allowed "):
+    with pytest.raises(ValueError, match=r"^quantities: got .*, allowed "):
         ActionMap(residual, quantities=names)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
@@ -15,7 +16,7 @@ from agents.training.train import Training
 from eval import evaluate
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.tables import adaptation_table
-from nat_env import NATDecodeVectorEnv, load_bundle
+from nat_env import NATDecodeEnv, NATDecodeVectorEnv, load_bundle
 from nat_env.decoding.quantities import NAMES as QUANTITY_NAMES
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
@@ -159,3 +160,34 @@ def test_evaluation_tells_a_fifth_quantity_by_name(tmp_path):
     assert learned == " | ".join(["| learned", "2", *cells, "0.300, 100 % |"])
     run_report = (tmp_path / "run" / "report.md").read_text()
     assert "| guidance scale w | re-masked share η |" in run_report
+
+
+@pytest.mark.parametrize("names", [("guidance_scale",), ("guidance_scale", "remask_ratio")])
+def test_environments_of_one_row_each_tell_what_is_decided(names):
+    options = {"bundle": "digits", "num_steps": 2, "residual": "heuristic", "quantities": names}
+    env = SyncVectorEnv(
+        [lambda: NATDecodeEnv(**options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    model = PPO(env, seed=0, n_steps=2, batch_size=4)
+    assert model.policy.idle_at_last == tuple(name == "remask_ratio" for name in names)
+    model.learn(4)
+    physical = model.decoding_policy()(torch.zeros(1, 16, 64), torch.tensor([0]))
+    np.testing.assert_allclose(physical[0, 1:3], heuristic_schedule(2).table[0, 1:3])
+    wrong = {"idle_at_last": (True,) * len(names)}
+    with pytest.raises(ValueError, match=r"^idle_at_last: got \(True.*, allowed is the environ"):
+        PPO(env, policy_kwargs=wrong)
+
+
+def test_a_run_goes_on_wherever_the_file_of_its_residual_is_now(tmp_path):
+    schedule = heuristic_schedule(2, 0.5)
+    schedule.save(tmp_path / "one.json")
+    first = config(tmp_path / "run", residual=str(tmp_path / "one.json"), quantities=None)
+    Training(first, progress=False).run()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "one.json").rename(tmp_path / "moved" / "one.json")
+    moved = replace(first, residual=str(tmp_path / "moved" / "one.json"), resume=True, budget=32)
+    Training(moved, progress=False).run()
+    heuristic_schedule(2, 0.25).save(tmp_path / "other.json")
+    with pytest.raises(ValueError, match=r"was made with residual = "):
+        other = replace(moved, budget=48, residual=str(tmp_path / "other.json"))
+        Training(other, progress=False)

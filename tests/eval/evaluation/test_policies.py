@@ -1,6 +1,7 @@
 """What tells policies apart, and the shuffled policy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from agents.runs.checkpoint import load_policy
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.policies import ShuffledPolicy, is_trained_by
+from nat_env.bundles.loading import load_bundle
 from nat_env.generation import generate
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
@@ -68,14 +70,14 @@ def test_fingerprints_tell_policies_apart(digits, make_run):
 
 
 def test_networks_of_a_trunks_family_are_no_independent_judges(make_run):
-    run = make_run()
+    run, bundle = make_run(), load_bundle("digits")
     config = json.loads((run / "config.json").read_text())
     for trunk, kin in (("bundle", False), ("scratch", False), ("efficientnet", True)):
         config["config"]["discriminator"]["trunk"] = trunk
         (run / "config.json").write_text(json.dumps(config))
         for judge in ("efficientnet-lite0@112", "efficientnet-lite2@112"):
-            assert is_trained_by(str(run), judge, own=False) == kin
-        assert not is_trained_by(str(run), "inception-v3", own=False)
+            assert is_trained_by(str(run), judge, bundle) == kin
+        assert not is_trained_by(str(run), "inception-v3", bundle)
 
 
 @pytest.mark.parametrize(
@@ -94,5 +96,9 @@ def test_the_bundles_judge_gave_a_reward_that_is_made_of_it(make_run, reward, gi
     config = json.loads((run / "config.json").read_text())
     config["config"]["reward"] = reward
     (run / "config.json").write_text(json.dumps(config))
-    assert is_trained_by(str(run), "digits-judge", own=True) == given
-    assert not is_trained_by(str(run), "another", own=False)
+    bundle = load_bundle("digits")
+    assert is_trained_by(str(run), "digits-judge", bundle) == given
+    assert not is_trained_by(str(run), "another", bundle)
+    # Of a policy that was carried to another bundle that bundle's judge knows nothing.
+    other = replace(bundle, fingerprint="another")
+    assert not is_trained_by(str(run), "digits-judge", other)

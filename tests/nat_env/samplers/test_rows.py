@@ -1,9 +1,12 @@
 """Environments that follow a sampler, held against `generate`, and against themselves stopped."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from agents.parallel.shares import own_environment, whole_environment
 from nat_env import (
     ActionMap,
     NATDecodeVectorEnv,
@@ -18,7 +21,7 @@ from nat_env.schedules import COLUMNS, residual_schedule
 
 T, B = 4, 4
 SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)")
-ACTION = [0.05, -0.1, 0.1, 0.05]
+ACTION = dict(zip(COLUMNS, (0.05, -0.1, 0.1, 0.05), strict=True))
 """Away from the residual."""
 
 
@@ -35,8 +38,9 @@ def make(bundle, residual, **options):
 def applied(residual):
     """A policy of the quantities that the environment makes of `ACTION`."""
     schedule = residual_schedule(residual, T, 16)
-    steps, action = torch.arange(T), torch.tensor([ACTION])
-    table = ActionMap(schedule).physical(action.expand(T, -1), steps)
+    mapping = ActionMap(schedule)
+    action = torch.tensor([[ACTION[name] for name in mapping.names]])
+    table = mapping.physical(action.expand(T, -1), torch.arange(T))
     return ScheduledPolicy(type(schedule)(table, "applied", schedule.sampler))
 
 
@@ -51,7 +55,8 @@ def decoded(bundle, residual, condition, seed):
 
 
 def act(env):
-    return env.step(np.tile(np.array(ACTION, np.float32), (B, 1)))
+    action = [ACTION[name] for name in env.action_map.names]
+    return env.step(np.tile(np.array(action, np.float32), (B, 1)))
 
 
 @pytest.mark.parametrize("aligned", [False, True])
@@ -116,10 +121,10 @@ def test_a_share_above_one_is_refused(bundle):
     def policy(features, timestep):
         return torch.tensor([[0.5, 1.0, 1.0, 0.0, 1.5]]).expand(len(timestep), -1)
 
-    policy.sampler, policy.quantities = ReMDM(), (*COLUMNS, "eta")
-    with pytest.raises(ValueError, match="got an eta above 1"):
+    policy.sampler, policy.columns = ReMDM(), (*COLUMNS, "eta")
+    with pytest.raises(ValueError, match=r"actions: got eta = 1\.5, allowed is"):
         generate(bundle, policy, [1, 2], T, seed=0)
-    del policy.quantities
+    del policy.columns
     with pytest.raises(ValueError, match=r"at step 0 it gave actions: got \(2, 5\)"):
         generate(bundle, policy, [1, 2], T, seed=0)
 
@@ -128,11 +133,48 @@ def test_a_state_of_another_sampler_is_refused_and_changes_nothing(bundle):
     env, plain, klass = (make(bundle, name) for name in ("remdm", "heuristic", "klass"))
     for one in (env, plain, klass):
         one.reset(seed=2)
+        act(one)
     before = env.state_dict()
     for one, other in ((env, plain), (plain, env), (env, klass)):
-        with pytest.raises(ValueError, match=r"^state: got a sampler's .* allowed is"):
+        with pytest.raises(ValueError, match=r"^state: got .* allowed (is|are) "):
             one.load_state_dict(other.state_dict())
     assert torch.equal(env.ids, before["ids"])
+
+
+def test_rows_that_all_begin_need_no_memory_in_a_state(bundle):
+    """Which of KLASS is a number for each code of each token: a training saves it every round."""
+    env, other = make(bundle, "klass(0.3, 1)"), make(bundle, "klass(0.3, 1)")
+    env.reset(seed=6)
+    assert env.state_dict()["sampler"] == {}
+    other.reset(seed=7)
+    act(other)
+    other.load_state_dict(env.state_dict())
+    for _ in range(2):
+        act(env), act(other)
+    assert torch.equal(env.ids, other.ids) and len(env.state_dict()["sampler"]) == 2
+
+
+def test_states_are_shared_out_by_row(bundle):
+    """As by `torchrun`: what was saved by one process goes on in two."""
+    whole = make(bundle, "remdm(0.5)")
+    whole.reset(seed=9)
+    act(whole)
+    halves = []
+    options = {"residual": "remdm(0.5)", "observation": "tokens", "autoreset_mode": "Disabled"}
+    for own in (slice(0, 2), slice(2, 4)):
+        processes = SimpleNamespace(slice_of=lambda rows, own=own: own)
+        half = NATDecodeVectorEnv(B // 2, bundle, T, **options)
+        half.load_state_dict(own_environment(whole.state_dict(), processes))
+        halves.append(half)
+    gathered = SimpleNamespace(gathered=lambda _: [half.state_dict() for half in halves])
+    joined = whole_environment(halves[0].state_dict(), gathered)
+    for name, kept in whole.state_dict()["sampler"].items():
+        assert torch.equal(joined["sampler"][name], kept)
+    act(whole)
+    for half in halves:
+        action = [ACTION[name] for name in half.action_map.names]
+        half.step(np.tile(np.array(action, np.float32), (B // 2, 1)))
+    assert torch.equal(torch.cat([half.ids for half in halves]), whole.ids)
 
 
 def test_known_tokens_are_not_remasked_in_an_environment(bundle):
@@ -151,7 +193,7 @@ def test_a_sampler_by_name_is_the_heuristic_by_it():
     schedule = residual_schedule("remdm(0.3)", 4, 16)
     assert schedule is not None and schedule.sampler == ReMDM(0.3)
     assert torch.equal(schedule.table, heuristic_schedule(4).table)
-    with pytest.raises(ValueError, match=r"a sampler's name or a schedule file"):
+    with pytest.raises(ValueError, match=r"^residual: got 'nothing', .*'remdm' or a schedule"):
         residual_schedule("nothing", 4, 16)
 
 
@@ -160,6 +202,6 @@ def test_images_of_an_environment_by_a_sampler_are_those_of_its_schedule(bundle)
     env = make(bundle, "halton", aligned=True)
     env.reset(seed=5, options={"condition": [0, 1, 2, 3]})
     for _ in range(T):
-        env.step(np.zeros((B, 4), np.float32))
+        env.step(np.zeros((B, 3), np.float32))  # without tau_2, of which it has no use
     policy = ScheduledPolicy(residual_schedule("halton", T, 16))
     torch.testing.assert_close(env.final_images, generate(bundle, policy, [0, 1, 2, 3], T, seed=5))
