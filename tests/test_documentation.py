@@ -46,11 +46,13 @@ def test_the_example_learns_and_ends_with_images_a_table_and_files(tmp_path, cap
 
 def test_the_environments_example_decodes_an_image(capsys):
     names = {}
-    example, on_a_gpu = examples("docs/environment.md")
+    example, of_two, on_a_gpu = examples("docs/environment.md")
     exec(example, names)
     _, tau_1, _, w = names["info"]["action"]
     assert (tau_1, w) == (pytest.approx(1), pytest.approx(1))  # of the heuristic's last step
     assert names["terminated"] and not names["truncated"] and names["reward"] < 0
+    exec(of_two, names)
+    assert capsys.readouterr().out.endswith("(2, 2)\n")
     exec(on_a_gpu, names)
     env, conditions = names["env"], names["env"].conditions
     expected = env.bundle.nat.first_passes(conditions).features.half().float()

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     """
     _check_algo_options(config)
     algorithm, seed, device = algorithm_of(config), config.seed, config.device
+    (action_map,) = env.get_attr("action_map", 0)
+    config = replace(config, quantities=action_map.names)
     model = _constructed(config, algorithm, env=env, seed=seed, device=device)
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps

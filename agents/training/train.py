@@ -1,7 +1,6 @@
 """Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
 
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,11 @@ from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
 from agents.training.rewards import environment_reward, paying_for_passes, with_discriminator
 from agents.training.tracking import start_tracking, wandb_module
-from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
 from nat_env.parallel.launch import started
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.schedules import residual_schedule
 from nat_env.seeds import TRAINING
 from nat_env.storage.claims import check_unclaimed, locked
 from nat_env.storage.files import check_apart, write_json
@@ -108,9 +105,6 @@ class Training:
         bundle = load_bundle(config.bundle, **self.own.models())
         if config.eval_every:
             check_bundle_rank(bundle, config.num_samples)
-        residual = run_residual(config.out, config) if config.resume else config.residual
-        config = _with_quantities(config, residual, bundle)
-        self.config, self.own = config, own_share(config, algorithm, processes)
         state = self._taken_up(bundle, held) if config.resume else None
         if not config.resume and processes.is_main:
             _check_new(config.out)
@@ -120,6 +114,7 @@ class Training:
                 f"eval_every: got {config.eval_every}, allowed with these prompts is 0: the "
                 "bundle's judge knows its own conditions alone"
             )
+        residual = run_residual(config.out, config) if config.resume else config.residual
         self.env = self.decoder = NATDecodeVectorEnv(
             self.own.environments,
             bundle,
@@ -272,14 +267,6 @@ def _check_longer(config: TrainConfig, state: dict[str, Any] | None) -> None:
             f"budget: got {config.budget}, allowed is at least what the run in "
             f"{str(config.out)!r} has done: {done * config.trajectories_per_round}"
         )
-
-
-def _with_quantities(config: TrainConfig, residual: str | None, bundle: Bundle) -> TrainConfig:
-    """With the names that no choice stands for."""
-    if config.quantities is not None:
-        return config
-    schedule = residual_schedule(residual, config.num_steps, bundle.num_tokens)
-    return replace(config, quantities=ActionMap(schedule).names)
 
 
 def _observation(config: TrainConfig, bundle: Bundle) -> str:
