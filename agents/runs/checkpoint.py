@@ -17,7 +17,6 @@ from agents.runs.prompts import save_run_prompts
 from nat_env.actions import ActionMap
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
-from nat_env.decoding.quantities import NAMES
 from nat_env.frozen.grid import token_grid
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.schedules import is_named, residual_schedule
@@ -39,7 +38,7 @@ _ADDED = {
     "decoder_dtype": "float32",
     "observation": "features",
     "pass_discount": 1.0,
-    "quantities": NAMES,
+    "quantities": None,
     "raw_scale": 5.0,
     "rows_per_pass": None,
     "step_cost": 0.0,
@@ -130,7 +129,7 @@ def load_run_config(folder: Path) -> TrainConfig:
         if "rollout_folder" in call:
             call["rollout_folder"] = Path(call["rollout_folder"])
         kind = DiscriminatorConfig(**discriminator)
-        if values["quantities"] is not None:  # a run that has not begun, converted or by hand
+        if values["quantities"] is not None:
             values["quantities"] = tuple(values["quantities"])
         return TrainConfig(out=folder, discriminator=kind, **(values | call))
     except (TypeError, KeyError, AttributeError, ValueError) as error:
