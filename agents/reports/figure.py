@@ -14,7 +14,8 @@ from nat_env.storage.files import written_aside
 
 DPI = 100
 COLOURS = (
-    "#7a7a7a", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#0e7490", "#be185d"
+    "#7a7a7a", "#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#a16207", "#0e7490", "#be185d",
+    "#111827", "#65a30d"
 )  # fmt: skip
 """Of policies, in their order."""
 EAST_ASIAN_FONTS = (
