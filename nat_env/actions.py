@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nat_env.decoding.quantities import NAMES, QUANTITIES, Quantity
+from nat_env.decoding.quantities import COLUMNS, QUANTITIES, Quantity
 from nat_env.samplers.protocol import Sampler, default_quantities, own_quantities
 from nat_env.schedules import Schedule
 
@@ -85,8 +85,8 @@ class ActionMap:
             or any(name not in allowed or given.count(name) > 1 for name in given)
         ):
             raise ValueError(f"quantities: got {given!r}, allowed are some of {allowed}, each once")
-        if self.residual is None and len(given) < len(NAMES):
-            raise ValueError(f"quantities: got {given!r}, allowed without a residual are {NAMES}")
+        if self.residual is None and len(given) < len(COLUMNS):
+            raise ValueError(f"quantities: got {given!r}, allowed without a residual are {COLUMNS}")
         object.__setattr__(self, "quantities", tuple(given))
 
     @property

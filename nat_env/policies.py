@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from nat_env.decoding.certainty import confidence_features
-from nat_env.decoding.quantities import NAMES
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.frozen.nat import Passes
 from nat_env.samplers.protocol import Sampler
 from nat_env.schedules import Schedule
@@ -28,7 +28,7 @@ class DecodingPolicy(Protocol):
 
 def columns_of(policy: DecodingPolicy) -> tuple[str, ...]:
     """Names of the columns that a policy gives."""
-    return getattr(policy, "columns", NAMES)
+    return getattr(policy, "columns", COLUMNS)
 
 
 def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nat_env.decoding.quantities import NAMES
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.samplers.names import (
     SAMPLERS,
     called_sampler,
@@ -25,8 +25,6 @@ from nat_env.storage.files import write_json
 _AUTONAT_SUFFIXES = (".yaml", ".yml")
 SCHEDULE_SUFFIXES = (".json", *_AUTONAT_SUFFIXES)
 _AUTONAT_KEYS = ("manual_ratios", "manual_samp_temp", "manual_temp", "manual_cfg")
-COLUMNS = NAMES
-"""Of a schedule's table: m, tau_1, tau_2, w."""
 
 
 @dataclass(frozen=True, eq=False)

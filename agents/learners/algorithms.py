@@ -24,7 +24,7 @@ from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.warmup import ARS, WaitsForReward, waiting
 from nat_env.commands.own_code import imported, is_own
-from nat_env.decoding.quantities import NAMES
+from nat_env.decoding.quantities import COLUMNS
 
 BUFFER_ROUNDS = 10
 """Rounds that a replay buffer holds: older rewards are those of another discriminator."""
@@ -150,7 +150,7 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
 
 
 def _td3(config: TrainConfig) -> dict[str, Any]:
-    noise = np.full(len(config.quantities or NAMES), config.action_std / config.raw_scale)
+    noise = np.full(len(config.quantities or COLUMNS), config.action_std / config.raw_scale)
     return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros_like(noise), noise)}
 
 

@@ -148,8 +148,21 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             check_observation_space(self.observation_space)
             if self.env is not None:
                 _check_timestep(self.env)
-                given = {"grid": self._grid(self.env), "raw_scale": self._raw_scale(self.env)}
-                given["idle_at_last"] = self._idle_at_last(self.env)
+                action_map = _told(self.env, "action_map")
+                given = {
+                    "grid": self._agreed("grid", _told(self.env, "feature_grid")),
+                    "raw_scale": self._agreed("raw_scale", action_map and action_map.raw_scale),
+                    "idle_at_last": self._agreed(
+                        "idle_at_last", action_map and action_map.idle_at_last
+                    ),
+                }
+                if given["grid"] is None:
+                    raise ValueError(
+                        "grid: got none, and the environment has no feature_grid; allowed is "
+                        "policy_kwargs={'grid': (height, width)} of its features"
+                    )
+                if given["raw_scale"] is None:
+                    given["raw_scale"] = RAW_SCALE
                 if (ring := self._ring(self.env)) is not None:
                     given["feature_size"] = ring.features.shape[-1]
                 self.policy_kwargs = self.policy_kwargs | given
@@ -177,7 +190,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         Raises:
             ValueError: one that has forgotten a rollout's first features before its end.
         """
-        ring = env.get_attr("ring", 0)[0] if env.has_attr("ring") else None
+        ring = _told(env, "ring")
         if ring is not None and ring.kept <= self.n_steps:
             raise ValueError(
                 f"observations_kept: got {ring.kept}, allowed with n_steps = {self.n_steps} is one "
@@ -185,36 +198,17 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             )
         return ring
 
-    def _grid(self, env: VecEnv) -> tuple[int, int]:
-        given = self.policy_kwargs.get("grid")
-        if not env.has_attr("feature_grid"):
-            if given is None:
-                raise ValueError(
-                    "grid: got none, and the environment has no feature_grid; allowed is "
-                    "policy_kwargs={'grid': (height, width)} of its features"
-                )
-            return given
-        there = tuple(env.get_attr("feature_grid", 0)[0])
-        if given is not None and tuple(given) != there:
-            raise ValueError(f"grid: got {given}, allowed is the environment's {there}")
-        return there
+    def _agreed(self, option: str, there: Any) -> Any:
+        """The policy's option as the environment has it; of one that does not tell as it is given.
 
-    def _raw_scale(self, env: VecEnv) -> float:
-        given = self.policy_kwargs.get("raw_scale")
-        if not env.has_attr("action_map"):
-            return RAW_SCALE if given is None else given
-        there = env.get_attr("action_map", 0)[0].raw_scale
-        if given is not None and given != there:
-            raise ValueError(f"raw_scale: got {given}, allowed is the environment's {there}")
-        return there
-
-    def _idle_at_last(self, env: VecEnv) -> tuple[bool, ...] | None:
-        given = self.policy_kwargs.get("idle_at_last")
-        if not env.has_attr("action_map"):
+        Raises:
+            ValueError: they differ.
+        """
+        given = self.policy_kwargs.get(option)
+        if there is None:
             return given
-        there = env.get_attr("action_map", 0)[0].idle_at_last
-        if given is not None and tuple(given) != there:
-            raise ValueError(f"idle_at_last: got {given}, allowed is the environment's {there}")
+        if given is not None and type(there)(given) != there:
+            raise ValueError(f"{option}: got {given}, allowed is the environment's {there}")
         return there
 
     def _check_accumulation(self, transitions: int) -> None:
@@ -319,9 +313,14 @@ def _whole_episodes(env: VecEnv) -> int:
     return episodes * env.get_attr("num_steps", 0)[0]
 
 
-def _tensor_of(env: VecEnv, name: str) -> torch.Tensor | None:
+def _told(env: VecEnv, name: str) -> Any:
     """An attribute of a decoding environment; None of another one."""
-    return torch.as_tensor(env.get_attr(name, 0)[0]) if env.has_attr(name) else None
+    return env.get_attr(name, 0)[0] if env.has_attr(name) else None
+
+
+def _tensor_of(env: VecEnv, name: str) -> torch.Tensor | None:
+    found = _told(env, name)
+    return None if found is None else torch.as_tensor(found)
 
 
 def _check_timestep(env: VecEnv) -> None:

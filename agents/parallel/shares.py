@@ -9,6 +9,7 @@ import torch
 
 from agents.learners.algorithms import Algorithm
 from agents.learners.config import TrainConfig
+from agents.runs.snapshot import on_host
 from nat_env.parallel.processes import Processes
 
 _GENERATORS = "generators"
@@ -86,18 +87,12 @@ def own_share(config: TrainConfig, algorithm: Algorithm, processes: Processes) -
 
 def whole_environment(own: Mapping[str, Any], processes: Processes) -> dict[str, Any]:
     """The state of all rows, as one process's environment gives it; empty but on the main one."""
-    parts = processes.gathered({name: _on_host(value) for name, value in own.items()})
+    parts = processes.gathered(on_host(dict(own)))
     return {name: _joined(name, [part[name] for part in parts]) for name in own if parts}
 
 
-def _on_host(value: Any) -> Any:
-    if isinstance(value, Mapping):  # of a sampler, by name
-        return {name: _on_host(part) for name, part in value.items()}
-    return value.cpu() if isinstance(value, torch.Tensor) else value
-
-
 def _joined(name: str, parts: list[Any]) -> Any:
-    if isinstance(parts[0], Mapping):
+    if isinstance(parts[0], Mapping):  # of a sampler, by name
         return {key: _joined(key, [part[key] for part in parts]) for key in parts[0]}
     if isinstance(parts[0], torch.Tensor):
         return torch.cat(parts)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from agents.reports.figure import COLOURS, heading, new_figure, save, shortened
 from agents.runs.validation import Actions
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.samplers.names import KNOWN
-from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.schedules import Schedule, heuristic_schedule
 
 PICTURE = "quantities.png"
 """In a run folder and in a shared one."""

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from agents.search.arguments import FiniteDifferencesConfig
 from agents.search.objective import Objective
 from agents.search.proposals import Proposal, Proposals
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.samplers.names import sampler_label
-from nat_env.schedules import COLUMNS, Schedule, check_length, heuristic_schedule
+from nat_env.schedules import Schedule, check_length, heuristic_schedule
 
 INITIALISATIONS = "'heuristic', 'naive' or a schedule's file"
 

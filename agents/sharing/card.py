@@ -14,7 +14,7 @@ from agents.reports.report import evaluation_command
 from agents.runs.repeat import training_command
 from nat_env.bundles.loading import shipped_bundles
 from nat_env.commands.own_code import is_own
-from nat_env.decoding.quantities import NAMES
+from nat_env.decoding.quantities import COLUMNS
 
 
 def model_card(
@@ -48,7 +48,7 @@ def model_card(
             f"\nThe learner is code of the author's own, `{config.algo}`. This command and the "
             "policy need its module, installed or in the working directory.\n"
         )
-    chosen = ", ".join(name.replace("_", " ") for name in config.quantities or NAMES)
+    chosen = ", ".join(name.replace("_", " ") for name in config.quantities or COLUMNS)
     fits = (
         f"It fits the bundle with fingerprint `{fingerprint}` only."
         if config.observation == "features"

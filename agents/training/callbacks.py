@@ -17,8 +17,9 @@ from agents.learners.trained import ExploringPolicy
 from agents.parallel.shares import whole_environment
 from agents.reports.charts import EVALUATION_TAGS, hyperparameters, write_layout
 from agents.reports.report import write_report
-from agents.runs.checkpoint import STATE, on_host, random_states, save_policy
+from agents.runs.checkpoint import STATE, save_policy
 from agents.runs.learner_state import learner_state
+from agents.runs.snapshot import on_host, random_states
 from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate_together
 from agents.training.fresh import fresh_images
 from agents.training.recording import Steps, quantity_scalars, reward_scalars, whole_steps

@@ -24,13 +24,13 @@ from agents.runs.checkpoint import (
     CONFIG,
     STATE,
     check_same_run,
-    restore_random_states,
     run_residual,
     save_run_config,
     update_run_config,
 )
 from agents.runs.learner_state import load_learner_state
 from agents.runs.prompts import with_run_prompts
+from agents.runs.snapshot import restore_random_states
 from agents.training.callbacks import OnEvaluation, RoundCallback
 from agents.training.events import forget_after, hint, quiet_writer
 from agents.training.rewards import environment_reward, paying_for_passes, with_discriminator

@@ -10,7 +10,8 @@ from agents.search.finite_differences import free_entries
 from eval.autonat.concurrent import concurrent
 from eval.autonat.laboratory import Cost, Laboratory
 from eval.evaluation.verdicts import Order
-from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.decoding.quantities import COLUMNS
+from nat_env.schedules import Schedule, heuristic_schedule
 
 
 @dataclass(frozen=True)

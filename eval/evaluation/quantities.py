@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nat_env.schedules import COLUMNS
+from nat_env.decoding.quantities import COLUMNS
 
 Array = NDArray[np.float64]
 

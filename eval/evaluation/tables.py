@@ -7,7 +7,7 @@ import numpy as np
 
 from eval.evaluation.floors import FLOORS
 from eval.evaluation.rows import Row
-from nat_env.schedules import COLUMNS
+from nat_env.decoding.quantities import COLUMNS
 
 _LEAST_STD = 0.0005
 """Less prints as none."""

@@ -23,4 +23,5 @@ QUANTITIES = (
 """m, tau_1, tau_2, w: the columns of an action [B, 4] (Eq. 5). What a sampler takes by sample comes
 after them, see `nat_env.samplers.protocol.Sampler`."""
 
-NAMES = tuple(quantity.name for quantity in QUANTITIES)
+COLUMNS = tuple(quantity.name for quantity in QUANTITIES)
+"""Their names, and those of a schedule's table [T, 4]."""

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from nat_env.decoding.quantities import NAMES, Quantity
+from nat_env.decoding.quantities import COLUMNS, Quantity
 from nat_env.decoding.remasking import Sampling
 from nat_env.frozen.nat import FrozenNAT
 
@@ -37,7 +37,7 @@ def default_quantities(sampler: Sampler | None) -> tuple[str, ...]:
         ('sampling_temperature', 'guidance_scale')
     """
     unused = getattr(sampler, "unused", ())
-    return tuple(name for name in NAMES if name not in unused)
+    return tuple(name for name in COLUMNS if name not in unused)
 
 
 def own_quantities(sampler: Sampler | type | None) -> tuple[Quantity, ...]:

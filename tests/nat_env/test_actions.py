@@ -6,11 +6,11 @@ import torch
 from scipy.special import expit, logit
 
 from nat_env.actions import RAW_SCALE, ActionMap
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import (
-    COLUMNS,
     Schedule,
     authors_schedule,
     heuristic_schedule,

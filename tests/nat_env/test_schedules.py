@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.policies import ScheduledPolicy
-from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.schedules import Schedule, heuristic_schedule
 
 # AdaNAT, appendix F: cos(pi (t + 1) / 2T), 1, lambda (T - t) / T, k (t + 1) / T.
 FOUR_STEPS = [

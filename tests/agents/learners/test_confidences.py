@@ -1,13 +1,12 @@
 """Policies that see how sure the NAT is: the same numbers whatever its width."""
 
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 
-from agents.learners.config import TrainConfig
 from agents.learners.ppo import PPO
 from agents.learners.trained import LearnedPolicy
 from agents.runs.checkpoint import load_policy
@@ -45,25 +44,15 @@ def test_an_observation_has_the_largest_probability_of_each_masked_token(bundle)
     assert not observation["features"].any() and (observation["timestep"] == T).all()
 
 
-def config(out, **changes) -> TrainConfig:
-    small = TrainConfig(
-        out,
-        bundle="digits",
-        num_steps=2,
-        budget=32,
-        trajectories_per_round=16,
-        reward="judge",
-        hidden_size=8,
-        batch_size=16,
-        eval_every=0,
-        threads=1,
-        observation="confidences",
-        learning_rate=0.05,
+@pytest.fixture
+def config(small_training):
+    """Of a policy that sees confidences."""
+    return partial(
+        small_training, budget=32, num_envs=None, observation="confidences", learning_rate=0.05
     )
-    return replace(small, **changes)
 
 
-def test_what_is_learned_sees_in_decoding_what_it_saw_in_training(tmp_path, bundle):
+def test_what_is_learned_sees_in_decoding_what_it_saw_in_training(tmp_path, bundle, config):
     """The same actions of the same seeds, by the environment and by `generate`."""
     env = make(bundle, residual="heuristic", autoreset_mode="Disabled", aligned=True)
     Training(config(tmp_path, num_steps=T), progress=False).run()
@@ -97,7 +86,7 @@ def wider(bundle):
     return Bundle("other", bundle.conditions, FrozenNAT(UViT(shape), 10), bundle.tokenizer)
 
 
-def test_a_policy_goes_with_another_transformer_of_as_many_tokens(tmp_path, bundle, wider):
+def test_a_policy_goes_with_another_transformer_of_as_many_tokens(tmp_path, bundle, wider, config):
     Training(config(tmp_path / "run"), progress=False).run()
     policy = load_policy(tmp_path / "run", bundle)
     carried = load_policy(tmp_path / "run", wider)
@@ -122,7 +111,7 @@ def test_ppo_learns_on_them_and_tells_what_its_policy_sees(bundle):
     assert generate(bundle, policy, [1], T, seed=0).shape == (1, 1, 8, 8)
 
 
-def test_other_learners_and_other_names_are_refused(tmp_path, bundle):
+def test_other_learners_and_other_names_are_refused(tmp_path, bundle, config):
     with pytest.raises(ValueError, match=r"^observation: got 'confidences', allowed with sac"):
         Training(config(tmp_path / "run", algo="sac", learning_rate=1.2e-3), progress=False)
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from eval import evaluate
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.evaluation.tables import adaptation_table
 from nat_env import NATDecodeEnv, NATDecodeVectorEnv, load_bundle
-from nat_env.decoding.quantities import NAMES as QUANTITY_NAMES
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.samplers.remdm import ReMDM
@@ -27,23 +28,10 @@ from nat_env.seeds import NAT_EVAL
 NAMES = ("guidance_scale", "eta")
 
 
-def config(out, **changes) -> TrainConfig:
-    small = TrainConfig(
-        out,
-        bundle="digits",
-        num_steps=2,
-        budget=16,
-        trajectories_per_round=16,
-        num_envs=8,
-        reward="judge",
-        hidden_size=8,
-        batch_size=16,
-        eval_every=0,
-        threads=1,
-        residual="remdm(0.4)",
-        quantities=NAMES,
-    )
-    return replace(small, **changes)
+@pytest.fixture
+def config(small_training):
+    """Of guidance and ReMDM's share alone."""
+    return partial(small_training, residual="remdm(0.4)", quantities=NAMES)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +43,7 @@ def config(out, **changes) -> TrainConfig:
         {"algo": "recurrent-ppo"},
     ],
 )
-def test_a_training_decides_what_it_is_told_to_and_nothing_else(tmp_path, changes):
+def test_a_training_decides_what_it_is_told_to_and_nothing_else(tmp_path, changes, config):
     training = Training(config(tmp_path / "run", **changes), progress=False)
     applied, step = [], training.decoder.step
 
@@ -107,7 +95,7 @@ def test_the_log_probability_is_of_what_has_an_effect():
         torch.testing.assert_close(log_prob, expected)
 
 
-def test_another_choice_is_another_policy(tmp_path):
+def test_another_choice_is_another_policy(tmp_path, config):
     found = set()
     for index, names in enumerate((NAMES, NAMES[::-1])):
         Training(config(tmp_path / str(index), quantities=names), progress=False).run()
@@ -118,14 +106,14 @@ def test_another_choice_is_another_policy(tmp_path):
     assert len(found) == 2
 
 
-def test_a_choice_that_cannot_be_is_refused_before_the_folder_is_taken(tmp_path):
+def test_a_choice_that_cannot_be_is_refused_before_the_folder_is_taken(tmp_path, config):
     wrong = config(tmp_path / "run", residual="heuristic")  # which has no sampler with an eta
     with pytest.raises(ValueError, match=r"^quantities: got .*, allowed are some of"):
         Training(wrong, progress=False)
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluation_tells_a_fifth_quantity_by_name(tmp_path):
+def test_evaluation_tells_a_fifth_quantity_by_name(tmp_path, config):
     """In rows, tables and the run's report; a policy of four stands beside it."""
     Training(config(tmp_path / "run", eval_every=1, num_samples=50), progress=False).run()
     evaluate(
@@ -138,8 +126,8 @@ def test_evaluation_tells_a_fifth_quantity_by_name(tmp_path):
     )
     rows = json.loads((tmp_path / "eval" / "results.json").read_text())["rows"]
     told = {row["policy"]: row["actions"] for row in rows}
-    assert list(told["heuristic"]) == list(QUANTITY_NAMES)
-    assert list(told["learned"]) == [*QUANTITY_NAMES, "eta"]
+    assert list(told["heuristic"]) == list(COLUMNS)
+    assert list(told["learned"]) == [*COLUMNS, "eta"]
     policy = load_policy(tmp_path / "run", load_bundle("digits"))
     chosen = []
     conditions = balanced_conditions(50, 10)
@@ -178,7 +166,7 @@ def test_environments_of_one_row_each_tell_what_is_decided(names):
         PPO(env, policy_kwargs=wrong)
 
 
-def test_a_run_goes_on_wherever_the_file_of_its_residual_is_now(tmp_path):
+def test_a_run_goes_on_wherever_the_file_of_its_residual_is_now(tmp_path, config):
     schedule = heuristic_schedule(2, 0.5)
     schedule.save(tmp_path / "one.json")
     first = config(tmp_path / "run", residual=str(tmp_path / "one.json"), quantities=None)

@@ -8,7 +8,6 @@ from scipy.special import expit
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from agents.learners.config import TrainConfig
 from agents.learners.trained import ExploringPolicy, LearnedPolicy, PredictedPolicy
 from agents.runs.checkpoint import load_policy, load_run_config
 from agents.training.train import Training
@@ -118,21 +117,8 @@ def test_smoothing_is_a_part_of_what_a_policy_is():
     assert len(found) == 4
 
 
-def test_a_training_keeps_its_smoothing_and_tells_what_was_applied(tmp_path):
-    config = TrainConfig(
-        tmp_path / "run",
-        bundle="digits",
-        num_steps=2,
-        budget=16,
-        trajectories_per_round=16,
-        num_envs=8,
-        reward="judge",
-        action_smoothing=ALPHA,
-        hidden_size=8,
-        batch_size=16,
-        eval_every=0,
-        threads=1,
-    )
+def test_a_training_keeps_its_smoothing_and_tells_what_was_applied(tmp_path, small_training):
+    config = small_training(tmp_path / "run", action_smoothing=ALPHA)
     training = Training(config, progress=False)
     applied = []
     step = training.decoder.step

@@ -25,10 +25,10 @@ from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
 from nat_env.commands.machine import cpu_name
 from nat_env.commands.parsing import parse_one_of
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
-from nat_env.schedules import COLUMNS
 from nat_env.seeds import TRAINING_EVALUATION
 
 SMALL = TrainConfig(

@@ -12,11 +12,11 @@ from agents.learners.config import PRESETS
 from agents.runs.checkpoint import (
     check_same_run,
     load_run_config,
-    restore_random_states,
     save_run_config,
 )
 from agents.runs.repeat import training_command
 from agents.runs.resume import completed_words
+from agents.runs.snapshot import random_states, restore_random_states
 from agents.training import train
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
@@ -125,8 +125,6 @@ def test_options_that_a_run_did_not_have_yet_are_the_usual_ones(run):
 
 @pytest.mark.parametrize(("device", "restored"), [("cuda:1", {"cuda:1": "a"}), ("cpu", {})])
 def test_a_run_goes_on_on_another_device(monkeypatch, device, restored):
-    from agents.runs.checkpoint import random_states
-
     states, found = random_states(torch.device("cpu")), {}
     assert states["cuda"] == []
     monkeypatch.setattr(

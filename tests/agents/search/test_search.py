@@ -23,7 +23,8 @@ from agents.search.search import search, variance
 from agents.search.trials import add_trial
 from nat_env.bundles.loading import load_bundle
 from nat_env.commands import entry
-from nat_env.schedules import COLUMNS, Schedule, heuristic_schedule
+from nat_env.decoding.quantities import COLUMNS
+from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.storage.files import WriteError
 
 TARGET = torch.tensor([[0.8, 1.5, 0.7, 0.3], [0.4, 0.9, 0.5, 0.6], [0.0, 0.6, 0.0, 1.2]])

@@ -34,7 +34,8 @@ from eval.evaluation.fingerprint import policy_fingerprint
 from nat_env.actions import ActionMap
 from nat_env.bundles.loading import bundle_folder, load_bundle
 from nat_env.commands import entry
-from nat_env.schedules import COLUMNS, heuristic_schedule
+from nat_env.decoding.quantities import COLUMNS
+from nat_env.schedules import heuristic_schedule
 
 FILES = {"README.md", "best.safetensors", "config.json", "residual.json", "quantities.png"}
 

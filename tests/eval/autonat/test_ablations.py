@@ -30,11 +30,12 @@ from nat_env.bundles.statistics import (
     balanced_statistics,
     frechet_distance,
 )
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate
 from nat_env.models.uvit import UViT
 from nat_env.policies import ScheduledPolicy
-from nat_env.schedules import COLUMNS, heuristic_schedule
+from nat_env.schedules import heuristic_schedule
 from nat_env.seeds import PROXIES
 
 

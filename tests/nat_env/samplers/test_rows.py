@@ -15,9 +15,10 @@ from nat_env import (
     heuristic_schedule,
     load_bundle,
 )
+from nat_env.decoding.quantities import COLUMNS
 from nat_env.generation import generate_batches
 from nat_env.samplers.remdm import ReMDM
-from nat_env.schedules import COLUMNS, residual_schedule
+from nat_env.schedules import residual_schedule
 
 T, B = 4, 4
 SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)")
