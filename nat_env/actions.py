@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,7 +59,10 @@ class ActionMap:
     quantities: Sequence[str] | None = None
     """What the n numbers of an action decide, by name: some of the four, where the others are the
     residual's, and those of its sampler, which stand behind the four (ReMDM's `eta`). By default
-    the four, but for those that have no effect by the residual's sampler."""
+    the four, but for those that have no effect by the residual's sampler, and a map over the tokens
+    where it takes one (`confidence_map`), which comes last."""
+    num_tokens: int | None = None
+    """N, where a number of each token is decided."""
     _kept: dict[torch.device, tuple[Tensor, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -87,6 +91,11 @@ class ActionMap:
             raise ValueError(f"quantities: got {given!r}, allowed are some of {allowed}, each once")
         if self.residual is None and len(given) < len(COLUMNS):
             raise ValueError(f"quantities: got {given!r}, allowed without a residual are {COLUMNS}")
+        of_tokens = [q.name for q in own_quantities(self.sampler) if q.of_tokens]
+        if any(name in of_tokens for name in given[:-1]):
+            raise ValueError(f"quantities: got {given!r}, allowed is {of_tokens[0]!r} as the last")
+        if given[-1] in of_tokens and (self.num_tokens is None or self.num_tokens < 1):
+            raise ValueError(f"num_tokens: got {self.num_tokens}, allowed with a map is N >= 1")
         object.__setattr__(self, "quantities", tuple(given))
 
     @property
@@ -94,17 +103,27 @@ class ActionMap:
         """Of the residual schedule: the rule that the actions are for."""
         return None if self.residual is None else self.residual.sampler
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of the n numbers of an action."""
+        """Of the n numbers of an action: that of a map as often as there are tokens."""
         assert isinstance(self.quantities, tuple)
-        return self.quantities
+        found = {q.name: q for q in self.physical_quantities}
+        return tuple(name for name in self.quantities for _ in range(self._width(found[name])))
 
-    @property
+    @cached_property
     def physical_quantities(self) -> tuple[Quantity, ...]:
         """Columns of what `physical` gives: the four, and a sampler's that actions decide."""
-        own = own_quantities(self.sampler)
-        return QUANTITIES + tuple(q for q in own if q.name in self.names)
+        assert isinstance(self.quantities, tuple)
+        own = [q for q in own_quantities(self.sampler) if q.name in self.quantities]
+        return QUANTITIES + tuple(q for q in own for _ in range(self._width(q)))
+
+    def _width(self, quantity: Quantity) -> int:
+        return (self.num_tokens or 1) if quantity.of_tokens else 1
+
+    @property
+    def map_size(self) -> int:
+        """How many of the last numbers of an action are one of each token: N, or none."""
+        return sum(quantity.of_tokens for quantity in self.physical_quantities)
 
     @property
     def idle_at_last(self) -> tuple[bool, ...]:
@@ -161,7 +180,7 @@ class ActionMap:
         mean = self._placed(actions.double(), offset)
         spread = torch.as_tensor(std, dtype=torch.float64, device=mean.device)
         std = self._placed(spread.expand_as(actions), offset).clamp_min(1e-9)
-        _, _, nodes, weights, _ = self._tables(mean.device)
+        nodes, weights = self._tables(mean.device)[2:4]
         low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
         half = (high - low) / 2
         at = (low + high) / 2 + half * nodes  # [nodes, B, 4] or more
@@ -181,8 +200,9 @@ class ActionMap:
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
         _check_columns("physical", physical, len(self.physical_quantities))
-        raw = self._inverse_activation(physical.double()) - self._offset(timestep, physical)
-        at = self._tables(physical.device)[-1]
+        kinds = self._tables(physical.device)[5:]
+        raw = _raw(physical.double(), *kinds) - self._offset(timestep, physical)
+        at = self._tables(physical.device)[4]
         return (raw[:, at] / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
@@ -193,54 +213,54 @@ class ActionMap:
     def _placed(self, actions: Tensor, like: Tensor) -> Tensor:
         """Numbers [B, n] in the columns of physical values, 0 in those that are not decided."""
         _check_columns("actions", actions, len(self.names))
-        at = self._tables(like.device)[-1]
+        at = self._tables(like.device)[4]
         return torch.zeros_like(like).index_copy(1, at, actions)
 
     def _decided(self, found: Tensor, timestep: Tensor) -> Tensor:
         """With the residual's own numbers in the columns that actions do not decide."""
         if len(self.names) == found.shape[1]:
             return found
-        _, exact, _, _, at = self._tables(found.device)
+        _, exact, _, _, at, *_ = self._tables(found.device)
         fixed = exact[timestep.clamp_max(len(exact) - 1)]
         return fixed.index_copy(1, at, found[:, at])
 
     def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
-        """The residual, raw and as it is, quadrature, and the columns that actions decide [n].
+        """What is sent to a device once.
 
-        The residual is [T, 4] or more; nodes and weights of the quadrature are [nodes, 1, 1]. Sent
-        to a device once.
+        The residual, raw and as it is [T, C]; nodes and weights of the quadrature [nodes, 1, 1];
+        columns that actions decide [n]; which columns are of a sigmoid, and of none [C] bool.
         """
         if device not in self._kept:
-            names = [quantity.name for quantity in self.physical_quantities]
-            table = exact = torch.zeros(1, len(names), dtype=torch.float64)
+            columns = self.physical_quantities
+            table = exact = torch.zeros(1, len(columns), dtype=torch.float64)
+            kinds = [
+                torch.tensor([quantity.activation == kind for quantity in columns])
+                for kind in ("sigmoid", "identity")
+            ]
             if self.residual is not None:
                 exact = self.residual.table.to("cpu", torch.float64)
-                own = [getattr(self.sampler, name) for name in names[4:]]
+                own = [getattr(self.sampler, quantity.name) for quantity in columns[4:]]
                 further = torch.tensor(own, dtype=torch.float64).expand(len(exact), -1)
                 exact = torch.cat([exact, further], dim=1)
-                table = self._inverse_activation(exact)
+                table = _raw(exact, *kinds)
             nodes = (part[:, None, None] for part in (_NODES, _WEIGHTS))
-            columns = torch.tensor([names.index(name) for name in self.names])
-            parts = (table, exact, *nodes, columns)
+            decided = self.quantities or ()
+            at = [i for name in decided for i, q in enumerate(columns) if q.name == name]
+            parts = (table, exact, *nodes, torch.tensor(at), *kinds)
             self._kept[device] = tuple(part.to(device) for part in parts)
         return self._kept[device]
 
     def _activation(self, raw: Tensor) -> Tensor:
-        """Raw values [..., 4] or more -> physical ones."""
-        columns = zip(raw.unbind(-1), self.physical_quantities, strict=True)
-        found = [x.sigmoid() if q.is_share else F.softplus(x) for x, q in columns]
-        return torch.stack(found, dim=-1)
+        """Raw values [..., C] -> physical ones."""
+        shares, signed = self._tables(raw.device)[5:]
+        return torch.where(shares, raw.sigmoid(), raw.where(signed, F.softplus(raw)))
 
-    def _inverse_activation(self, physical: Tensor) -> Tensor:
-        columns = zip(physical.unbind(-1), self.physical_quantities, strict=True)
-        found = []
-        for values, quantity in columns:
-            if quantity.is_share:
-                found.append(values.clamp(_SMALLEST, 1 - _SMALLEST).logit())
-            else:
-                above = values.clamp_min(_SMALLEST)
-                found.append(above + torch.log(-torch.expm1(-above)))
-        return torch.stack(found, dim=-1)
+
+def _raw(physical: Tensor, shares: Tensor, signed: Tensor) -> Tensor:
+    """The inverse of `ActionMap._activation`, of columns [C] of a sigmoid and of none."""
+    above = physical.clamp_min(_SMALLEST)
+    inverse = physical.where(signed, above + torch.log(-torch.expm1(-above)))
+    return torch.where(shares, physical.clamp(_SMALLEST, 1 - _SMALLEST).logit(), inverse)
 
 
 def _check_columns(argument: str, numbers: Tensor, columns: int) -> None:

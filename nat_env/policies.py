@@ -18,7 +18,8 @@ class DecodingPolicy(Protocol):
     has its own rule for what stays masked has it as an attribute `sampler`, see `nat_env.samplers`;
     None or none: the papers'. One that sees `confidence_features` in place of the NAT's features
     has an attribute `observation`, which is `confidences`; one that decides more than four numbers,
-    for its sampler, has the names of all in an attribute `columns`.
+    for its sampler, has the names of all in an attribute `columns`, the same name for those of all
+    tokens.
     """
 
     def __call__(self, features: Tensor, timestep: Tensor) -> Tensor:
@@ -29,6 +30,11 @@ class DecodingPolicy(Protocol):
 def columns_of(policy: DecodingPolicy) -> tuple[str, ...]:
     """Names of the columns that a policy gives."""
     return getattr(policy, "columns", COLUMNS)
+
+
+def quantities_of(policy: DecodingPolicy) -> tuple[str, ...]:
+    """Names of what a policy decides: one for each column of `StepRecord.actions`."""
+    return tuple(dict.fromkeys(columns_of(policy)))
 
 
 def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:

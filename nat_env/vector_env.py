@@ -36,9 +36,9 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
     """Samples being decoded side by side; one step of the environment is one decoding step.
 
     Action: Box(-1, 1, (4,)), mapped to (m, tau_1, tau_2, w) by `ActionMap`, or of other
-    `quantities`; the physical values stand in `info["action"]`. An episode terminates when no token
-    is masked, after `num_steps` steps at most, and is never truncated. The reward is 0 but for the
-    last step, where it is `reward_fn(images, conditions)`.
+    `quantities`, by token too; the physical values stand in `info["action"]`. An episode terminates
+    when no token is masked, after `num_steps` steps at most, and is never truncated. The reward is
+    0 but for the last step, where it is `reward_fn(images, conditions)`.
 
     One pass of the NAT serves the observation and the step that follows it; `info["passes"]` counts
     them. The pass on the all-masked canvas is kept per label. Finished episodes have no features:
@@ -107,8 +107,9 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.metadata = self.metadata | {"autoreset_mode": self.autoreset_mode}
-        schedule = residual_schedule(residual, num_steps, self.bundle.num_tokens)
-        self.action_map = ActionMap(schedule, raw_scale, action_smoothing, quantities)
+        num_tokens = self.bundle.num_tokens
+        schedule = residual_schedule(residual, num_steps, num_tokens)
+        self.action_map = ActionMap(schedule, raw_scale, action_smoothing, quantities, num_tokens)
         self.reward_fn = chosen_reward(reward_fn, self.bundle)
         self._form = ObservationForm.named(
             observation, self.bundle, num_steps, num_envs, observations_kept

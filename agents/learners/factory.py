@@ -68,7 +68,11 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
     of_env: dict[str, Any] = {}
     if algorithm.is_adanat:
-        of_env = {"grid": form.grid, "idle_at_last": action_map.idle_at_last}
+        of_env = {
+            "grid": form.grid,
+            "idle_at_last": action_map.idle_at_last,
+            "map_size": action_map.map_size,
+        }
     kind: Any = made.policy_class
     policy = kind(form.space, box, *rate, **made.policy_kwargs, **of_env)
     return _decoding_policy(config, policy.to(bundle.device), action_map)

@@ -95,7 +95,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     The mean is in the paper's raw units (before sigmoid and softplus) and divided by `raw_scale`
     to lie in the environment's box. At the last step m and tau_2 have no effect, so they are left
-    out of the log-probability: there they are noise in the probability ratio.
+    out of the log-probability: there they are noise in the probability ratio. Those of known tokens
+    are in it, as features do not tell which these are.
     """
 
     sigma: Tensor
@@ -117,6 +118,7 @@ class AdaNATPolicy(ActorCriticPolicy):
         raw_scale: float = RAW_SCALE,
         feature_size: int | None = None,
         idle_at_last: Sequence[bool] | None = None,
+        map_size: int = 0,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = AccumulatingAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -141,6 +143,8 @@ class AdaNATPolicy(ActorCriticPolicy):
                 environment.
             idle_at_last: which numbers of an action have no effect at the last step; `PPO` asks the
                 environment's `ActionMap`. By default m and tau_2 of four.
+            map_size: how many of the last numbers of an action are one of each token, for which the
+                actor has a head of its own; `PPO` asks the environment's `ActionMap`.
             use_sde: must be False; stable-baselines3 passes it.
             optimizer_class: of both networks.
             optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
@@ -171,6 +175,7 @@ class AdaNATPolicy(ActorCriticPolicy):
                 f"idle_at_last: got {self.idle_at_last}, allowed are {actions} truth values, one "
                 "for each number of an action"
             )
+        self.map_size = map_size
         super().__init__(
             observation_space,
             action_space,
@@ -202,8 +207,10 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         grid = (self.grid[0], self.grid[1])
-        actions, hidden = len(self.idle_at_last), self.hidden_size
-        self.actor = AdaNATNetwork(self.feature_size, grid, actions, hidden, self.adaptive)
+        numbers, hidden = len(self.idle_at_last) - self.map_size, self.hidden_size
+        self.actor = AdaNATNetwork(
+            self.feature_size, grid, numbers, hidden, self.adaptive, self.map_size
+        )
         self.critic = AdaNATNetwork(self.feature_size, grid, 1, self.hidden_size)
         self.optimizer = self.optimizer_class(
             self.parameters(),
@@ -275,6 +282,7 @@ class AdaNATPolicy(ActorCriticPolicy):
             "raw_scale": self.raw_scale,
             "feature_size": self.feature_size,
             "idle_at_last": self.idle_at_last,
+            "map_size": self.map_size,
         }
 
 

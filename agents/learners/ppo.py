@@ -19,7 +19,6 @@ from agents.learners.policy import AdaNATPolicy, check_observation_space
 from agents.learners.trained import LearnedPolicy
 from agents.learners.vec_env import GymnasiumVecEnv
 from agents.learners.warmup import DiscriminatorUpdates, WaitsForReward
-from nat_env.actions import RAW_SCALE
 from nat_env.episodes.ring import FeatureRing
 from nat_env.seeds import TRAINING
 
@@ -85,8 +84,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             accumulate: minibatches of an optimizer step: a large batch in the memory of a small
                 one.
             max_grad_norm: the gradient is shortened to this length, an accumulated one as a whole.
-            policy_kwargs: of the policy; `grid`, `raw_scale` and `idle_at_last` are the
-                environment's by default.
+            policy_kwargs: of the policy; `grid`, `raw_scale`, `idle_at_last` and `map_size` are
+                the environment's by default.
             kwargs: of stable-baselines3's PPO.
 
         Raises:
@@ -148,21 +147,17 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             check_observation_space(self.observation_space)
             if self.env is not None:
                 _check_timestep(self.env)
+                told = {"grid": _told(self.env, "feature_grid")}
                 action_map = _told(self.env, "action_map")
-                given = {
-                    "grid": self._agreed("grid", _told(self.env, "feature_grid")),
-                    "raw_scale": self._agreed("raw_scale", action_map and action_map.raw_scale),
-                    "idle_at_last": self._agreed(
-                        "idle_at_last", action_map and action_map.idle_at_last
-                    ),
-                }
-                if given["grid"] is None:
+                for name in ("raw_scale", "idle_at_last", "map_size"):
+                    told[name] = getattr(action_map, name, None)
+                agreed = {name: self._agreed(name, there) for name, there in told.items()}
+                given = {name: value for name, value in agreed.items() if value is not None}
+                if "grid" not in given:
                     raise ValueError(
                         "grid: got none, and the environment has no feature_grid; allowed is "
                         "policy_kwargs={'grid': (height, width)} of its features"
                     )
-                if given["raw_scale"] is None:
-                    given["raw_scale"] = RAW_SCALE
                 if (ring := self._ring(self.env)) is not None:
                     given["feature_size"] = ring.features.shape[-1]
                 self.policy_kwargs = self.policy_kwargs | given

@@ -68,7 +68,7 @@ class _Mapped:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of what it gives."""
+        """Names of what it gives, see `DecodingPolicy`."""
         return tuple(quantity.name for quantity in self.action_map.physical_quantities)
 
 

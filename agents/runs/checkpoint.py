@@ -209,9 +209,10 @@ def load_policy(folder: Path, bundle: Bundle, which: str = "best") -> TrainedPol
         _check_grid(folder, bundle)
     elif run_fingerprint(folder) != bundle.fingerprint:
         raise ValueError(f"run: {str(folder)!r} is a run of another bundle than {bundle.name!r}")
-    residual = residual_schedule(run_residual(folder, config), config.num_steps, bundle.num_tokens)
+    num_tokens = bundle.num_tokens
+    residual = residual_schedule(run_residual(folder, config), config.num_steps, num_tokens)
     scale, smoothing = config.raw_scale, config.action_smoothing
-    action_map = ActionMap(residual, scale, smoothing, config.quantities)
+    action_map = ActionMap(residual, scale, smoothing, config.quantities, num_tokens)
     policy = untrained_policy(config, bundle, action_map)
     path = policy_file(folder, which)
     try:

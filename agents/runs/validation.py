@@ -19,7 +19,7 @@ from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
 from nat_env.models.classifier import embeddings_of
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.policies import DecodingPolicy, columns_of
+from nat_env.policies import DecodingPolicy, quantities_of
 from nat_env.seeds import TRAINING_EVALUATION
 
 SHEET = 10
@@ -175,7 +175,7 @@ def _sampled(
         kept.append(embeddings.cpu().numpy())
         accumulator.update(kept[-1])
     actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, 4]
-    names, shown_images = columns_of(policy), torch.cat(shown)
+    names, shown_images = quantities_of(policy), torch.cat(shown)
     return _Sampled(accumulator, np.concatenate(kept), right, actions, names, shown_images)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from nat_env.actions import ActionMap
+from nat_env.decoding.quantities import by_sample
 from nat_env.parallel.processes import Processes
 
 Steps = list[tuple[np.ndarray, np.ndarray]]
@@ -34,10 +35,9 @@ def quantity_scalars(steps: Steps, num_steps: int, action_map: ActionMap) -> dic
         given = np.concatenate([actions for actions, _ in steps[step::num_steps]])
         actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
         average = action_map.smoothed(actions, timesteps, actions if average is None else average)
-        physical = action_map.physical(average, timesteps)
-        for quantity, values in zip(
-            action_map.physical_quantities, physical.unbind(dim=1), strict=True
-        ):
+        columns = action_map.physical_quantities
+        each = by_sample(action_map.physical(average, timesteps), [q.name for q in columns])
+        for quantity, values in zip(dict.fromkeys(columns), each.unbind(dim=1), strict=True):
             if step == num_steps - 1 and quantity.is_idle_at_last:
                 continue
             tag = f"{quantity.name}/step{step + 1}"

@@ -26,7 +26,7 @@ from nat_env.frozen.nat import FIRST_PASSES_KEPT
 from nat_env.frozen.precision import full_float32
 from nat_env.generation import StepRecord, generate_batches
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.policies import DecodingPolicy, columns_of
+from nat_env.policies import DecodingPolicy, quantities_of
 from nat_env.seeds import NAT_EVAL, SeedRange
 
 
@@ -117,7 +117,7 @@ def measure(
         conditions = uniform_conditions(num_samples, len(bundle.conditions), first_seed)
     else:
         conditions = balanced_conditions(num_samples, len(bundle.conditions))
-    names = columns_of(policy)
+    names = quantities_of(policy)
     sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start, names)
     mine = conditions[own]
     if not len(mine):  # fewer batches than processes

@@ -21,6 +21,7 @@ CLAIMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("AdaNAT appendix B", "frechet_distance", ("not-adaptive-frechet", "adaptive-frechet")),
     ("AdaNAT appendix D", "frechet_distance", ("not-adaptive-frechet", "autonat", "adaptive")),
     ("AdaNAT Figure 4", "recall", ("adaptive-pretrained", "adaptive")),
+    ("decisions by position", "frechet_distance", ("adaptive-map", "adaptive")),
     (
         "beyond a hand's tuning",
         "frechet_distance",
@@ -36,11 +37,16 @@ the highest."""
 SHARED = (
     "heuristic",
     *("grid", "halton", "remdm"),
-    *("autonat", "cma", "not-adaptive", "not-adaptive-from-grid", "not-adaptive-frechet"),
+    *("autonat", "cma", "not-adaptive", "not-adaptive-map", "not-adaptive-from-grid"),
+    "not-adaptive-frechet",
 )
 """Policies that are the same for all samples, which an entropy bound and KLASS are not."""
 
-ADAPTIVE = ("adaptive", *(f"adaptive-from-{start}" for start in ("grid", "halton", "remdm")))
+ADAPTIVE = (
+    "adaptive",
+    "adaptive-map",
+    *(f"adaptive-from-{start}" for start in ("grid", "halton", "remdm")),
+)
 """Policies that are held against the best of those."""
 
 

@@ -23,7 +23,7 @@ LOGITS_AT_ONCE = {"cpu": 2**20}
 
 
 def check_quantities(actions: Tensor, batch: int, columns: int = 4) -> None:
-    """Check m, tau_1, tau_2, w [B, 4].
+    """Check m, tau_1, tau_2, w [B, 4], and after them finite numbers, whose range a sampler knows.
 
     Args:
         actions: what is checked.
@@ -32,15 +32,16 @@ def check_quantities(actions: Tensor, batch: int, columns: int = 4) -> None:
 
     Raises:
         ValueError: no tensor or another shape, a number that is not finite, m outside [0, 1] or
-            another quantity below 0.
+            another of the four below 0.
     """
     _check_shape(actions, batch, columns)
     allowed = _allowed(actions)
     if not bool(allowed.all()):
         row = actions[int((~allowed.all(dim=1)).nonzero()[0, 0])].tolist()
+        more = f" and {len(row) - 4} numbers of its sampler" if columns > 4 else ""
         raise ValueError(
-            f"actions: got m, tau_1, tau_2, w = {row}, allowed are finite numbers, m in [0, 1] and "
-            "the others >= 0"
+            f"actions: got m, tau_1, tau_2, w = {row[:4]}{more}, allowed are finite numbers, m in "
+            "[0, 1] and the three others >= 0"
         )
 
 
@@ -51,8 +52,9 @@ def _check_shape(actions: Tensor, batch: int, columns: int) -> None:
 
 
 def _allowed(actions: Tensor) -> Tensor:
-    """Which of m, tau_1, tau_2, w [B, 4] are in their ranges."""
-    allowed = (actions >= 0) & actions.isfinite()
+    """Which of m, tau_1, tau_2, w [B, 4] are in their ranges, and what comes after is finite."""
+    allowed = actions.isfinite()
+    allowed[:, :4] &= actions[:, :4] >= 0
     allowed[:, REMASK_RATIO] &= actions[:, REMASK_RATIO] <= 1
     return allowed
 

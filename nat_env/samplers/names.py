@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from nat_env.decoding.quantities import QUANTITIES
+from nat_env.samplers.confidence_map import ConfidenceMap
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.klass import Klass
@@ -18,6 +19,7 @@ SAMPLERS: dict[str, type[Any]] = {
     "entropy-bound": EntropyBound,
     "klass": Klass,
     "remdm": ReMDM,
+    "confidence-map": ConfidenceMap,
 }
 """Classes of `Sampler`, dataclasses of numbers."""
 

@@ -13,8 +13,8 @@ class Sampler(Protocol):
     """A rule and its numbers, a frozen dataclass; what it remembers of a batch is a `Sampling`.
 
     One that has `quantities`, a tuple of `Quantity` named as numbers of its own, takes these by
-    sample and step where a policy decides them, in columns of the actions after the four. `unused`
-    names those of the four that have no effect by it.
+    sample and step where a policy decides them, in columns of the actions after the four; at most
+    one, the last, is `of_tokens`. `unused` names those of the four that have no effect by it.
     """
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> Sampling:
@@ -29,7 +29,7 @@ class Sampler(Protocol):
 
 
 def default_quantities(sampler: Sampler | None) -> tuple[str, ...]:
-    """Those of the four that have an effect.
+    """Those of the four that have an effect, and what is decided by token.
 
     Example:
         >>> from nat_env.samplers.entropy_bound import EntropyBound
@@ -37,7 +37,8 @@ def default_quantities(sampler: Sampler | None) -> tuple[str, ...]:
         ('sampling_temperature', 'guidance_scale')
     """
     unused = getattr(sampler, "unused", ())
-    return tuple(name for name in COLUMNS if name not in unused)
+    usual = tuple(name for name in COLUMNS if name not in unused)
+    return usual + tuple(q.name for q in own_quantities(sampler) if q.of_tokens)
 
 
 def own_quantities(sampler: Sampler | type | None) -> tuple[Quantity, ...]:

@@ -23,7 +23,7 @@ class ReMDM:
     probability p that a token had when it was drawn). A fifth column of the actions is eta itself.
     """
 
-    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("eta", True, True),)
+    quantities: ClassVar[tuple[Quantity, ...]] = (Quantity("eta", "sigmoid", is_idle_at_last=True),)
 
     eta: float = 0.1
 
@@ -75,6 +75,7 @@ class ReMDM:
             if actions.shape[1] == 4:
                 return self.eta
             shares = actions[:, 4]
-            if bool((shares > 1).any()):
-                raise ValueError(f"actions: got eta = {shares.amax():g}, allowed is [0, 1]")
+            out = shares[(shares < 0) | (shares > 1)]
+            if len(out):
+                raise ValueError(f"actions: got eta = {out[0]:g}, allowed is [0, 1]")
             return shares

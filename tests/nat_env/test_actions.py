@@ -7,6 +7,7 @@ from scipy.special import expit, logit
 
 from nat_env.actions import RAW_SCALE, ActionMap
 from nat_env.decoding.quantities import COLUMNS
+from nat_env.samplers.confidence_map import ConfidenceMap
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton
 from nat_env.samplers.remdm import ReMDM
@@ -238,6 +239,35 @@ def test_a_samplers_share_is_a_fifth_column_around_its_own_number():
     np.testing.assert_allclose(found[:, 4], expit(raw), rtol=1e-5)
     assert torch.equal(found[:, :4], ActionMap(TABLE).physical(actions, steps))
     assert mapping.idle_at_last == (True, True, False, True, False)
+
+
+def test_a_map_is_raw_numbers_after_the_others():
+    residual, names = TABLE.by(ConfidenceMap()), ("guidance_scale", "confidence_map")
+    mapping = ActionMap(residual, quantities=names, num_tokens=6)
+    assert mapping.names == ("guidance_scale", *["confidence_map"] * 6)
+    assert mapping.idle_at_last == (False, *[True] * 6)
+    assert ActionMap(residual, num_tokens=6).names == (*COLUMNS, *mapping.names[1:])
+    actions = random_actions(14).view(8, 7)
+    steps = torch.arange(8) % 3
+    physical = mapping.physical(actions, steps)
+    torch.testing.assert_close(physical[:, 4:], 5 * actions[:, 1:])
+    alone = ActionMap(TABLE, quantities=names[:1])
+    assert torch.equal(physical[:, :4], alone.physical(actions[:, :1], steps))
+    again = mapping.physical(mapping.actions(physical, steps), steps)
+    torch.testing.assert_close(again, physical, atol=1e-5, rtol=1e-4)
+    small = 0.1 * actions  # far from the bounds of the box
+    mean = mapping.mean_physical(small, 0.05, steps)
+    torch.testing.assert_close(mean[:, 4:], 5 * small[:, 1:], atol=1e-6, rtol=1e-5)
+
+
+def test_a_map_needs_its_size_and_comes_last():
+    residual = TABLE.by(ConfidenceMap())
+    with pytest.raises(ValueError, match=r"^num_tokens: got None, allowed with a map is N >= 1"):
+        ActionMap(residual)
+    with pytest.raises(
+        ValueError, match=r"^quantities: .* allowed is 'confidence_map' as the last"
+    ):
+        ActionMap(residual, quantities=("confidence_map", "guidance_scale"), num_tokens=6)
 
 
 @pytest.mark.parametrize(

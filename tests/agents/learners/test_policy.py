@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from scipy.stats import norm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from agents.learners.network import AdaNATNetwork
+from agents.learners.network import AdaNATNetwork, MapHead, folded
 from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.trained import ExploringPolicy, LearnedPolicy
@@ -194,14 +195,86 @@ def test_a_token_moves_the_cells_of_its_neighbourhood_alone():
     """Tokens lie row by row: the convolution's cells are those within one row and one column."""
     actor, grid = make_policy().actor, GRID
     features = torch.zeros(1, 15, 16)
-    before = actor.depthwise(actor.folded(features))
+    before = actor.depthwise(folded(features, actor.grid))
     for token in range(15):
         moved = features.clone()
         moved[0, token] = 1.0
-        changed = (actor.depthwise(actor.folded(moved)) != before).any(dim=1)[0]  # [2, 3]
+        changed = (actor.depthwise(folded(moved, actor.grid)) != before).any(dim=1)[0]  # [2, 3]
         row, column = divmod(token, grid[1])
         rows, columns = (np.abs(2 * np.arange(n) - x) <= 1 for n, x in ((2, row), (3, column)))
         np.testing.assert_array_equal(changed, np.outer(rows, columns))
+
+
+def map_policy(**options):
+    torch.manual_seed(0)
+    space = spaces.Dict(
+        {
+            "features": spaces.Box(-9, 9, (5 * FEATURE_SIZE,), np.float32),
+            "timestep": spaces.Box(0, NUM_STEPS, (1,), np.int64),
+        }
+    )
+    box = spaces.Box(-1, 1, (6,), np.float32)
+    policy = AdaNATPolicy(
+        space, box, lambda _: 1e-3, (1, 5), 16,
+        idle_at_last=(False, *[True] * 5), map_size=5, **options,
+    )  # fmt: skip
+    assert policy.actor.map_head is not None
+    torch.nn.init.normal_(policy.actor.map_head.pointwise.weight)
+    torch.nn.init.normal_(policy.actor.head.weight)
+    return policy
+
+
+def map_observations(size=8, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "features": torch.randn(size, 5 * FEATURE_SIZE, generator=generator).half().float(),
+        "timestep": (torch.arange(size) % NUM_STEPS)[:, None],
+    }
+
+
+def test_numbers_of_tokens_lie_on_the_grid_row_by_row():
+    """Each place of the features, here 2 x 3, stands for 2 x 2 tokens of 4 x 6."""
+    torch.manual_seed(0)
+    head = MapHead(8, (2, 3), 24)
+    embedded, condition = torch.randn(2, 6, 8), torch.randn(2, 8)
+    assert not head(embedded, condition).any()
+    torch.nn.init.normal_(head.pointwise.weight)
+    torch.nn.init.normal_(head.norm.modulation.weight)
+    with torch.no_grad():
+        found = head(embedded, condition).view(2, 4, 6)
+        x = head.norm(embedded + head.position, condition).view(2, 2, 3, 8).permute(0, 3, 1, 2)
+        each = head.pointwise(torch.nn.functional.gelu(head.depthwise(x)))  # [2, 4, 2, 3]
+    for row in range(4):
+        for column in range(6):
+            part = 2 * (row % 2) + column % 2
+            torch.testing.assert_close(found[:, row, column], each[:, part, row // 2, column // 2])
+    with pytest.raises(ValueError, match=r"^map_size: got 12, allowed are 6 places"):
+        MapHead(8, (2, 3), 12)
+
+
+def test_the_log_probability_counts_every_token():
+    policy, obs = map_policy(action_std=0.5), map_observations()
+    with torch.no_grad():
+        actions, _, log_prob = policy(obs)
+        mean = policy.actor(obs["features"].view(8, 5, FEATURE_SIZE), obs["timestep"][:, 0])
+    assert mean.shape == (8, 6) and mean[:, 1:].std(dim=1).min() > 0.01
+    density = norm.logpdf(actions.numpy() * RAW_SCALE, mean.numpy(), 0.5)
+    at_last = obs["timestep"][:, 0].numpy() == NUM_STEPS - 1
+    expected = np.where(at_last, density[:, 0], density.sum(axis=1))
+    np.testing.assert_allclose(log_prob, expected, atol=1e-4)
+
+
+def test_a_map_that_is_blind_to_the_sample_is_an_order_of_the_tokens():
+    policy = map_policy(adaptive=False)
+    one, other = map_observations(seed=1), map_observations(seed=2)
+    with torch.no_grad():
+        actions = policy(one, deterministic=True)[0]
+        assert torch.equal(actions, policy(other, deterministic=True)[0])
+    assert actions[0, 1:].std() > 1e-3
+    seeing = map_policy()
+    with torch.no_grad():
+        differ = seeing(one, deterministic=True)[0] - seeing(other, deterministic=True)[0]
+    assert differ[:, 1:].abs().min() > 0
 
 
 def test_the_distribution_is_that_of_the_log_probabilities():

@@ -95,6 +95,31 @@ def test_the_log_probability_is_of_what_has_an_effect():
         torch.testing.assert_close(log_prob, expected)
 
 
+@pytest.mark.parametrize("observation", ["features", "confidences"])
+def test_a_map_over_the_tokens_is_learned_kept_and_told(tmp_path, observation, small_training):
+    config = small_training(
+        tmp_path / "run", residual="confidence-map", observation=observation, eval_every=1,
+        num_samples=50,
+    )  # fmt: skip
+    training = Training(config, progress=False)
+    training.run()
+    action_map, bundle = training.decoder.action_map, load_bundle("digits")
+    assert len(action_map.names) == 4 + 16 and training.model.policy.map_size == 16
+    live = live_policy(config, training.model, action_map)
+    loaded = load_policy(tmp_path / "run", bundle, "last")
+    size = 2 if observation == "confidences" else bundle.nat.feature_size
+    features, at = torch.randn(4, 16, size), torch.zeros(4, dtype=torch.int64)
+    physical = loaded(features, at)
+    assert physical.shape == (4, 4 + 16)
+    torch.testing.assert_close(physical, live(features, at))
+    assert physical[:, 4:].std(dim=1).min() > 0  # it was zero
+    training.callback._record_rollout()
+    told = training.callback.logger.name_to_value
+    assert told["confidence_map/step1_mean"] > 0 and "confidence_map/step2_mean" not in told
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "| guidance scale w | map over the tokens |" in report
+
+
 def test_another_choice_is_another_policy(tmp_path, config):
     found = set()
     for index, names in enumerate((NAMES, NAMES[::-1])):

@@ -17,6 +17,7 @@ from nat_env import (
 )
 from nat_env.decoding.quantities import COLUMNS
 from nat_env.generation import generate_batches
+from nat_env.samplers.confidence_map import ConfidenceMap
 from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import residual_schedule
 
@@ -118,6 +119,37 @@ def test_a_share_by_sample_is_remasked_of_each(bundle):
         assert torch.equal(env.ids[row], records[-1].ids[0])
 
 
+def test_a_map_of_each_row_is_as_that_of_a_policy(bundle):
+    """Rows are decoded as by a policy that gives the same map; 0 is the papers' schedule."""
+    env = make(bundle, "confidence-map")
+    assert env.action_space.shape == (B, 4 + 16)
+    maps = np.random.default_rng(0).uniform(-0.5, 0.5, (T, B, 16)).astype(np.float32)
+    maps[:, 0] = 0.0
+    env.reset(seed=10, options={"condition": [1, 2, 3, 4]})
+    for step in range(T):
+        actions = np.concatenate([np.zeros((B, 4), np.float32), maps[step]], axis=1)
+        info = env.step(actions)[-1]
+        np.testing.assert_allclose(info["action"][:, 4:], 5 * maps[step], rtol=1e-6)
+    table, differ = heuristic_schedule(T).table, 0
+    for row in range(B):
+
+        def policy(features, timestep, row=row):
+            chosen = torch.from_numpy(5 * maps[timestep[0], row])
+            return torch.cat([table[timestep[0]], chosen])[None]
+
+        policy.sampler, policy.columns = ConfidenceMap(), (*COLUMNS, *["confidence_map"] * 16)
+        records = []
+        list(generate_batches(bundle, policy, [row + 1], T, 10 + row, on_step=records.append))
+        assert torch.equal(env.ids[row], records[-1].ids[0])
+        assert records[0].actions[0, 4].item() == pytest.approx(5 * maps[0, row].std(), rel=1e-5)
+        plain = []
+        heuristic = ScheduledPolicy(heuristic_schedule(T))
+        list(generate_batches(bundle, heuristic, [row + 1], T, 10 + row, on_step=plain.append))
+        differ += not torch.equal(plain[-1].ids, records[-1].ids)
+        assert row or not differ
+    assert differ
+
+
 def test_a_share_above_one_is_refused(bundle):
     def policy(features, timestep):
         return torch.tensor([[0.5, 1.0, 1.0, 0.0, 1.5]]).expand(len(timestep), -1)
@@ -194,7 +226,9 @@ def test_a_sampler_by_name_is_the_heuristic_by_it():
     schedule = residual_schedule("remdm(0.3)", 4, 16)
     assert schedule is not None and schedule.sampler == ReMDM(0.3)
     assert torch.equal(schedule.table, heuristic_schedule(4).table)
-    with pytest.raises(ValueError, match=r"^residual: got 'nothing', .*'remdm' or a schedule"):
+    with pytest.raises(
+        ValueError, match=r"^residual: got 'nothing', .*'remdm', 'confidence-map' or a schedule"
+    ):
         residual_schedule("nothing", 4, 16)
 
 

@@ -11,6 +11,7 @@ from nat_env import ScheduledPolicy, generate, heuristic_schedule, load_bundle
 from nat_env.decoding import transition
 from nat_env.decoding.transition import decode_step
 from nat_env.frozen.grid import token_grid
+from nat_env.samplers.confidence_map import ConfidenceMap
 from nat_env.samplers.entropy_bound import EntropyBound
 from nat_env.samplers.halton import Halton, halton_ranks
 from nat_env.samplers.klass import Klass
@@ -37,14 +38,16 @@ def given(request):
     return *as_float32, ids
 
 
-def decoded(sampler, logits, uniforms, ids, temperature=0.0):
-    """What `decode_step` makes of it: ids after every step [T, B, N]."""
+def decoded(sampler, logits, uniforms, ids, temperature=0.0, more=None):
+    """What `decode_step` makes of it, with `more` [T, B, n] decided: ids by step [T, B, N]."""
     ids = torch.from_numpy(ids)
     free = ids == MASK
     unknown, found = free.sum(dim=1), []
-    sampling = sampler.begin(NAT, free, torch.arange(B))
+    sampling = sampler and sampler.begin(NAT, free, torch.arange(B))
     for step in range(T):
         actions = torch.tensor([[RATIOS[step], 1.0, temperature, 0.0]]).expand(B, -1)
+        if more is not None:
+            actions = torch.cat([actions, torch.from_numpy(more[step])], dim=1)
         at = torch.from_numpy(logits[step])
         last = torch.full((B,), step == T - 1)
         ids, _ = decode_step(
@@ -195,6 +198,37 @@ def test_remdm_masks_a_share_of_the_known_again(given, eta, temperature, everywh
                 assert after.sum() == allowed
         assert (after_ids[1, [0, 7]] == 3).all()  # what was given stays
         before_ids = after_ids
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_a_map_is_added_to_the_confidences(given, temperature):
+    logits, uniforms, ids = given
+    added = np.random.default_rng(5).normal(0, 2, (T, B, N)).astype(np.float32)
+    found = decoded(ConfidenceMap(), logits, uniforms, ids, temperature, added)
+    before_ids, differ = ids, 0
+    plain = decoded(ConfidenceMap(), logits, uniforms, ids, temperature)
+    assert np.array_equal(plain, decoded(None, logits, uniforms, ids, temperature))
+    for step in range(T):
+        for b in range(B):
+            before, after = before_ids[b] == MASK, found[step, b] == MASK
+            p = probabilities(logits[step, b])
+            drawn = (p.cumsum(axis=-1) <= uniforms[step, b, :, :1]).sum(axis=-1)
+            confidence = np.log(np.maximum(p[np.arange(N), drawn], 1e-300))
+            confidence += temperature * gumbel(uniforms[step, b, :, 1]) + added[step, b]
+            allowed = allowed_of((ids[b] == MASK).sum(), step)
+            stay = sorted(before.nonzero()[0], key=lambda n: confidence[n])[:allowed]
+            assert after.nonzero()[0].tolist() == (sorted(stay) if step < T - 1 else [])
+            differ += (after != (plain[step, b] == MASK)).sum()
+        before_ids = found[step]
+    assert differ > 0
+
+
+def test_a_map_of_another_number_of_tokens_is_refused(given):
+    with pytest.raises(ValueError, match=r"^actions: got 3 numbers after the four, .* 12 tokens"):
+        decoded(ConfidenceMap(), *given, more=np.zeros((T, B, 3), np.float32))
+    endless = np.full((T, B, N), np.inf, np.float32)
+    with pytest.raises(ValueError, match=r"and 12 numbers of its sampler, allowed are finite"):
+        decoded(ConfidenceMap(), *given, more=endless)
 
 
 def test_scores_of_ones_own_reach_known_tokens_but_not_those_given(given):
