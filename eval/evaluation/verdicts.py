@@ -1,12 +1,14 @@
 """Whether one policy is better than another, by paired t intervals over seeds; and orderings."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
 from scipy.stats import ttest_rel
+
+from eval.evaluation.rows import Row
 
 Order = Sequence[str | tuple[str, ...]]
 """Labels from the lowest value to the highest; those in a tuple have no order among themselves."""
@@ -89,6 +91,15 @@ def difference(lower: Mapping[int, float], upper: Mapping[int, float]) -> Differ
         warnings.simplefilter("ignore", RuntimeWarning)
         interval = ttest_rel(high, low).confidence_interval(0.95)
     return Difference(mean, float(interval.low), float(interval.high), len(seeds))
+
+
+def by_policy(rows: Iterable[Row], judge: str, quantity: str) -> dict[str, dict[int, float]]:
+    """Values by policy and seed, where they were measured."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        if row["judge"] == judge and quantity in row:
+            found.setdefault(row["policy"], {})[row["seed"]] = row[quantity]
+    return found
 
 
 def against(

@@ -64,6 +64,8 @@ MethodName = Literal[
     "cma",
     "not-adaptive",
     "adaptive",
+    "not-adaptive-map",
+    "adaptive-map",
     "not-adaptive-from-grid",
     "adaptive-from-grid",
     "adaptive-from-halton",

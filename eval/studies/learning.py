@@ -1,6 +1,6 @@
 """Trainings from scratch compared at equal budgets: distances, learning speed, learning curves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy as np
 from agents.learners.algorithms import algorithm_of
 from agents.runs.validation import validate
 from eval.evaluation.learning_speed import learning_speed_table
+from eval.evaluation.rows import Row
+from eval.evaluation.verdicts import against, by_policy
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
 from eval.studies.methods import training, training_config
@@ -76,6 +78,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
             budgets([group]),
             found.lacks,
             found.table,
+            paired(found.rows, list(trainings)),
             learning_speed_table(group.histories()),
             "" if found.lacks else drawn,
         ]
@@ -86,6 +89,22 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
     pictures = [arguments.out / CURVES] if drawn in report else []
     print("", report, "", *pictures, path, sep="\n")
     return report
+
+
+def paired(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """The first training's distances against those of the others, seed by seed, as Markdown.
+
+    Args:
+        rows: of the evaluation.
+        names: of the trainings, in their order.
+    """
+    lines = []
+    for judge in dict.fromkeys(row["judge"] for row in rows):
+        values = by_policy(rows, judge, "frechet_distance")
+        for name in names[1:]:
+            found = against(values.get(name, {}), values.get(names[0], {}))
+            lines += [f"- {name} against {names[0]}, {judge}: {found}"] if found else []
+    return "\n".join(["### What each is worth, paired over seeds", "", *lines] if lines else [])
 
 
 def _draw(group: Group) -> None:

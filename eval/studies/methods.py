@@ -167,16 +167,16 @@ METHODS: dict[str, Method] = {
     "cma": schedule_search("CMA-ES on the FD", "cma"),
     "not-adaptive": training("PPO, discriminator, blind to the sample", adaptive=False),
     "adaptive": training("PPO, discriminator (AdaNAT)"),
+    "not-adaptive-map": training(
+        "PPO, by token too, blind to the sample", residual="confidence-map", adaptive=False
+    ),
+    "adaptive-map": training("PPO, by token too", residual="confidence-map"),
     "not-adaptive-from-grid": training(
         "the best of a grid, then PPO, blind to the sample", start="grid", adaptive=False
     ),
     "adaptive-from-grid": training("the best of a grid, then PPO", start="grid"),
     "adaptive-from-halton": training("the best of Halton order, then PPO by it", start="halton"),
     "adaptive-from-remdm": training("the best of ReMDM, then PPO by it", start="remdm"),
-    "not-adaptive-map": training(
-        "PPO, by token too, blind to the sample", residual="confidence-map", adaptive=False
-    ),
-    "adaptive-map": training("PPO, by token too", residual="confidence-map"),
     "adaptive-scratch": training(
         "PPO, discriminator that shares no network with a judge",
         {"trunk": "scratch", "widths": (32, 64, 128)},

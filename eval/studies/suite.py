@@ -11,7 +11,7 @@ import numpy as np
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
 from eval.evaluation.tables import provenance
-from eval.evaluation.verdicts import against, verdict
+from eval.evaluation.verdicts import against, by_policy, verdict
 from eval.studies.arguments import Suite
 from eval.studies.methods import METHODS, check_budget
 from eval.studies.trials import Group, budgets, make_and_report
@@ -103,7 +103,7 @@ def orderings(rows: Sequence[Row]) -> str:
     lines = []
     for claim, quantity, methods in CLAIMS:
         for judge in dict.fromkeys(row["judge"] for row in rows):
-            values = _by_method(rows, judge, quantity)
+            values = by_policy(rows, judge, quantity)
             if set(methods) <= set(values):
                 what = quantity.replace("_", " ")
                 lines.append(f"- {claim}, {what}, {judge}: {verdict(values, methods)}")
@@ -121,7 +121,7 @@ def gains(rows: Sequence[Row]) -> str:
     """
     lines = []
     for judge in dict.fromkeys(row["judge"] for row in rows):
-        lines += _gains(_by_method(rows, judge, "frechet_distance"), "frechet distance", judge)
+        lines += _gains(by_policy(rows, judge, "frechet_distance"), "frechet distance", judge)
     # Of images and prompts: whichever rows have it, it is the same.
     aligned: dict[str, dict[int, float]] = {}
     for row in rows:
@@ -129,7 +129,7 @@ def gains(rows: Sequence[Row]) -> str:
             aligned.setdefault(row["policy"], {})[row["seed"]] = row["alignment"]
     lines += _gains(aligned, "alignment", "", higher_is_better=True)
     for judge in dict.fromkeys(row["judge"] for row in rows):
-        recalls = _by_method(rows, judge, "recall")
+        recalls = by_policy(rows, judge, "recall")
         found = _against(recalls, "adaptive", "adaptive-pretrained", True)
         if found:
             lines.append(f"- discriminator against pretrained reward, recall, {judge}: {found}")
@@ -166,15 +166,6 @@ def _against(
     values: Mapping[str, Mapping[int, float]], one: str, other: str, higher_is_better: bool
 ) -> str:
     return against(values.get(one, {}), values.get(other, {}), higher_is_better)
-
-
-def _by_method(rows: Sequence[Row], judge: str, quantity: str) -> dict[str, dict[int, float]]:
-    """Values by method and seed, where they were measured."""
-    found: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row["judge"] == judge and quantity in row:
-            found.setdefault(row["policy"], {})[row["seed"]] = row[quantity]
-    return found
 
 
 def command(arguments: Suite) -> None:

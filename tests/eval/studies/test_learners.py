@@ -51,6 +51,14 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
         line = re.search(rf"\| {name} \| 2 \| [\d.]+ \| digits-judge, N = 80 \| (.*?) \|", report)
         assert line and line[1] == f"{np.mean(distances):.2f} ± {np.std(distances, ddof=1):.2f}"
     assert len({row["policy_fingerprint"] for row in rows}) == 5  # with the heuristic
+    ppo, ars = (
+        {r["seed"]: r["frechet_distance"] for r in rows if r["policy"] == name}
+        for name in arguments.algos
+    )
+    worse = np.mean([ars[seed] - ppo[seed] for seed in (0, 1)])
+    assert re.search(
+        rf"- ars against ppo, digits-judge: .* by {worse:.3g} \[.*\] in 2 seeds", report
+    )
 
     _, histories, level, _ = drawn[0]
     for name, of_seeds in histories.items():
