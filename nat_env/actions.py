@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,10 +64,9 @@ class ActionMap:
     where it takes one (`confidence_map`), which comes last."""
     num_tokens: int | None = None
     """N, where a number of each token is decided."""
-    _kept: dict[torch.device, tuple[Tensor, ...]] = field(
+    _kept: "dict[torch.device, _Tables]" = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    """See `_tables`."""
 
     def __post_init__(self) -> None:
         """Check scale, smoothing and quantities.
@@ -82,7 +82,8 @@ class ActionMap:
             raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
         default = default_quantities(self.sampler)
         given = default if self.quantities is None else self.quantities
-        allowed = default + tuple(q.name for q in own_quantities(self.sampler))
+        own = [q.name for q in own_quantities(self.sampler)]
+        allowed = tuple(dict.fromkeys([*default, *own]))
         if (
             not isinstance(given, list | tuple)
             or not given
@@ -180,10 +181,10 @@ class ActionMap:
         mean = self._placed(actions.double(), offset)
         spread = torch.as_tensor(std, dtype=torch.float64, device=mean.device)
         std = self._placed(spread.expand_as(actions), offset).clamp_min(1e-9)
-        nodes, weights = self._tables(mean.device)[2:4]
+        tables = self._tables(mean.device)
         low, high = ((mean + side * _WIDTH * std).clamp(-1, 1) for side in (-1, 1))
         half = (high - low) / 2
-        at = (low + high) / 2 + half * nodes  # [nodes, B, 4] or more
+        at = (low + high) / 2 + half * tables.nodes  # [nodes, B, 4] or more
         inside, lowest, highest = (
             self._activation(self.raw_scale * a + offset) for a in (at, low, high)
         )
@@ -192,7 +193,7 @@ class ActionMap:
             torch.special.ndtr((low - mean) / std),
             torch.special.ndtr((mean - high) / std),
         )
-        share = weights * density * half  # of the Gaussian, at each node
+        share = tables.weights * density * half  # of the Gaussian, at each node
         total = (share * inside).sum(dim=0) + below * lowest + above * highest
         found = total / (share.sum(dim=0) + below + above)
         return self._decided(found, timestep).to(actions.dtype)
@@ -200,67 +201,92 @@ class ActionMap:
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
         _check_columns("physical", physical, len(self.physical_quantities))
-        kinds = self._tables(physical.device)[5:]
-        raw = _raw(physical.double(), *kinds) - self._offset(timestep, physical)
-        at = self._tables(physical.device)[4]
-        return (raw[:, at] / self.raw_scale).clamp(-1, 1).to(physical.dtype)
+        tables = self._tables(physical.device)
+        raw = tables.inverse(physical.double()) - self._offset(timestep, physical)
+        return (raw[:, tables.decided] / self.raw_scale).clamp(-1, 1).to(physical.dtype)
 
     def _offset(self, timestep: Tensor, like: Tensor) -> Tensor:
         """What is added to raw values at timesteps [B]: [B, 4] or more."""
-        offsets = self._tables(like.device)[0]
+        offsets = self._tables(like.device).raw
         return offsets[timestep.clamp_max(len(offsets) - 1)]
 
     def _placed(self, actions: Tensor, like: Tensor) -> Tensor:
         """Numbers [B, n] in the columns of physical values, 0 in those that are not decided."""
         _check_columns("actions", actions, len(self.names))
-        at = self._tables(like.device)[4]
-        return torch.zeros_like(like).index_copy(1, at, actions)
+        decided = self._tables(like.device).decided
+        return torch.zeros_like(like).index_copy(1, decided, actions)
 
     def _decided(self, found: Tensor, timestep: Tensor) -> Tensor:
         """With the residual's own numbers in the columns that actions do not decide."""
         if len(self.names) == found.shape[1]:
             return found
-        _, exact, _, _, at, *_ = self._tables(found.device)
-        fixed = exact[timestep.clamp_max(len(exact) - 1)]
-        return fixed.index_copy(1, at, found[:, at])
+        tables = self._tables(found.device)
+        fixed = tables.residual[timestep.clamp_max(len(tables.residual) - 1)]
+        return fixed.index_copy(1, tables.decided, found[:, tables.decided])
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, ...]:
-        """What is sent to a device once.
-
-        The residual, raw and as it is [T, C]; nodes and weights of the quadrature [nodes, 1, 1];
-        columns that actions decide [n]; which columns are of a sigmoid, and of none [C] bool.
-        """
+    def _tables(self, device: torch.device) -> "_Tables":
+        """Sent to a device once."""
         if device not in self._kept:
-            columns = self.physical_quantities
-            table = exact = torch.zeros(1, len(columns), dtype=torch.float64)
-            kinds = [
-                torch.tensor([quantity.activation == kind for quantity in columns])
-                for kind in ("sigmoid", "identity")
-            ]
-            if self.residual is not None:
-                exact = self.residual.table.to("cpu", torch.float64)
-                own = [getattr(self.sampler, quantity.name) for quantity in columns[4:]]
-                further = torch.tensor(own, dtype=torch.float64).expand(len(exact), -1)
-                exact = torch.cat([exact, further], dim=1)
-                table = _raw(exact, *kinds)
-            nodes = (part[:, None, None] for part in (_NODES, _WEIGHTS))
-            decided = self.quantities or ()
-            at = [i for name in decided for i, q in enumerate(columns) if q.name == name]
-            parts = (table, exact, *nodes, torch.tensor(at), *kinds)
-            self._kept[device] = tuple(part.to(device) for part in parts)
+            found = _Tables.of(self)
+            self._kept[device] = _Tables(*(part.to(device) for part in found))
         return self._kept[device]
 
     def _activation(self, raw: Tensor) -> Tensor:
         """Raw values [..., C] -> physical ones."""
-        shares, signed = self._tables(raw.device)[5:]
-        return torch.where(shares, raw.sigmoid(), raw.where(signed, F.softplus(raw)))
+        tables = self._tables(raw.device)
+        positive = raw.where(tables.any_number, F.softplus(raw))
+        return torch.where(tables.shares, raw.sigmoid(), positive)
 
 
-def _raw(physical: Tensor, shares: Tensor, signed: Tensor) -> Tensor:
-    """The inverse of `ActionMap._activation`, of columns [C] of a sigmoid and of none."""
-    above = physical.clamp_min(_SMALLEST)
-    inverse = physical.where(signed, above + torch.log(-torch.expm1(-above)))
-    return torch.where(shares, physical.clamp(_SMALLEST, 1 - _SMALLEST).logit(), inverse)
+class _Tables(NamedTuple):
+    """What the C columns of physical values are made with."""
+
+    raw: Tensor
+    """The residual schedule before the activations [T, C]; without one zeros [1, C]."""
+    residual: Tensor
+    """As it is."""
+    decided: Tensor
+    """Columns of the n numbers of an action [n]."""
+    shares: Tensor
+    """Which columns are of a sigmoid [C] bool."""
+    any_number: Tensor
+    """Which have no activation [C] bool."""
+    nodes: Tensor = _NODES[:, None, None]
+    """Of the quadrature [nodes, 1, 1]."""
+    weights: Tensor = _WEIGHTS[:, None, None]
+
+    @classmethod
+    def of(cls, action_map: ActionMap) -> "_Tables":
+        """On the host."""
+        columns, residual = action_map.physical_quantities, action_map.residual
+        shares, any_number = (
+            torch.tensor([quantity.activation == kind for quantity in columns])
+            for kind in ("sigmoid", "identity")
+        )
+        decided = torch.tensor(
+            [
+                at
+                for name in action_map.quantities or ()
+                for at, q in enumerate(columns)
+                if q.name == name
+            ]
+        )
+        zeros = torch.zeros(1, len(columns), dtype=torch.float64)
+        found = cls(zeros, zeros, decided, shares, any_number)
+        if residual is None:
+            return found
+        own = [getattr(residual.sampler, quantity.name) for quantity in columns[4:]]
+        table = residual.table.to("cpu", torch.float64)
+        further = torch.tensor(own, dtype=torch.float64).expand(len(table), -1)
+        table = torch.cat([table, further], dim=1)
+        return found._replace(raw=found.inverse(table), residual=table)
+
+    def inverse(self, physical: Tensor) -> Tensor:
+        """Physical values [..., C] -> raw ones, where an activation has no infinite one."""
+        above = physical.clamp_min(_SMALLEST)
+        positive = physical.where(self.any_number, above + torch.log(-torch.expm1(-above)))
+        shares = physical.clamp(_SMALLEST, 1 - _SMALLEST).logit()
+        return torch.where(self.shares, shares, positive)
 
 
 def _check_columns(argument: str, numbers: Tensor, columns: int) -> None:
