@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nat_env.decoding.quantities import COLUMNS, QUANTITIES, Quantity
+from nat_env.decoding.transition import REMASK_TEMPERATURE
 from nat_env.samplers.protocol import Sampler, default_quantities, own_quantities
 from nat_env.schedules import Schedule
 
@@ -82,8 +83,8 @@ class ActionMap:
             raise ValueError(f"smoothing: got {self.smoothing!r}, allowed is a number in [0, 1)")
         default = default_quantities(self.sampler)
         given = default if self.quantities is None else self.quantities
-        own = [q.name for q in own_quantities(self.sampler)]
-        allowed = tuple(dict.fromkeys([*default, *own]))
+        own = own_quantities(self.sampler)
+        allowed = tuple(dict.fromkeys([*default, *(q.name for q in own)]))
         if (
             not isinstance(given, list | tuple)
             or not given
@@ -92,7 +93,7 @@ class ActionMap:
             raise ValueError(f"quantities: got {given!r}, allowed are some of {allowed}, each once")
         if self.residual is None and len(given) < len(COLUMNS):
             raise ValueError(f"quantities: got {given!r}, allowed without a residual are {COLUMNS}")
-        of_tokens = [q.name for q in own_quantities(self.sampler) if q.of_tokens]
+        of_tokens = [q.name for q in own if q.of_tokens]
         if any(name in of_tokens for name in given[:-1]):
             raise ValueError(f"quantities: got {given!r}, allowed is {of_tokens[0]!r} as the last")
         if given[-1] in of_tokens and (self.num_tokens is None or self.num_tokens < 1):
@@ -104,18 +105,22 @@ class ActionMap:
         """Of the residual schedule: the rule that the actions are for."""
         return None if self.residual is None else self.residual.sampler
 
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """`quantities`, those by default filled in."""
+        assert isinstance(self.quantities, tuple)
+        return self.quantities
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Of the n numbers of an action: that of a map as often as there are tokens."""
-        assert isinstance(self.quantities, tuple)
         found = {q.name: q for q in self.physical_quantities}
-        return tuple(name for name in self.quantities for _ in range(self._width(found[name])))
+        return tuple(name for name in self.decided for _ in range(self._width(found[name])))
 
     @cached_property
     def physical_quantities(self) -> tuple[Quantity, ...]:
         """Columns of what `physical` gives: the four, and a sampler's that actions decide."""
-        assert isinstance(self.quantities, tuple)
-        own = [q for q in own_quantities(self.sampler) if q.name in self.quantities]
+        own = [q for q in own_quantities(self.sampler) if q.name in self.decided]
         return QUANTITIES + tuple(q for q in own for _ in range(self._width(q)))
 
     def _width(self, quantity: Quantity) -> int:
@@ -165,7 +170,8 @@ class ActionMap:
         """Mean of `physical` over actions that are Gaussian around those given.
 
         It is not `physical` of the mean, as the activations are curved: softplus takes noise of
-        deviation 1 in raw units around tau_1 = 0.3 to 0.4 on average.
+        deviation 1 in raw units around tau_1 = 0.3 to 0.4 on average. What noise on the numbers of
+        single tokens does to their order tau_2 then does, by a variance as large.
 
         Args:
             actions: means [B, n].
@@ -195,8 +201,13 @@ class ActionMap:
         )
         share = tables.weights * density * half  # of the Gaussian, at each node
         total = (share * inside).sum(dim=0) + below * lowest + above * highest
-        found = total / (share.sum(dim=0) + below + above)
-        return self._decided(found, timestep).to(actions.dtype)
+        found = self._decided(total / (share.sum(dim=0) + below + above), timestep)
+        if self.map_size:
+            # Noise on each token is re-masking noise, as Gumbel's is, whose variance is pi^2 / 6.
+            variance = (self.raw_scale * std[:, -self.map_size :]).square().mean(dim=1)
+            gumbel = found[:, REMASK_TEMPERATURE].square() + 6 / math.pi**2 * variance
+            found[:, REMASK_TEMPERATURE] = gumbel.sqrt()
+        return found.to(actions.dtype)
 
     def actions(self, physical: Tensor, timestep: Tensor) -> Tensor:
         """The inverse of `physical`, clipped to the box [-1, 1]."""
@@ -264,12 +275,7 @@ class _Tables(NamedTuple):
             for kind in ("sigmoid", "identity")
         )
         decided = torch.tensor(
-            [
-                at
-                for name in action_map.quantities or ()
-                for at, q in enumerate(columns)
-                if q.name == name
-            ]
+            [at for name in action_map.decided for at, q in enumerate(columns) if q.name == name]
         )
         zeros = torch.zeros(1, len(columns), dtype=torch.float64)
         found = cls(zeros, zeros, decided, shares, any_number)

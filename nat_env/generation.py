@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
-from nat_env.decoding.quantities import by_sample
 from nat_env.decoding.transition import check_quantities, decode_step
 from nat_env.frozen.canvas import partly_known
 from nat_env.frozen.nat import FrozenNAT
@@ -26,8 +25,8 @@ class StepRecord:
     ids: Tensor
     """[B, N] after the step."""
     actions: Tensor
-    """m, tau_1, tau_2, w [B, 4] that were applied, NaN where the image was complete before; after
-    them what else the policy decides, see `by_sample`."""
+    """m, tau_1, tau_2, w [B, 4] that were applied, and what else the policy has `columns` for; NaN
+    where the image was complete before."""
     confidence: Tensor
     """By which the step re-masked [B, N], of a sampler its scores; +inf at tokens known before."""
     passed: Tensor
@@ -66,7 +65,7 @@ def generate_tokens(
     passed = torch.ones(batch, dtype=torch.bool)
     conditions = conditions.to(nat.device)
     sampler: Sampler | None = getattr(policy, "sampler", None)
-    free, names = canvas == nat.mask_id, columns_of(policy)
+    free, columns = canvas == nat.mask_id, len(columns_of(policy))
     sampling = None if sampler is None else sampler.begin(nat, free, conditions)
     for step in range(num_steps):
         timestep = torch.full((batch,), step, device=nat.device)
@@ -74,8 +73,8 @@ def generate_tokens(
         actions = policy(observed(policy, passes, ids == nat.mask_id), timestep)
         if isinstance(actions, Tensor):
             actions = actions.clone()  # its own, whatever the policy does with the one it keeps
-            if actions.shape[1:] != (len(names),):
-                _check_given(actions, batch, step, len(names))
+            if actions.shape[1:] != (columns,):
+                _check_given(actions, batch, step, columns)
         uniforms = sent(draw_uniforms(generators, nat.num_tokens), nat.device)
         try:
             ids, confidence = decode_step(
@@ -83,11 +82,11 @@ def generate_tokens(
                 unknown, sampling,
             )  # fmt: skip
         except ValueError:
-            _check_given(actions, batch, step, len(names))
+            _check_given(actions, batch, step, columns)
             raise
         if on_step is not None:
             idle = sent(~passed, nat.device)[:, None]
-            told = by_sample(actions, names).masked_fill(idle, torch.nan)
+            told = actions.masked_fill(idle, torch.nan)
             on_step(StepRecord(step, ids.clone(), told, confidence, passed))
         if step == num_steps - 1:
             break

@@ -32,11 +32,6 @@ def columns_of(policy: DecodingPolicy) -> tuple[str, ...]:
     return getattr(policy, "columns", COLUMNS)
 
 
-def quantities_of(policy: DecodingPolicy) -> tuple[str, ...]:
-    """Names of what a policy decides: one for each column of `StepRecord.actions`."""
-    return tuple(dict.fromkeys(columns_of(policy)))
-
-
 def observed(policy: DecodingPolicy, passes: Passes, masked: Tensor) -> Tensor:
     """What a policy sees of passes on tokens of which some are masked, bool [B, N].
 

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import sb3_contrib
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -24,7 +22,6 @@ from agents.learners.policy import AdaNATPolicy
 from agents.learners.ppo import PPO
 from agents.learners.warmup import ARS, WaitsForReward, waiting
 from nat_env.commands.own_code import imported, is_own
-from nat_env.decoding.quantities import COLUMNS
 
 BUFFER_ROUNDS = 10
 """Rounds that a replay buffer holds: older rewards are those of another discriminator."""
@@ -149,11 +146,6 @@ def _off_policy(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _td3(config: TrainConfig) -> dict[str, Any]:
-    noise = np.full(len(config.quantities or COLUMNS), config.action_std / config.raw_scale)
-    return _off_policy(config) | {"action_noise": NormalActionNoise(np.zeros_like(noise), noise)}
-
-
 def _ars(config: TrainConfig) -> dict[str, Any]:
     """A round evaluates each of 2 n_delta candidates on `num_envs` episodes.
 
@@ -221,8 +213,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         "soft actor-critic", stable_baselines3.SAC, _off_policy, _PPO_ALONE, alone=_REPLAY
     ),
     "td3": _stock(
-        "twin delayed deterministic policy gradient", stable_baselines3.TD3, _td3, _PPO_ALONE,
-        alone=_REPLAY,
+        "twin delayed deterministic policy gradient",
+        stable_baselines3.TD3, _off_policy, _PPO_ALONE, alone=_REPLAY,
     ),
     "tqc": _stock(
         "truncated quantile critics", sb3_contrib.TQC, _off_policy, _PPO_ALONE, alone=_REPLAY

@@ -2,13 +2,14 @@
 
 import math
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import sb3_contrib
+import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
@@ -36,13 +37,14 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     """
     _check_algo_options(config)
     algorithm, seed, device = algorithm_of(config), config.seed, config.device
-    (action_map,) = env.get_attr("action_map", 0)
-    config = replace(config, quantities=action_map.names)
     model = _constructed(config, algorithm, env=env, seed=seed, device=device)
     assert isinstance(model, WaitsForReward)
     model.warmup_timesteps = config.policy_rests_for * config.num_steps
     if isinstance(model, OffPolicyAlgorithm):
         _start_at_zero(model, config.action_std / config.raw_scale)
+        if isinstance(model, stable_baselines3.TD3):
+            deviations = np.full(env.action_space.shape or (), config.action_std / config.raw_scale)
+            model.action_noise = NormalActionNoise(np.zeros_like(deviations), deviations)
     return model
 
 
@@ -68,11 +70,8 @@ def untrained_policy(config: TrainConfig, bundle: Bundle, action_map: ActionMap)
     rate: Any = () if isinstance(made, sb3_contrib.ARS) else (lambda _: 0.0,)
     of_env: dict[str, Any] = {}
     if algorithm.is_adanat:
-        of_env = {
-            "grid": form.grid,
-            "idle_at_last": action_map.idle_at_last,
-            "map_size": action_map.map_size,
-        }
+        of_env = {"grid": form.grid, "idle_at_last": action_map.idle_at_last}
+        of_env |= {"map_size": action_map.map_size} if action_map.map_size else {}
     kind: Any = made.policy_class
     policy = kind(form.space, box, *rate, **made.policy_kwargs, **of_env)
     return _decoding_policy(config, policy.to(bundle.device), action_map)

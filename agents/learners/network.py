@@ -46,8 +46,7 @@ def folded(x: Tensor, grid: tuple[int, int]) -> Tensor:
 class MapHead(nn.Module):
     """A number of each token, of what is seen around it and of where it is; zero at first.
 
-    Where nothing is seen of a sample it is of the place and the timestep alone: an order of the
-    tokens that is the same for all samples.
+    Where nothing is seen of a sample it is of the place and the timestep alone.
     """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int], tokens: int) -> None:

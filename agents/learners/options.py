@@ -77,8 +77,8 @@ class LearnerOptions:
     scratch. A file's sampler, or one by name as `remdm(0.3)`, is the rule that is learned by."""
     quantities: tuple[str, ...] | None = None
     """What is learned: some of the four, where the residual schedule has the others, and what its
-    sampler takes by sample (`eta` of remdm). By default the four, without those that have no
-    effect by the sampler."""
+    sampler takes by sample or token (`eta` of remdm, `confidence_map`). By default the four,
+    without those that have no effect by the sampler, and the map."""
     action_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """alpha of AdaGen: what is before the activations is s_t = alpha s_(t-1) + (1 - alpha) a_t, a
     running average over the steps of an episode, the residual schedule added to it. 0: none."""

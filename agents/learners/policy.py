@@ -95,8 +95,8 @@ class AdaNATPolicy(ActorCriticPolicy):
 
     The mean is in the paper's raw units (before sigmoid and softplus) and divided by `raw_scale`
     to lie in the environment's box. At the last step m and tau_2 have no effect, so they are left
-    out of the log-probability: there they are noise in the probability ratio. Those of known tokens
-    are in it, as features do not tell which these are.
+    out of the log-probability: there they are noise in the probability ratio. Numbers of single
+    tokens are in it until then, of known tokens too.
     """
 
     sigma: Tensor
@@ -150,7 +150,8 @@ class AdaNATPolicy(ActorCriticPolicy):
             optimizer_kwargs: of its constructor, but for the learning rate; nothing is added.
 
         Raises:
-            ValueError: another observation form, or a grid that does not fit it.
+            ValueError: another observation form, a grid that does not fit it, or numbers of an
+                action that do not fit its space.
         """
         observation_space = check_observation_space(observation_space)
         places = grid[0] * grid[1]
@@ -172,8 +173,13 @@ class AdaNATPolicy(ActorCriticPolicy):
         self.idle_at_last = usual if idle_at_last is None else tuple(idle_at_last)
         if len(self.idle_at_last) != actions:
             raise ValueError(
-                f"idle_at_last: got {self.idle_at_last}, allowed are {actions} truth values, one "
-                "for each number of an action"
+                f"idle_at_last: got {len(self.idle_at_last)} truth values, allowed are {actions}, "
+                "one for each number of an action"
+            )
+        if not 0 <= map_size < actions:
+            raise ValueError(
+                f"map_size: got {map_size}, allowed are 0 .. {actions - 1}: fewer than the numbers "
+                "of an action"
             )
         self.map_size = map_size
         super().__init__(

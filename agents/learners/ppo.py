@@ -149,8 +149,9 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
                 _check_timestep(self.env)
                 told = {"grid": _told(self.env, "feature_grid")}
                 action_map = _told(self.env, "action_map")
-                for name in ("raw_scale", "idle_at_last", "map_size"):
+                for name in ("raw_scale", "idle_at_last"):
                     told[name] = getattr(action_map, name, None)
+                told["map_size"] = getattr(action_map, "map_size", 0) or None
                 agreed = {name: self._agreed(name, there) for name, there in told.items()}
                 given = {name: value for name, value in agreed.items() if value is not None}
                 if "grid" not in given:

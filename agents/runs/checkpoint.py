@@ -18,6 +18,7 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import bundle_spec
 from nat_env.frozen.grid import token_grid
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
+from nat_env.samplers.protocol import default_quantities
 from nat_env.schedules import is_named, residual_schedule
 from nat_env.storage.claims import check_same
 from nat_env.storage.files import read_json, write_json
@@ -106,6 +107,13 @@ def run_residual(folder: Path, config: TrainConfig) -> str | None:
     A run then neither needs the user's file again nor follows what is written to it later.
     """
     return config.residual if is_named(config.residual) else str(folder / RESIDUAL)
+
+
+def decided_quantities(folder: Path) -> tuple[str, ...]:
+    """Names of what the policy of a run decides."""
+    config = load_run_config(folder)
+    residual = residual_schedule(run_residual(folder, config), config.num_steps, num_tokens=1)
+    return config.quantities or default_quantities(residual and residual.sampler)
 
 
 def load_run_config(folder: Path) -> TrainConfig:

@@ -13,13 +13,14 @@ from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
+from nat_env.decoding.quantities import of_quantities
 from nat_env.frozen.conditions import balanced_conditions
 from nat_env.frozen.precision import full_float32
 from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
 from nat_env.models.classifier import embeddings_of
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.policies import DecodingPolicy, quantities_of
+from nat_env.policies import DecodingPolicy, columns_of
 from nat_env.seeds import TRAINING_EVALUATION
 
 SHEET = 10
@@ -107,13 +108,14 @@ def _judged(bundle: Bundle, found: Sequence["_Sampled"]) -> Validation:
         reals = embeddings_of(yardstick.judge, _spread(bundle.reals, num_samples))
         embeddings = np.concatenate([part.embeddings for part in found])
         scores |= _overlap(reals.cpu().numpy(), embeddings)
-    table = torch.cat([part.actions for part in found], dim=1)  # [T, N, quantities]
+    table = torch.cat([part.actions for part in found], dim=1)  # [T, N, C]
     counts = table.isfinite().all(dim=2).sum(dim=1)  # of images that a step decodes [T]
     table = table[: int((counts >= 2).sum())].numpy()
-    mean, std = np.nanmean(table, axis=1), np.nanstd(table, axis=1, ddof=1)
+    moments = np.nanmean(table, axis=1), np.nanstd(table, axis=1, ddof=1)  # [T, C]
+    names, mean, (std,) = of_quantities(found[0].columns, *moments)
     actions = {
-        name: {"mean": mean[:, column].tolist(), "std": std[:, column].tolist()}
-        for column, name in enumerate(found[0].names)
+        name: {"mean": mean[:, place].tolist(), "std": std[:, place].tolist()}
+        for place, name in enumerate(names)
     }
     shown = torch.cat([part.shown for part in found])
     return Validation(scores, actions, shown[: _places(bundle)])
@@ -129,9 +131,9 @@ class _Sampled:
     right: int
     """Samples that the judge takes for what they were asked to be."""
     actions: Tensor
-    """[T, n, quantities]."""
-    names: tuple[str, ...]
-    """Of the quantities."""
+    """[T, n, C]."""
+    columns: tuple[str, ...]
+    """Names of the C."""
     shown: Tensor
     """The first of the conditions that are shown [s, C, H, W]."""
 
@@ -174,9 +176,9 @@ def _sampled(
         right += int((logits.argmax(dim=1) == labels).sum())
         kept.append(embeddings.cpu().numpy())
         accumulator.update(kept[-1])
-    actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, 4]
-    names, shown_images = quantities_of(policy), torch.cat(shown)
-    return _Sampled(accumulator, np.concatenate(kept), right, actions, names, shown_images)
+    actions = torch.stack([torch.cat(parts) for parts in chosen])  # [T, n, C]
+    columns, shown_images = columns_of(policy), torch.cat(shown)
+    return _Sampled(accumulator, np.concatenate(kept), right, actions, columns, shown_images)
 
 
 def _places(bundle: Bundle) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,22 @@ from agents.reports.report import evaluation_command
 from agents.runs.repeat import training_command
 from nat_env.bundles.loading import shipped_bundles
 from nat_env.commands.own_code import is_own
-from nat_env.decoding.quantities import COLUMNS
 
 
 def model_card(
-    config: TrainConfig, fingerprint: str, about: Mapping[str, Any], spec: str, licence: str
+    config: TrainConfig,
+    fingerprint: str,
+    decided: Sequence[str],
+    about: Mapping[str, Any],
+    spec: str,
+    licence: str,
 ) -> str:
     """Markdown under a YAML header: what the policy is for, how good it is, how to load it.
 
     Args:
         config: of its training, with the bundle's bare name.
         fingerprint: of its bundle.
+        decided: names of the quantities that it decides.
         about: what is known about it, as `agents.runs.checkpoint.load_about` gives.
         spec: names the shared policy on a command line.
         licence: an identifier of the hub's, such as `mit`.
@@ -48,7 +53,7 @@ def model_card(
             f"\nThe learner is code of the author's own, `{config.algo}`. This command and the "
             "policy need its module, installed or in the working directory.\n"
         )
-    chosen = ", ".join(name.replace("_", " ") for name in config.quantities or COLUMNS)
+    chosen = ", ".join(name.replace("_", " ") for name in decided)
     fits = (
         f"It fits the bundle with fingerprint `{fingerprint}` only."
         if config.observation == "features"

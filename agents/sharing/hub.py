@@ -10,6 +10,7 @@ from agents.reports.quantities import PICTURE, save_policy_card
 from agents.runs.checkpoint import (
     CONFIG,
     RESIDUAL,
+    decided_quantities,
     load_about,
     load_policy,
     load_run_config,
@@ -55,7 +56,8 @@ def push_policy(run: Path, target: str, license: str = "mit", private: bool = Fa
     if not target.startswith(HUB):
         check_new(Path(target), "target")
     config = without_paths(config)
-    card = model_card(config, run_fingerprint(run), about, target, license)
+    decided = decided_quantities(run)
+    card = model_card(config, run_fingerprint(run), decided, about, target, license)
     if not target.startswith(HUB):
         with written_folder(Path(target), CONFIG, argument="target") as aside:
             _fill(aside, run, config, about, card)

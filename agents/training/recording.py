@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from nat_env.actions import ActionMap
-from nat_env.decoding.quantities import by_sample
 from nat_env.parallel.processes import Processes
 
 Steps = list[tuple[np.ndarray, np.ndarray]]
@@ -28,17 +27,21 @@ def reward_scalars(steps: Steps, num_steps: int) -> dict[str, float]:
 
 
 def quantity_scalars(steps: Steps, num_steps: int, action_map: ActionMap) -> dict[str, float]:
-    """Mean and spread of m, tau_1, tau_2, w at every step of an episode, counted from 1."""
+    """Mean and spread of m, tau_1, tau_2, w at every step of an episode, counted from 1.
+
+    Not of what is decided by token: of a rollout that is its exploration.
+    """
     found: dict[str, float] = {}
     average = None
     for step in range(num_steps):
         given = np.concatenate([actions for actions, _ in steps[step::num_steps]])
         actions, timesteps = torch.from_numpy(given), torch.full((len(given),), step)
         average = action_map.smoothed(actions, timesteps, actions if average is None else average)
-        columns = action_map.physical_quantities
-        each = by_sample(action_map.physical(average, timesteps), [q.name for q in columns])
-        for quantity, values in zip(dict.fromkeys(columns), each.unbind(dim=1), strict=True):
-            if step == num_steps - 1 and quantity.is_idle_at_last:
+        physical = action_map.physical(average, timesteps)
+        for quantity, values in zip(
+            action_map.physical_quantities, physical.unbind(dim=1), strict=True
+        ):
+            if quantity.of_tokens or (step == num_steps - 1 and quantity.is_idle_at_last):
                 continue
             tag = f"{quantity.name}/step{step + 1}"
             found |= {f"{tag}_mean": float(values.mean()), f"{tag}_std": float(values.std())}

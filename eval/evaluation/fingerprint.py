@@ -47,7 +47,7 @@ def policy_fingerprint(policy: DecodingPolicy) -> str:
         smoothing = policy.action_map.smoothing
         name += f" smoothed by {smoothing}" if smoothing else ""
         name += "" if policy.observation == "features" else f" seeing {policy.observation}"
-        names, usual = policy.action_map.quantities or (), default_quantities(policy.sampler)
+        names, usual = policy.action_map.decided, default_quantities(policy.sampler)
         name += "" if names == usual else f" of {', '.join(names)}"
         tensors = [*_tensors(policy.state_dict())]
         tensors += [] if raw_scale == RAW_SCALE else [torch.tensor(raw_scale)]

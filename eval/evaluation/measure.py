@@ -26,7 +26,7 @@ from nat_env.frozen.nat import FIRST_PASSES_KEPT
 from nat_env.frozen.precision import full_float32
 from nat_env.generation import StepRecord, generate_batches
 from nat_env.parallel.processes import ALONE, Processes
-from nat_env.policies import DecodingPolicy, quantities_of
+from nat_env.policies import DecodingPolicy, columns_of
 from nat_env.seeds import NAT_EVAL, SeedRange
 
 
@@ -117,8 +117,8 @@ def measure(
         conditions = uniform_conditions(num_samples, len(bundle.conditions), first_seed)
     else:
         conditions = balanced_conditions(num_samples, len(bundle.conditions))
-    names = quantities_of(policy)
-    sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start, names)
+    columns = columns_of(policy)
+    sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start, columns)
     mine = conditions[own]
     if not len(mine):  # fewer batches than processes
         return sums.together(processes)
@@ -157,7 +157,7 @@ class _Sums:
         judges: Sequence[Reference],
         agreements: Sequence[Agreement],
         first: int,
-        names: tuple[str, ...],
+        columns: tuple[str, ...],
     ) -> None:
         """Start with no samples; the first one will be of that number."""
         self._judge = bundle.yardstick and bundle.yardstick.judge
@@ -171,7 +171,7 @@ class _Sums:
             if judged.judge.classifier is not None
         }
         self.sums = {agreement.name: 0.0 for agreement in agreements}
-        self.quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions), names)
+        self.quantities = QuantitiesAccumulator(num_steps, len(bundle.conditions), columns)
         self.count = self.correct = self.aligned = self.passes = 0
         self.seconds = self.judge_seconds = 0.0
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nat_env.decoding.quantities import COLUMNS
+from nat_env.decoding.quantities import COLUMNS, of_quantities
 
 Array = NDArray[np.float64]
 
@@ -14,8 +14,8 @@ Array = NDArray[np.float64]
 class Quantities:
     """Of m, tau_1, tau_2, w, or as `names` has it, over the samples that a step decodes.
 
-    All are [T, quantities]. Without the steps that fewer than two samples come to, as all others
-    are complete before.
+    All are [T, quantities], see `of_quantities`. Without the steps that fewer than two samples come
+    to, as all others are complete before.
     """
 
     names: tuple[str, ...]
@@ -34,16 +34,18 @@ class QuantitiesAccumulator:
     are exactly zero, and little cancels where actions differ little.
     """
 
-    def __init__(self, num_steps: int, num_classes: int, names: tuple[str, ...] = COLUMNS) -> None:
-        """Start with no samples of T steps and C classes."""
-        self.names, size = names, len(names)
+    def __init__(
+        self, num_steps: int, num_classes: int, columns: tuple[str, ...] = COLUMNS
+    ) -> None:
+        """Start with no samples of T steps and so many classes."""
+        self.columns, size = columns, len(columns)
         self._first = np.zeros((num_steps, size))
         self._counts = np.zeros((num_steps, num_classes))
         self._sums = np.zeros((num_steps, num_classes, size))
         self._squares = np.zeros((num_steps, size))
 
     def update(self, timestep: int, actions: Array, classes: NDArray[np.int64]) -> None:
-        """Add actions [B, quantities] of samples of some classes [B] at a step."""
+        """Add actions [B, columns] of samples of some classes [B] at a step."""
         if not self._counts[timestep].any():
             self._first[timestep] = actions[0]
         differences = actions - self._first[timestep]
@@ -56,7 +58,7 @@ class QuantitiesAccumulator:
         if not self._counts.any():
             self._first = other._first
         # Its differences, from our first sample's action.
-        shift = other._first - self._first  # [T, quantities]
+        shift = other._first - self._first  # [T, columns]
         counts, sums = other._counts, other._sums
         self._squares += (
             other._squares
@@ -69,7 +71,7 @@ class QuantitiesAccumulator:
     def result(self) -> Quantities:
         """Of all samples so far."""
         count = self._counts.sum(axis=1)[:, None]  # [T, 1]
-        total = self._sums.sum(axis=1)  # [T, quantities]
+        total = self._sums.sum(axis=1)  # [T, columns]
         squares_of_means = np.square(self._sums) / np.maximum(self._counts, 1)[..., None]
         spread = self._squares - np.square(total) / np.maximum(count, 1)
         within = self._squares - squares_of_means.sum(axis=1)
@@ -79,4 +81,7 @@ class QuantitiesAccumulator:
         std_within = np.sqrt(np.maximum(within, 0) / np.where(left > 0, left, np.nan))
         steps = int((count >= 2).sum())
         mean = self._first + total / np.maximum(count, 1)
-        return Quantities(self.names, mean[:steps], std[:steps], std_within[:steps])
+        names, mean, (std, std_within) = of_quantities(
+            self.columns, mean[:steps], std[:steps], std_within[:steps]
+        )
+        return Quantities(names, mean, std, std_within)

@@ -92,7 +92,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
 
 
 def paired(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """The first training's distances against those of the others, seed by seed, as Markdown.
+    """The distances of every training against those of the first, seed by seed, as Markdown.
 
     Args:
         rows: of the evaluation.

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -34,23 +36,34 @@ COLUMNS = tuple(quantity.name for quantity in QUANTITIES)
 """Their names, and those of a schedule's table [T, 4]."""
 
 
-def by_sample(values: Tensor, columns: Sequence[str]) -> Tensor:
-    """One number for each quantity: of one of tokens their standard deviation over the tokens.
+def of_quantities(
+    columns: Sequence[str], mean: Array, *stds: Array
+) -> tuple[tuple[str, ...], Array, list[Array]]:
+    """From means and standard deviations over samples of columns [T, C] those of quantities [T, Q].
 
-    What is the same for all tokens has no effect on which of them come first.
+    Of one of tokens: in place of the mean its standard deviation over the tokens, for what is the
+    same for all of them has no effect; and the root mean square of the deviations over samples.
 
     Args:
-        values: [B, C], the quantities of tokens after the others.
-        columns: names of the C columns.
+        columns: names of the C columns, the same for those of all tokens.
+        mean: over samples.
+        stds: deviations of some kinds.
 
     Returns:
-        [B, Q], of the Q names in their order.
+        The Q names, and as given.
 
     Example:
-        >>> by_sample(torch.tensor([[0.5, -3.0, 1.0]]), ("guidance_scale", "map", "map"))
-        tensor([[0.5000, 2.0000]])
+        >>> mean, std = np.array([[0.5, -3.0, 1.0]]), np.array([[0.1, 3.0, 4.0]])
+        >>> names, mean, (std,) = of_quantities(("guidance_scale", "map", "map"), mean, std)
+        >>> names, mean, std.round(3)
+        (('guidance_scale', 'map'), array([[0.5, 2. ]]), array([[0.1  , 3.536]]))
     """
-    names = list(dict.fromkeys(columns))
-    parts = values.split([list(columns).count(name) for name in names], dim=1)
-    each = [p if p.shape[1] == 1 else p.std(dim=1, correction=0, keepdim=True) for p in parts]
-    return torch.cat(each, dim=1)
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(columns):
+        places.setdefault(name, []).append(place)
+    means = [mean[:, at].std(axis=1) if len(at) > 1 else mean[:, at[0]] for at in places.values()]
+    found = [
+        np.stack([np.sqrt(np.square(std[:, at]).mean(axis=1)) for at in places.values()], axis=1)
+        for std in stds
+    ]
+    return tuple(places), np.stack(means, axis=1), found

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from nat_env.decoding.quantities import Quantity
@@ -30,24 +29,25 @@ class ConfidenceMap:
 
     def begin(self, nat: FrozenNAT, free: Tensor, conditions: Tensor) -> "ConfidenceMap._Sampling":
         """See `Sampler`."""
-        return ConfidenceMap._Sampling()
+        return ConfidenceMap._Sampling(nat.num_tokens)
 
     class _Sampling:
-        def __init__(self) -> None:
+        def __init__(self, num_tokens: int) -> None:
+            self.num_tokens = num_tokens
             self.state: dict[str, Tensor] = {}
 
         def scores(
             self, logits: Tensor, tokens: Tensor, actions: Tensor, uniforms: Tensor, places: Tensor
         ) -> Tensor:
-            return confidences(logits, tokens, actions[:, REMASK_TEMPERATURE], uniforms[:, 1])
+            found = confidences(logits, tokens, actions[:, REMASK_TEMPERATURE], uniforms[:, 1])
+            if (more := actions.shape[1] - 4) == 0:  # no policy decides it
+                return found
+            if more != self.num_tokens:
+                raise ValueError(
+                    f"actions: got {more} numbers after the four, allowed is one for each of "
+                    f"{self.num_tokens} tokens"
+                )
+            return found + actions.gather(1, 4 + places[:, None] % self.num_tokens)[:, 0]
 
         def stays(self, drawn: Drawn) -> Tensor:
-            added = drawn.actions[:, 4:]  # [B, N]
-            if not added.shape[1]:
-                added = torch.zeros_like(drawn.scores)
-            if added.shape != drawn.scores.shape:
-                raise ValueError(
-                    f"actions: got {added.shape[1]} numbers after the four, allowed is one for "
-                    f"each of the {drawn.scores.shape[1]} tokens"
-                )
-            return lowest(drawn.scores + added, drawn.masked, drawn.allowed)
+            return lowest(drawn.scores, drawn.masked, drawn.allowed)

@@ -255,9 +255,27 @@ def test_a_map_is_raw_numbers_after_the_others():
     assert torch.equal(physical[:, :4], alone.physical(actions[:, :1], steps))
     again = mapping.physical(mapping.actions(physical, steps), steps)
     torch.testing.assert_close(again, physical, atol=1e-5, rtol=1e-4)
-    small = 0.1 * actions  # far from the bounds of the box
-    mean = mapping.mean_physical(small, 0.05, steps)
-    torch.testing.assert_close(mean[:, 4:], 5 * small[:, 1:], atol=1e-6, rtol=1e-5)
+
+
+def test_noise_on_single_tokens_is_noise_of_re_masking():
+    """Of mean and variance of what is added to a confidence nothing is lost after training."""
+    mapping = ActionMap(TABLE.by(ConfidenceMap()), num_tokens=3)
+    actions, steps = torch.zeros(2, 7), torch.arange(2)
+    actions[:, 4:] = torch.tensor([0.04, -0.02, 0.0])
+    mean = mapping.mean_physical(actions, torch.tensor([0.0, 0.0, 1e-6, 0.0, *[0.12] * 3]), steps)
+    torch.testing.assert_close(mean[:, 4:], 5 * actions[:, 4:], atol=1e-6, rtol=1e-5)
+    random = np.random.default_rng(0)
+    for step in range(2):
+        gumbel, normal = random.gumbel(size=10**6), random.normal(size=10**6)
+        trained = TABLE.table[step, 2].item() * gumbel + 5 * 0.12 * normal
+        decoded = mean[step, 2].item() * gumbel
+        assert decoded.std() == pytest.approx(trained.std(), rel=0.005)
+    # tau_2 is compensated where it is the residual's, too, and nothing is where there is no noise.
+    fixed = ActionMap(TABLE.by(ConfidenceMap()), quantities=("confidence_map",), num_tokens=3)
+    found = fixed.mean_physical(actions[:, 4:], 0.12, steps)
+    torch.testing.assert_close(found[:, 2], mean[:, 2], atol=1e-4, rtol=1e-4)
+    without = mapping.mean_physical(actions, 0.0, steps)
+    torch.testing.assert_close(without, mapping.physical(actions, steps), atol=1e-5, rtol=1e-5)
 
 
 def test_a_map_needs_its_size_and_comes_last():

@@ -12,7 +12,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from agents.learners.config import TrainConfig
 from agents.learners.factory import live_policy
 from agents.learners.ppo import PPO
-from agents.runs.checkpoint import load_policy, load_run_config
+from agents.runs.checkpoint import (
+    decided_quantities,
+    load_about,
+    load_policy,
+    load_run_config,
+)
 from agents.training.train import Training
 from eval import evaluate
 from eval.evaluation.fingerprint import policy_fingerprint
@@ -23,7 +28,7 @@ from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import heuristic_schedule
-from nat_env.seeds import NAT_EVAL
+from nat_env.seeds import NAT_EVAL, TRAINING_EVALUATION
 
 NAMES = ("guidance_scale", "eta")
 
@@ -95,29 +100,47 @@ def test_the_log_probability_is_of_what_has_an_effect():
         torch.testing.assert_close(log_prob, expected)
 
 
-@pytest.mark.parametrize("observation", ["features", "confidences"])
-def test_a_map_over_the_tokens_is_learned_kept_and_told(tmp_path, observation, small_training):
+@pytest.mark.parametrize("changes", [{}, {"observation": "confidences"}, {"action_smoothing": 0.5}])
+def test_a_map_over_the_tokens_is_learned_kept_and_told(tmp_path, changes, small_training):
     config = small_training(
-        tmp_path / "run", residual="confidence-map", observation=observation, eval_every=1,
-        num_samples=50,
-    )  # fmt: skip
+        tmp_path / "run", residual="confidence-map", eval_every=1, num_samples=50, **changes
+    )
     training = Training(config, progress=False)
     training.run()
     action_map, bundle = training.decoder.action_map, load_bundle("digits")
     assert len(action_map.names) == 4 + 16 and training.model.policy.map_size == 16
     live = live_policy(config, training.model, action_map)
     loaded = load_policy(tmp_path / "run", bundle, "last")
-    size = 2 if observation == "confidences" else bundle.nat.feature_size
+    size = bundle.nat.feature_size if "observation" not in changes else 2
     features, at = torch.randn(4, 16, size), torch.zeros(4, dtype=torch.int64)
     physical = loaded(features, at)
     assert physical.shape == (4, 4 + 16)
     torch.testing.assert_close(physical, live(features, at))
     assert physical[:, 4:].std(dim=1).min() > 0  # it was zero
-    training.callback._record_rollout()
-    told = training.callback.logger.name_to_value
-    assert told["confidence_map/step1_mean"] > 0 and "confidence_map/step2_mean" not in told
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "| guidance scale w | map over the tokens |" in report
+    assert "| guidance scale w | spread of the map |" in report
+    maps = []
+    list(
+        generate_batches(
+            bundle, loaded, balanced_conditions(50, 10), 2, TRAINING_EVALUATION.seed_of(0),
+            on_step=lambda record: maps.append(record.actions[:, 4:]),
+        )
+    )  # fmt: skip
+    told = load_about(tmp_path / "run", "last")["actions"]["confidence_map"]
+    first = torch.cat(maps[::2]).double()  # [50, 16]
+    assert told["mean"][0] == pytest.approx(first.mean(dim=0).std(correction=0).item(), rel=1e-3)
+    assert told["std"][0] == pytest.approx(first.var(dim=0).mean().sqrt().item(), rel=1e-3)
+    assert decided_quantities(tmp_path / "run") == (*COLUMNS, "confidence_map")
+
+
+def test_other_learners_take_the_numbers_of_tokens_as_they_are(tmp_path, small_training):
+    config = small_training(tmp_path / "run", residual="confidence-map", algo="td3")
+    training = Training(config, progress=False)
+    training.run()
+    assert training.model.action_noise._sigma.shape == (4 + 16,)
+    policy = load_policy(tmp_path / "run", load_bundle("digits"), "last")
+    found = policy(torch.randn(3, 16, 64), torch.zeros(3, dtype=torch.int64))
+    assert found.shape == (3, 4 + 16) and found[:, 4:].abs().max() > 0
 
 
 def test_another_choice_is_another_policy(tmp_path, config):

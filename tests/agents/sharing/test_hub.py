@@ -121,6 +121,8 @@ def test_the_card_is_true_and_its_example_runs(run, tmp_path):
     assert (values["library_name"], values["license"]) == ("nat-env", "cc0-1.0")
     assert "adanat" in values["tags"]
     assert load_bundle("digits").fingerprint in text
+    decided = "remask ratio, sampling temperature, remask temperature, guidance scale"
+    assert f"decoding step {decided} of a frozen" in text
     assert "| 20 | 5120 | 1.25 |" in text and "FD (digits-judge, N = 1000)" in text
     assert "| 1 | 0.50 ± 0.00 | 0.50 ± 0.00 | 0.50 ± 0.00 | 0.50 ± 0.00 |" in text
     (example,) = re.findall(r"```python\n(.*?)```", text, re.S)

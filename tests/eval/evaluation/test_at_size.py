@@ -1,5 +1,6 @@
 """Evaluation as the papers do it: drawn classes, a judge from a file, little kept."""
 
+import math
 import weakref
 from dataclasses import replace
 
@@ -189,6 +190,22 @@ def test_quantities_are_those_of_all_samples_at_once():
         within[:, classes == c] -= actions[:, classes == c].mean(axis=1, keepdims=True)
     # Five means have been taken away.
     np.testing.assert_allclose(found.std_within, within.std(axis=1, ddof=5), rtol=1e-9)
+
+
+def test_maps_that_are_opposite_differ_however_alike_their_spreads_are():
+    """Of tokens: the spread of the mean map, and how far samples are from it, root mean square."""
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=6), rng.normal(size=6)
+    signs, classes = np.tile([1.0, -1.0], 20), np.repeat([0, 1], 20)
+    maps = shared + signs[:, None] * own  # [40, 6], half of each kind in each class
+    accumulator = QuantitiesAccumulator(1, 2, ("guidance_scale", *["map"] * 6))
+    accumulator.update(0, np.concatenate([np.ones((40, 1)), maps], axis=1), classes)
+    found = accumulator.result()
+    assert found.names == ("guidance_scale", "map")
+    np.testing.assert_allclose(found.mean[0], [1.0, shared.std()])
+    size = math.sqrt(np.square(own).mean())
+    np.testing.assert_allclose(found.std[0], [0.0, size * math.sqrt(40 / 39)])
+    np.testing.assert_allclose(found.std_within[0], [0.0, size * math.sqrt(40 / 38)])
 
 
 def test_of_one_sample_a_class_nobody_can_tell_what_lies_within():

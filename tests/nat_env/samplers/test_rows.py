@@ -22,8 +22,8 @@ from nat_env.samplers.remdm import ReMDM
 from nat_env.schedules import residual_schedule
 
 T, B = 4, 4
-SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)")
-ACTION = dict(zip(COLUMNS, (0.05, -0.1, 0.1, 0.05), strict=True))
+SAMPLERS = ("halton", "entropy-bound(4)", "klass(0.3, 1)", "remdm(0.5)", "confidence-map")
+ACTION = dict(zip((*COLUMNS, "confidence_map"), (0.05, -0.1, 0.1, 0.05, 0.2), strict=True))
 """Away from the residual."""
 
 
@@ -40,9 +40,10 @@ def make(bundle, residual, **options):
 def applied(residual):
     """A policy of the quantities that the environment makes of `ACTION`."""
     schedule = residual_schedule(residual, T, 16)
-    mapping = ActionMap(schedule)
+    mapping = ActionMap(schedule, num_tokens=16)
     action = torch.tensor([[ACTION[name] for name in mapping.names]])
-    table = mapping.physical(action.expand(T, -1), torch.arange(T))
+    # A map that is the same for all tokens changes nothing.
+    table = mapping.physical(action.expand(T, -1), torch.arange(T))[:, :4]
     return ScheduledPolicy(type(schedule)(table, "applied", schedule.sampler))
 
 
@@ -141,7 +142,7 @@ def test_a_map_of_each_row_is_as_that_of_a_policy(bundle):
         records = []
         list(generate_batches(bundle, policy, [row + 1], T, 10 + row, on_step=records.append))
         assert torch.equal(env.ids[row], records[-1].ids[0])
-        assert records[0].actions[0, 4].item() == pytest.approx(5 * maps[0, row].std(), rel=1e-5)
+        np.testing.assert_allclose(records[1].actions[0, 4:], 5 * maps[1, row], rtol=1e-6)
         plain = []
         heuristic = ScheduledPolicy(heuristic_schedule(T))
         list(generate_batches(bundle, heuristic, [row + 1], T, 10 + row, on_step=plain.append))
