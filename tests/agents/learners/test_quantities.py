@@ -137,7 +137,7 @@ def test_other_learners_take_the_numbers_of_tokens_as_they_are(tmp_path, small_t
     config = small_training(tmp_path / "run", residual="confidence-map", algo="td3")
     training = Training(config, progress=False)
     training.run()
-    assert training.model.action_noise._sigma.shape == (4 + 16,)
+    assert training.model.action_noise.base_noise._sigma.shape == (4 + 16,)
     policy = load_policy(tmp_path / "run", load_bundle("digits"), "last")
     found = policy(torch.randn(3, 16, 64), torch.zeros(3, dtype=torch.int64))
     assert found.shape == (3, 4 + 16) and found[:, 4:].abs().max() > 0
