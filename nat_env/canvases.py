@@ -30,6 +30,7 @@ class Canvases:
         num_rows: int,
         num_steps: int,
         aligned: bool,
+        group_size: int,
     ) -> None:
         """Make rows, all of which have to be started first.
 
@@ -39,10 +40,12 @@ class Canvases:
             num_rows: B.
             num_steps: T.
             aligned: see `NATDecodeVectorEnv`.
+            group_size: likewise.
         """
         self.table = table
         self.num_steps = num_steps
         self.aligned = aligned
+        self.group_size = group_size
         self.generators: list[np.random.Generator] | None = None
         """One per sub-environment: labels and uniforms are drawn from these alone."""
         nat = table.nat
@@ -116,6 +119,10 @@ class Canvases:
         """Put rows [R] on canvases [R, N], by default empty, with labels [R], by default drawn."""
         assert self.generators is not None
         nat = self.table.nat
+        if self.group_size > 1:
+            for row in rows.tolist():
+                leader = self.generators[row - row % self.group_size]
+                self.generators[row].bit_generator.state = leader.bit_generator.state
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]
             labels = torch.tensor([int(g.integers(len(self.table.own.conditions))) for g in chosen])

@@ -68,6 +68,7 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         observations_kept: int = 1,
         aligned: bool = False,
         quantities: Sequence[str] | None = None,
+        group_size: int = 1,
     ) -> None:
         """Make the environments.
 
@@ -95,13 +96,17 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
             aligned: whether a row that has nothing masked waits until step T, at no pass and with
                 the observation of a finished one, so that rows begin and end together.
             quantities: what an action decides, see `ActionMap`.
+            group_size: so many rows in a row are given the same label and the same random numbers:
+                what their rewards differ in is what was done. They have to begin together, as those
+                that are `aligned` do.
 
         Raises:
             ValueError: any of these is not allowed.
         """
         check_construction(
-            num_envs, num_steps, observations_kept, render_mode, self.metadata["render_modes"]
-        )
+            num_envs, num_steps, observations_kept, group_size, render_mode,
+            self.metadata["render_modes"],
+        )  # fmt: skip
         self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle, dtype, device)
         self.num_envs = num_envs
@@ -125,7 +130,7 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         self.single_action_space = spaces.Box(-1.0, 1.0, (size,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
-        super().__init__(table, self.action_map, num_envs, num_steps, aligned)
+        super().__init__(table, self.action_map, num_envs, num_steps, aligned, group_size)
         self.final_images: Tensor | None = None
         """Images [F, C, H, W] of the F rows that finished in the latest step, for wrappers."""
         self.final_conditions: Tensor | None = None

@@ -171,7 +171,7 @@ _PPO_ALONE = frozenset(
     {
         "adaptive", "shared_noise", "learning_rate", "final_learning_rate",
         "final_action_std", "clip_range", "value_coefficient", "entropy_coefficient",
-        "max_grad_norm", "accumulate", "rollout_folder",
+        "max_grad_norm", "accumulate", "rollout_folder", "group_size",
     }
 )  # fmt: skip
 _ON_POLICY_REFUSES = _PPO_ALONE | {"epochs"}

@@ -16,6 +16,9 @@ from nat_env.storage.files import require_writable_folder, reserve
 class EpisodeRolloutBuffer(DictRolloutBuffer):
     """Advantage A_t = R - V(s_t) (Eq. 12) with R the return, normalised over the rollout.
 
+    Of environments in groups, that decode the same with the same random numbers, the mean of a
+    group's returns is taken off first (a group baseline, as GRPO's).
+
     stable-baselines3 normalises advantages by minibatch instead; here the return is normalised
     once, as in the authors' code, so that the critic's target has a fixed scale while the
     discriminator's rewards drift.
@@ -27,13 +30,20 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     summed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(lambda own: own)
     """Adds up numbers over all processes that collect the rollout together."""
 
-    def __init__(self, *args: Any, folder: str | Path | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        folder: str | Path | None = None,
+        group_size: int = 1,
+        **kwargs: Any,
+    ) -> None:
         """Make an empty buffer.
 
         Args:
             args: of stable-baselines3's `DictRolloutBuffer`.
             folder: of a nameless file for the features, so that memory does not grow with the
                 rollout; None keeps them in memory.
+            group_size: environments in a row that are a group.
             kwargs: as `args`.
 
         Raises:
@@ -42,6 +52,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         if folder is not None:
             require_writable_folder(Path(folder))
         self.folder = folder
+        self.group_size = group_size
         super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
@@ -86,6 +97,9 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             ends = dones if step == self.buffer_size - 1 else self.episode_starts[step + 1]
             episode_return = self.rewards[step] + (1.0 - ends) * episode_return
             self.returns[step] = episode_return
+        if self.group_size > 1:
+            groups = self.returns.reshape(self.buffer_size, -1, self.group_size)
+            self.returns = (groups - groups.mean(axis=2, keepdims=True)).reshape(self.returns.shape)
         mean, std = self._moments()
         self.returns = (self.returns - mean) / (std + 1e-7)
         self.advantages = self.returns - self.values

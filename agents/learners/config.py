@@ -98,6 +98,10 @@ class TrainConfig(
                 f"num_envs: got {self.environments}, must divide trajectories_per_round = "
                 f"{self.trajectories_per_round}"
             )
+        if self.environments % self.group_size:
+            raise ValueError(
+                f"group_size: got {self.group_size}, must divide num_envs = {self.environments}"
+            )
         if self.budget < self.trajectories_per_round + self.policy_rests_for:
             raise ValueError(
                 f"budget: got {self.budget}, allowed is at least one round after "

@@ -94,6 +94,9 @@ class LearnerOptions:
     """PPO passes over a rollout."""
     batch_size: Annotated[int, Ge(1)] = 256
     """Transitions of a minibatch: of a gradient step, unless they are accumulated."""
+    group_size: Annotated[int, Ge(1)] = 1
+    """Episodes of a round that decode the same condition with the same random numbers; their mean
+    return is taken off theirs (a group baseline, as GRPO's). Must divide `num_envs`. 1: none."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Minibatches of a gradient step: a large batch in the memory of a small one. Must divide the
     minibatches of a round."""

@@ -107,6 +107,10 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             learns = env is not None and env.has_attr("update")
             rollout = n_steps * env.num_envs if env is not None else 0
             warmup_timesteps = TrainConfig.warmup_rounds * rollout if learns else 0
+        group_size = None if env is None else _told(env, "group_size")
+        if group_size is not None and group_size > 1:
+            of_buffer = kwargs.get("rollout_buffer_kwargs") or {}
+            kwargs["rollout_buffer_kwargs"] = of_buffer | {"group_size": group_size}
         self.action_std = action_std
         self.warmup_timesteps = warmup_timesteps
         self.discriminator_updates = discriminator_updates

@@ -36,6 +36,7 @@ _ADDED = {
     "action_smoothing": 0.0,
     "compiled": False,
     "decoder_dtype": "float32",
+    "group_size": 1,
     "observation": "features",
     "pass_discount": 1.0,
     "quantities": None,

@@ -127,6 +127,7 @@ class Training:
             reward_fn=environment_reward(config, bundle),
             observations_kept=steps_of_a_round(config) + 1,
             aligned=True,
+            group_size=config.group_size,
         )
         check_shared_reward(self.decoder.reward_fn, config.reward, processes)
         if config.reward == "adversarial":

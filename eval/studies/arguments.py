@@ -159,6 +159,8 @@ ChangeName = Literal[
     "no-warm-up",
     "five-updates",
     "fresh-samples",
+    "map",
+    "groups",
     "raw-reals",
 ]
 """See `eval.studies.options`."""

@@ -29,6 +29,8 @@ CHANGES: Changes = {
         "the discriminator learns on samples of the updated policy, as the paper",
         {"fresh_samples": True},
     ),
+    "map": ("decisions by position, too", {"residual": "confidence-map"}),
+    "groups": ("eight episodes each of common random numbers", {"group_size": 8}),
     "raw-reals": ("real images not reconstructed, as the paper", {"reals": "raw"}),
 }
 

@@ -22,6 +22,7 @@ def check_construction(
     num_envs: int,
     num_steps: int,
     observations_kept: int,
+    group_size: int,
     render_mode: str | None,
     render_modes: Sequence[str],
 ) -> None:
@@ -34,10 +35,13 @@ def check_construction(
         "num_envs": num_envs,
         "num_steps": num_steps,
         "observations_kept": observations_kept,
+        "group_size": group_size,
     }
     for name, number in numbers.items():
         if not is_integer(number) or number < 1:
             raise ValueError(f"{name}: got {number!r}, allowed are integers >= 1")
+    if num_envs % group_size:
+        raise ValueError(f"group_size: got {group_size}, must divide num_envs = {num_envs}")
     if render_mode not in (None, *render_modes):
         allowed = ", ".join(map(repr, (None, *render_modes)))
         raise ValueError(f"render_mode: got {render_mode!r}, allowed are {allowed}")

@@ -654,6 +654,36 @@ def test_rows_that_are_aligned_wait_without_passes(fresh_bundle, rows_of_passes)
     assert seen[-1][1][1] == pytest.approx(reward, rel=1e-5)
 
 
+def test_rows_of_a_group_differ_by_what_is_done_alone(bundle):
+    """Two groups of three: the same labels and tokens in each, for three episodes, but where rows
+    act otherwise; the first of each is as without groups."""
+    options = {"observation": "tokens", "aligned": True}
+    env = NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=3, **options)
+    alone = NATDecodeVectorEnv(6, bundle, NUM_STEPS, **options)
+    for one in (env, alone):
+        one.reset(seed=5)
+    actions = np.zeros((6, 4), np.float32)
+    actions[2, 0], actions[5, 1] = -1.0, 0.9  # one is complete at once, one is drawn otherwise
+    for _ in range(3):
+        labels = env.conditions.view(2, 3)
+        assert (labels == labels[:, :1]).all() and labels[0, 0] == alone.conditions[0]
+        for _ in range(NUM_STEPS):
+            env.step(actions)
+            alone.step(actions)
+            ids = env.ids.view(2, 3, -1)
+            assert torch.equal(ids[:, 0], ids[:, 1])
+            assert torch.equal(ids[:, 0], alone.ids[::3])
+        images = env.final_images.view(2, 3, -1)
+        assert torch.equal(images[:, 0], images[:, 1])
+        assert (images[:, 0] != images[:, 2]).any(dim=1).all()
+    assert not torch.equal(images[0, 0], images[1, 0])
+
+
+def test_rows_that_make_no_groups_are_refused(bundle):
+    with pytest.raises(ValueError, match=r"^group_size: got 4, must divide num_envs = 6"):
+        NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=4)
+
+
 def test_a_row_that_waits_is_stored_as_such(bundle):
     env, other = (make(bundle, observation="features", aligned=True) for _ in range(2))
     env.reset(seed=0)

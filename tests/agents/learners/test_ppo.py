@@ -29,9 +29,9 @@ SPACE = spaces.Dict(
 )
 
 
-def filled_buffer(rewards, starts, values):
+def filled_buffer(rewards, starts, values, **options):
     steps, envs = rewards.shape
-    buffer = EpisodeRolloutBuffer(steps, SPACE, spaces.Box(-1, 1, (4,)), n_envs=envs)
+    buffer = EpisodeRolloutBuffer(steps, SPACE, spaces.Box(-1, 1, (4,)), n_envs=envs, **options)
     for t in range(steps):
         buffer.add(
             {"features": np.zeros((envs, 4)), "timestep": np.zeros((envs, 1))},
@@ -60,6 +60,32 @@ def test_advantage_is_the_normalised_return_minus_the_value():
     normalised = (returns - returns.mean()) / returns.std()
     assert buffer.returns == pytest.approx(normalised, abs=1e-5)
     assert buffer.advantages == pytest.approx(normalised - values, abs=1e-5)
+
+
+def test_the_mean_of_a_group_is_taken_off_its_returns():
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(2, 6)).astype("f"), rng.normal(size=(2, 6)).astype("f")
+    rewards[:, 3:] += 7.0  # of a label that pays more, whatever is done
+    buffer = filled_buffer(rewards, np.array([[1] * 6, [0] * 6]), values, group_size=3)
+    buffer.compute_returns_and_advantage(torch.zeros(6), np.ones(6, bool))
+    left = np.stack([rewards[0] + rewards[1], rewards[1]]).astype(float)
+    for step in range(2):
+        for first in (0, 3):
+            left[step, first : first + 3] -= left[step, first : first + 3].mean()
+    expected = left / left.std()
+    assert buffer.returns == pytest.approx(expected, abs=1e-5)
+    assert buffer.advantages == pytest.approx(expected - values, abs=1e-5)
+
+
+def test_ppo_learns_from_an_environments_groups_as_such(tmp_path):
+    env = NATDecodeVectorEnv(8, "digits", 2, group_size=4)
+    model = PPO(env, batch_size=16, policy_kwargs={"hidden_size": 16}, seed=0)
+    model.learn(32)
+    returns = model.rollout_buffer.returns.reshape(2, 4, -1)  # [groups, 4, steps], as flattened
+    np.testing.assert_allclose(returns.mean(axis=1), 0.0, atol=1e-5)
+    assert returns.std() > 0.5
+    model.save(tmp_path / "model")
+    assert PPO.load(tmp_path / "model", env=env).rollout_buffer.group_size == 4
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

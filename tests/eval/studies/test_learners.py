@@ -55,6 +55,7 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
         {r["seed"]: r["frechet_distance"] for r in rows if r["policy"] == name}
         for name in arguments.algos
     )
+    assert "Evaluated on" in report and "with seeds 0, 1" in report
     worse = np.mean([ars[seed] - ppo[seed] for seed in (0, 1)])
     assert re.search(
         rf"- ars against ppo, digits-judge: .* by {worse:.3g} \[.*\] in 2 seeds", report
