@@ -24,6 +24,8 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     where one is asked for.
     """
 
+    groups: np.ndarray | None = None
+    """Numbers of groups [envs] whose mean return is taken off first."""
     summed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(lambda own: own)
     """Adds up numbers over all processes that collect the rollout together."""
 
@@ -86,6 +88,10 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             ends = dones if step == self.buffer_size - 1 else self.episode_starts[step + 1]
             episode_return = self.rewards[step] + (1.0 - ends) * episode_return
             self.returns[step] = episode_return
+        if self.groups is not None:
+            for group in np.unique(self.groups):
+                at = self.groups == group
+                self.returns[:, at] -= self.returns[:, at].mean()
         mean, std = self._moments()
         self.returns = (self.returns - mean) / (std + 1e-7)
         self.advantages = self.returns - self.values

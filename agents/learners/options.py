@@ -94,6 +94,12 @@ class LearnerOptions:
     """PPO passes over a rollout."""
     batch_size: Annotated[int, Ge(1)] = 256
     """Transitions of a minibatch: of a gradient step, unless they are accumulated."""
+    returns: Literal["round", "condition"] = "round"
+    """What the mean of a return is taken over: the round, or those of its own condition."""
+    group_size: Annotated[int, Ge(1)] = 1
+    """Episodes of a round with common conditions and random numbers, whose mean is taken off."""
+    average_rounds: Annotated[int, Ge(0)] = 0
+    """The policy in the end is the mean of those after so many last rounds; 0: the last."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Minibatches of a gradient step: a large batch in the memory of a small one. Must divide the
     minibatches of a round."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Image
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from agents.learners.config import TrainConfig
@@ -72,6 +73,7 @@ class RoundCallback(BaseCallback):
         self.seconds = 0.0
         """Of training so far, evaluations included, interruptions not."""
         self._pending = False
+        self._average: AveragedModel | None = None
         self._steps: Steps = []
         self._passes: list[int] = []
         self._bar: tqdm | None = None
@@ -125,6 +127,15 @@ class RoundCallback(BaseCallback):
         self._finish_round()
         self._steps, self._passes = [], []
         self._clock = time.perf_counter()
+        buffer: Any = getattr(self.model, "rollout_buffer", None)
+        if self.config.returns == "condition":
+            buffer.groups = self.decoder.conditions.numpy().copy()
+        if (size := self.config.group_size) > 1:
+            own = self.decoder.generators
+            assert own is not None
+            for row, generator in enumerate(own):
+                generator.bit_generator.state = own[row - row % size].bit_generator.state
+            buffer.groups = np.arange(len(own)) // size
 
     def _on_step(self) -> bool:
         actions = self.locals.get("clipped_actions", self.locals["actions"])
@@ -152,6 +163,10 @@ class RoundCallback(BaseCallback):
         if self.config.fresh_samples and self.adversary is not None:
             self._update_on_fresh_samples()
         self.rounds += 1
+        if self.rounds > self.config.rounds - self.config.average_rounds:
+            if self._average is None:
+                self._average = AveragedModel(self.model.policy.actor)  # type: ignore[union-attr]
+            self._average.update_parameters(self.model.policy.actor)  # type: ignore[union-attr]
         every, last = self.config.eval_every, self.rounds == self.config.rounds
         self._conclude(every > 0 and (self.rounds % every == 0 or last))
         if self._bar is not None:
@@ -161,7 +176,7 @@ class RoundCallback(BaseCallback):
         if evaluate:
             self._evaluate()
         elif not self.config.eval_every and self.processes.is_main:
-            learned = live_policy(self.config, self.model, self.decoder.action_map)
+            learned = self._learned()
             save_policy(self.config.out, "last", learned, self._progress())
         self._save(evaluate or self.rounds == self.config.rounds)
         if not self.processes.is_main:
@@ -230,7 +245,7 @@ class RoundCallback(BaseCallback):
         """FD of the learned policy on fixed seeds; keeps the best one."""
         started = time.perf_counter()
         bundle, config = self.decoder.bundle, self.config
-        learned = live_policy(config, self.model, self.decoder.action_map)
+        learned = self._learned()
         found = validate_together(
             bundle, learned, config.num_steps, config.num_samples, config.seed, self.processes
         )
@@ -263,6 +278,12 @@ class RoundCallback(BaseCallback):
             if self._bar.disable and self.progress:  # no terminal: a line now and then
                 print(f"round {self.rounds} of {config.rounds}: FD {distance:.2f}", flush=True)
         self.on_evaluation(measured)
+
+    def _learned(self) -> Any:
+        learned: Any = live_policy(self.config, self.model, self.decoder.action_map)
+        if self._average is not None:
+            learned.actor = self._average.module
+        return learned
 
     def _progress(self) -> dict[str, float]:
         """How far the training has come."""

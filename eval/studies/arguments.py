@@ -159,6 +159,11 @@ ChangeName = Literal[
     "no-warm-up",
     "five-updates",
     "fresh-samples",
+    "map",
+    "averaged",
+    "by-condition",
+    "groups",
+    "averaged-by-condition",
     "raw-reals",
 ]
 """See `eval.studies.options`."""

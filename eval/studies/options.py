@@ -29,6 +29,14 @@ CHANGES: Changes = {
         "the discriminator learns on samples of the updated policy, as the paper",
         {"fresh_samples": True},
     ),
+    "map": ("decisions by position, too", {"residual": "confidence-map"}),
+    "averaged": ("the mean of the weights after the last 20 rounds", {"average_rounds": 20}),
+    "by-condition": ("returns against the mean of their condition", {"returns": "condition"}),
+    "groups": ("eight episodes each with common random numbers", {"group_size": 8}),
+    "averaged-by-condition": (
+        "both",
+        {"average_rounds": 20, "returns": "condition"},
+    ),
     "raw-reals": ("real images not reconstructed, as the paper", {"reals": "raw"}),
 }
 
