@@ -9,6 +9,7 @@ from agents.learners.algorithms import algorithm_of
 from agents.runs.validation import validate
 from eval.evaluation.learning_speed import learning_speed_table
 from eval.evaluation.rows import Row
+from eval.evaluation.tables import provenance
 from eval.evaluation.verdicts import against, by_policy
 from eval.pictures.curves import save_learning_curves
 from eval.studies.arguments import Trainings
@@ -78,6 +79,7 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
             budgets([group]),
             found.lacks,
             found.table,
+            provenance(found.rows) if found.rows else "",
             paired(found.rows, list(trainings)),
             learning_speed_table(group.histories()),
             "" if found.lacks else drawn,
