@@ -25,7 +25,7 @@ _TITLES = {
     "remask_temperature": ("re-mask temperature τ₂", "noise in choosing what to keep"),
     "guidance_scale": ("guidance scale w", "pull towards the class"),
     "eta": ("re-masked share η", "of the tokens known before"),
-    "confidence_map": ("spread of the map", "over tokens, in nats; 0: confidences decide"),
+    "confidence_map": ("spread of the map", "over tokens, in nats"),
 }
 """And what it does; a quantity that is not here is called by its name."""
 
