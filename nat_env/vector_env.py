@@ -96,15 +96,14 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
             aligned: whether a row that has nothing masked waits until step T, at no pass and with
                 the observation of a finished one, so that rows begin and end together.
             quantities: what an action decides, see `ActionMap`.
-            group_size: so many rows in a row are given the same label and the same random numbers:
-                what their rewards differ in is what was done. They have to begin together, as those
-                that are `aligned` do.
+            group_size: so many rows, one after the other, are given the same label and the same
+                random numbers: their rewards differ by what was done. They have to be `aligned`.
 
         Raises:
             ValueError: any of these is not allowed.
         """
         check_construction(
-            num_envs, num_steps, observations_kept, group_size, render_mode,
+            num_envs, num_steps, observations_kept, group_size, aligned, render_mode,
             self.metadata["render_modes"],
         )  # fmt: skip
         self.autoreset_mode = chosen_autoreset_mode(autoreset_mode)

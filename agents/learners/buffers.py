@@ -43,7 +43,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             args: of stable-baselines3's `DictRolloutBuffer`.
             folder: of a nameless file for the features, so that memory does not grow with the
                 rollout; None keeps them in memory.
-            group_size: environments in a row that are a group.
+            group_size: environments, one after the other, that are a group.
             kwargs: as `args`.
 
         Raises:

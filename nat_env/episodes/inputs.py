@@ -23,6 +23,7 @@ def check_construction(
     num_steps: int,
     observations_kept: int,
     group_size: int,
+    aligned: bool,
     render_mode: str | None,
     render_modes: Sequence[str],
 ) -> None:
@@ -42,6 +43,8 @@ def check_construction(
             raise ValueError(f"{name}: got {number!r}, allowed are integers >= 1")
     if num_envs % group_size:
         raise ValueError(f"group_size: got {group_size}, must divide num_envs = {num_envs}")
+    if group_size > 1 and not aligned:
+        raise ValueError(f"group_size: got {group_size}, allowed is 1 of rows that are not aligned")
     if render_mode not in (None, *render_modes):
         allowed = ", ".join(map(repr, (None, *render_modes)))
         raise ValueError(f"render_mode: got {render_mode!r}, allowed are {allowed}")

@@ -681,7 +681,11 @@ def test_rows_of_a_group_differ_by_what_is_done_alone(bundle):
 
 def test_rows_that_make_no_groups_are_refused(bundle):
     with pytest.raises(ValueError, match=r"^group_size: got 4, must divide num_envs = 6"):
-        NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=4)
+        NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=4, aligned=True)
+    with pytest.raises(ValueError, match=r"^group_size: got 3, allowed is 1 of rows that are not"):
+        NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=3)
+    with pytest.raises(ValueError, match=r"^group_size: got 0, allowed are integers >= 1"):
+        NATDecodeVectorEnv(6, bundle, NUM_STEPS, group_size=0)
 
 
 def test_a_row_that_waits_is_stored_as_such(bundle):

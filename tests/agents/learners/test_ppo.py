@@ -78,7 +78,7 @@ def test_the_mean_of_a_group_is_taken_off_its_returns():
 
 
 def test_ppo_learns_from_an_environments_groups_as_such(tmp_path):
-    env = NATDecodeVectorEnv(8, "digits", 2, group_size=4)
+    env = NATDecodeVectorEnv(8, "digits", 2, group_size=4, aligned=True)
     model = PPO(env, batch_size=16, policy_kwargs={"hidden_size": 16}, seed=0)
     model.learn(32)
     returns = model.rollout_buffer.returns.reshape(2, 4, -1)  # [groups, 4, steps], as flattened
