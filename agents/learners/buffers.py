@@ -30,20 +30,16 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     summed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(lambda own: own)
     """Adds up numbers over all processes that collect the rollout together."""
 
-    def __init__(
-        self,
-        *args: Any,
-        folder: str | Path | None = None,
-        group_size: int = 1,
-        **kwargs: Any,
-    ) -> None:
+    group_size = 1
+    """Environments, one after the other, that are a group."""
+
+    def __init__(self, *args: Any, folder: str | Path | None = None, **kwargs: Any) -> None:
         """Make an empty buffer.
 
         Args:
             args: of stable-baselines3's `DictRolloutBuffer`.
             folder: of a nameless file for the features, so that memory does not grow with the
                 rollout; None keeps them in memory.
-            group_size: environments, one after the other, that are a group.
             kwargs: as `args`.
 
         Raises:
@@ -52,7 +48,6 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         if folder is not None:
             require_writable_folder(Path(folder))
         self.folder = folder
-        self.group_size = group_size
         super().__init__(*args, **kwargs)
 
     def reset(self) -> None:

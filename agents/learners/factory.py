@@ -42,9 +42,6 @@ def make_learner(config: TrainConfig, env: VecEnv, bundle: Bundle) -> BaseAlgori
     model.warmup_timesteps = config.policy_rests_for * config.num_steps
     if isinstance(model, OffPolicyAlgorithm):
         _start_at_zero(model, config.action_std / config.raw_scale)
-        if isinstance(model, stable_baselines3.TD3):
-            deviations = np.full(env.action_space.shape or (), config.action_std / config.raw_scale)
-            model.action_noise = NormalActionNoise(np.zeros_like(deviations), deviations)
     return model
 
 
@@ -142,5 +139,8 @@ def _start_at_zero(model: OffPolicyAlgorithm, std: float) -> None:
         nn.init.zeros_(head.bias)
     if hasattr(actor, "log_std"):
         nn.init.constant_(actor.log_std.bias, math.log(std))
+    if isinstance(model, stable_baselines3.TD3) and model.action_noise is None:
+        deviations = np.full(model.action_space.shape or (), std)
+        model.action_noise = NormalActionNoise(np.zeros_like(deviations), deviations)
     if hasattr(model, "actor_target"):
         model.actor_target.load_state_dict(actor.state_dict())  # type: ignore[attr-defined]

@@ -107,10 +107,6 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
             learns = env is not None and env.has_attr("update")
             rollout = n_steps * env.num_envs if env is not None else 0
             warmup_timesteps = TrainConfig.warmup_rounds * rollout if learns else 0
-        group_size = None if env is None else _told(env, "group_size")
-        if group_size is not None and group_size > 1:
-            of_buffer = kwargs.get("rollout_buffer_kwargs") or {}
-            kwargs["rollout_buffer_kwargs"] = of_buffer | {"group_size": group_size}
         self.action_std = action_std
         self.warmup_timesteps = warmup_timesteps
         self.discriminator_updates = discriminator_updates
@@ -155,6 +151,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
                 action_map = _told(self.env, "action_map")
                 for name in ("raw_scale", "idle_at_last"):
                     told[name] = getattr(action_map, name, None)
+                # A policy of one's own need not know of a map where there is none.
                 told["map_size"] = getattr(action_map, "map_size", 0) or None
                 agreed = {name: self._agreed(name, there) for name, there in told.items()}
                 given = {name: value for name, value in agreed.items() if value is not None}
@@ -172,7 +169,7 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
         self._look_up_in(self.env)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
-        """As stable-baselines3's; handles are then those of this environment."""
+        """As stable-baselines3's; handles and groups are then those of this environment."""
         super().set_env(env, force_reset)
         if hasattr(self, "policy"):  # else it is being loaded
             self._look_up_in(self.env)
@@ -180,6 +177,8 @@ class PPO(WaitsForReward, stable_baselines3.PPO):
     def _look_up_in(self, env: VecEnv | None) -> None:
         if env is not None and env.has_attr("aligned"):
             env.set_attr("aligned", True)  # a rollout is of whole episodes
+        if env is not None and isinstance(self.rollout_buffer, EpisodeRolloutBuffer):
+            self.rollout_buffer.group_size = _told(env, "group_size") or 1
         if isinstance(self.policy, AdaNATPolicy) and env is not None:
             unfold: Any = self.policy.features_extractor
             unfold.ring = self._ring(env)

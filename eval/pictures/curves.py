@@ -91,7 +91,7 @@ def save_learning_curves(
     figure = new_figure(1000, 560)
     explanation = f"{about}. Line: mean over seeds. Band: from the lowest to the highest seed."
     heading(figure, "FD over training, one by one", explanation, 76)
-    beside = 70 + 7 * max(map(len, ["heuristic", *histories])) + 50  # pixels, for line and number
+    beside = 120 + 7 * max(map(len, ["heuristic", *histories]))  # pixels, with line and number
     figure.subplots_adjust(left=0.08, right=1 - beside / 1000, top=0.84, bottom=0.11)
     axes = figure.subplots()
     axes.axhline(level, color=COLOURS[0], linestyle="--", label=f"heuristic ({level:.2f})")

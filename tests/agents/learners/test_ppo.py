@@ -29,9 +29,9 @@ SPACE = spaces.Dict(
 )
 
 
-def filled_buffer(rewards, starts, values, **options):
+def filled_buffer(rewards, starts, values):
     steps, envs = rewards.shape
-    buffer = EpisodeRolloutBuffer(steps, SPACE, spaces.Box(-1, 1, (4,)), n_envs=envs, **options)
+    buffer = EpisodeRolloutBuffer(steps, SPACE, spaces.Box(-1, 1, (4,)), n_envs=envs)
     for t in range(steps):
         buffer.add(
             {"features": np.zeros((envs, 4)), "timestep": np.zeros((envs, 1))},
@@ -66,7 +66,8 @@ def test_the_mean_of_a_group_is_taken_off_its_returns():
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 6)).astype("f"), rng.normal(size=(2, 6)).astype("f")
     rewards[:, 3:] += 7.0  # of a label that pays more, whatever is done
-    buffer = filled_buffer(rewards, np.array([[1] * 6, [0] * 6]), values, group_size=3)
+    buffer = filled_buffer(rewards, np.array([[1] * 6, [0] * 6]), values)
+    buffer.group_size = 3
     buffer.compute_returns_and_advantage(torch.zeros(6), np.ones(6, bool))
     left = np.stack([rewards[0] + rewards[1], rewards[1]]).astype(float)
     for step in range(2):
@@ -86,6 +87,8 @@ def test_ppo_learns_from_an_environments_groups_as_such(tmp_path):
     assert returns.std() > 0.5
     model.save(tmp_path / "model")
     assert PPO.load(tmp_path / "model", env=env).rollout_buffer.group_size == 4
+    model.set_env(NATDecodeVectorEnv(8, "digits", 2))  # whose rows are no groups
+    assert model.rollout_buffer.group_size == 1
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
