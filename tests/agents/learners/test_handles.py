@@ -13,9 +13,9 @@ from nat_env.wrappers.adversarial import AdversarialReward
 ENVS, STEPS, EPISODES = 8, 3, 2
 
 
-def environment(**observed):
+def environment(residual="heuristic", **observed):
     return NATDecodeVectorEnv(
-        ENVS, "digits", STEPS, dtype="float32", residual="heuristic", **observed
+        ENVS, "digits", STEPS, dtype="float32", residual=residual, **observed
     )
 
 
@@ -32,12 +32,13 @@ def learned(env, rollouts=3):
     return model.learn(rollouts * EPISODES * STEPS * ENVS)
 
 
-def handles(kept=EPISODES * STEPS + 1):
-    return environment(observation="handles", observations_kept=kept)
+def handles(residual="heuristic", kept=EPISODES * STEPS + 1):
+    return environment(residual, observation="handles", observations_kept=kept)
 
 
-def test_what_is_learned_is_the_same_to_the_last_bit():
-    plain, by_handles = learned(environment()), learned(handles())
+@pytest.mark.parametrize("residual", ["heuristic", "confidence-map"])
+def test_what_is_learned_is_the_same_to_the_last_bit(residual):
+    plain, by_handles = learned(environment(residual)), learned(handles(residual))
     for name, weights in plain.policy.state_dict().items():
         assert torch.equal(weights, by_handles.policy.state_dict()[name]), name
     start = PPO(environment(), policy_kwargs={"hidden_size": 16}, seed=0).policy.state_dict()

@@ -46,6 +46,7 @@ OTHERS = {
         "budget": 32 * 4,
         "eval_every": 0,
     },
+    "map": {"residual": "confidence-map", **JUDGED},
     "a2c": {"algo": "a2c", **JUDGED, "batch_size": 256},
     "stock-ppo": {"algo": "stock-ppo", "algo_options": UNNORMALISED, **JUDGED},
     "recurrent-ppo": {"algo": "recurrent-ppo", "algo_options": UNNORMALISED, **JUDGED},

@@ -58,7 +58,7 @@ def test_processes_train_what_one_does(alone, pair, four):
     assert_close(four[0]["whole"], alone)
 
 
-@pytest.mark.parametrize("name", ["fresh", "a2c", "stock-ppo"])
+@pytest.mark.parametrize("name", ["fresh", "map", "a2c", "stock-ppo"])
 def test_so_do_other_trainings(jobs, pair, folder, name):
     assert_close(pair[0][name], jobs["trained"](folder / f"{name}_alone", **jobs["OTHERS"][name]))
 

@@ -77,9 +77,10 @@ def test_the_state_is_written_now_and_then_and_at_the_end(tmp_path, monkeypatch)
     assert written == [3, *range(4), 0, 2, 3]
 
 
-def test_an_interrupted_training_loses_its_unfinished_round_alone(tmp_path, monkeypatch):
-    _, whole = train(tmp_path / "whole", budget=64, eval_every=4)
-    stop = {"budget": 64, "eval_every": 4, "save_every_seconds": 1e9}
+@pytest.mark.parametrize("residual", ["heuristic", "confidence-map"])
+def test_an_interrupted_training_loses_its_unfinished_round_alone(tmp_path, monkeypatch, residual):
+    stop = {"residual": residual, "budget": 64, "eval_every": 4, "save_every_seconds": 1e9}
+    _, whole = train(tmp_path / "whole", **stop)
     training = Training(replace(SMALL, out=tmp_path / "run", **stop), progress=False)
     on_step, seen = training.callback._on_step, []
 
