@@ -30,6 +30,10 @@ _SMALLEST = 1e-7
 """Physical values are kept this far from where the inverse of an activation is infinite."""
 
 
+_BEYOND = 7.0
+"""Raw values of which sigmoid and softplus are within 0.001 of their ends."""
+
+
 @dataclass(frozen=True)
 class ActionMap:
     """[-1, 1]^n <-> (m, tau_1, tau_2, w): sigmoid for m, softplus for the others, of raw values.
@@ -136,6 +140,21 @@ class ActionMap:
         """Which numbers of an action have no effect at the last step."""
         idle = {q.name: q.is_idle_at_last for q in self.physical_quantities}
         return tuple(idle[name] for name in self.names)
+
+    @property
+    def out_of_reach(self) -> list[str]:
+        """What is decided and yet stays at 0, or a share at 1: "guidance_scale at step 2".
+
+        The residual schedule has it there, and no correction within the box moves it by 0.001.
+        """
+        tables = self._tables(torch.device("cpu"))
+        least = tables.raw + self.raw_scale < -_BEYOND
+        most = (tables.raw - self.raw_scale > _BEYOND) & tables.shares
+        found = (least | most) & ~tables.any_number  # [T, C]
+        columns = self.physical_quantities
+        found[-1, [q.is_idle_at_last for q in columns]] = False
+        places = [(t, c) for t, c in found.nonzero().tolist() if columns[c].name in self.decided]
+        return [f"{columns[c].name} at step {t + 1}" for t, c in places]
 
     def smoothed(self, actions: Tensor, timestep: Tensor, before: Tensor) -> Tensor:
         """The running average after a step: s_0 = a_0, s_t = alpha s_(t-1) + (1 - alpha) a_t.

@@ -120,8 +120,11 @@ class Canvases:
         assert self.generators is not None
         nat = self.table.nat
         if self.group_size > 1:
+            # All go on from where the one with the most passes is: no number is drawn twice.
+            leaders = self.passes.view(-1, self.group_size).argmax(dim=1).tolist()
             for row in rows.tolist():
-                leader = self.generators[row - row % self.group_size]
+                group = row // self.group_size
+                leader = self.generators[group * self.group_size + leaders[group]]
                 self.generators[row].bit_generator.state = leader.bit_generator.state
         if labels is None:
             chosen = [self.generators[row] for row in rows.tolist()]

@@ -144,7 +144,7 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         """Start episodes: all, or the rows of `options["reset_mask"]`.
 
         Args:
-            seed: sub-environment i gets seed + i, or seed[i].
+            seed: sub-environment i gets seed + i, or seed[i]; a group that of its first row.
             options: `reset_mask` [B] bool. For the episodes that start here alone: `condition`, a
                 label or one per row, or `prompt`, a text or one per row, encoded if the bundle's
                 table does not have it; `ids` [B, N] and `known` [B, N] bool, of images partly
@@ -155,7 +155,8 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
                 `Bundle.with_prompts`.
         """
         shape = (self.num_envs, self.bundle.num_tokens)
-        starts = Starts.of(options, shape, self.bundle, started=self._passes is not None)
+        started = self._passes is not None
+        starts = Starts.of(options, shape, self.bundle, started, self.group_size)
         generators = seeded_generators(self.generators, seed, starts.mask)
         labels = starts.labels
         if starts.prompts is not None:
@@ -165,6 +166,8 @@ class NATDecodeVectorEnv(Canvases, VectorEnv):
         elif starts.mask.all():
             self.table.restore([])
         self.generators = generators
+        if seed is not None:  # a group goes by the seed of its first row
+            self.passes = self.passes.index_fill(0, starts.rows, 0)
         self._start(starts.rows, labels, starts.canvases)
         return self._observation(), {}
 

@@ -70,13 +70,16 @@ def algorithm_of(config: TrainConfig) -> Algorithm:
             "transitions"
         )
     # A configuration does not say which of its values were asked for: those of presets were not.
-    for name in sorted(algorithm.refuses):
-        value, of_presets = getattr(config, name), [getattr(p, name) for _, p in PRESETS.values()]
-        if value not in of_presets:
-            raise ValueError(
-                f"{name}: got {value}, allowed with {config.algo} is the preset's, which it has no "
-                "use for; its own options are given by --algo-options, such as learning_rate 3e-4"
-            )
+    asked_for = [
+        [name for name in sorted(algorithm.refuses) if getattr(config, name) != getattr(p, name)]
+        for _, p in PRESETS.values()
+    ]
+    for name in min(asked_for, key=len):
+        raise ValueError(
+            f"{name}: got {getattr(config, name)}, allowed with {config.algo} is the preset's, "
+            "which it has no use for; its own options are given by --algo-options, such as "
+            "learning_rate 3e-4"
+        )
     return algorithm
 
 

@@ -22,7 +22,10 @@ from nat_env.rewards.discriminator_config import DiscriminatorConfig
 if TYPE_CHECKING:
     from nat_env.rewards.names import RewardChoice
 
-_OF_THE_CALL = ("threads", "wandb", "rollout_folder", "save_every_seconds")
+_OF_THE_CALL = (
+    *("device", "threads", "tf32", "compiled", "rows_per_pass"),
+    *("wandb", "rollout_folder", "save_every_seconds"),
+)
 
 BATCH_ENVS = 32
 """Sub-environments where a round is made of many batches."""
@@ -77,10 +80,10 @@ class TrainConfig(
                         f"{name}: got {getattr(self, name)}, allowed is so only with the reward "
                         f"'adversarial', got {self.reward!r}"
                     )
-        if self.reward != "adversarial" and self.pass_discount < 1:
+        if self.pass_discount < 1 and (below_0 := self._reward_below_0):
             raise ValueError(
-                f"pass_discount: got {self.pass_discount}, allowed with the reward {self.reward!r} "
-                "is 1: of a reward below 0 a part is more; step_cost is for any"
+                f"pass_discount: got {self.pass_discount}, allowed with {below_0} is 1: of a "
+                "reward below 0 a part is more; step_cost is for any"
             )
         if self.reward_path is not None and self.reward != "clip":
             raise ValueError(
@@ -98,6 +101,12 @@ class TrainConfig(
                 f"num_envs: got {self.environments}, must divide trajectories_per_round = "
                 f"{self.trajectories_per_round}"
             )
+        same = "reward" if self.rewards_batches else "shared_noise" if self.shared_noise else ""
+        if self.group_size > 1 and same:
+            raise ValueError(
+                f"group_size: got {self.group_size}, allowed with {same} = {getattr(self, same)!r} "
+                "is 1: the rewards of a group would all be the same"
+            )
         if self.environments % self.group_size:
             raise ValueError(
                 f"group_size: got {self.group_size}, must divide num_envs = {self.environments}"
@@ -107,6 +116,16 @@ class TrainConfig(
                 f"budget: got {self.budget}, allowed is at least one round after "
                 f"{self.warmup_rounds} warm-up rounds of {self.trajectories_per_round}"
             )
+
+    @property
+    def _reward_below_0(self) -> str:
+        """Which option has rewards that may be; nothing where none has."""
+        if self.reward != "adversarial":
+            return f"the reward {self.reward!r}"
+        if self.bypass_discriminator:
+            return "bypass_discriminator"
+        logit = self.discriminator.reward_form == "logit"
+        return "the discriminator's reward_form 'logit'" if logit else ""
 
     @property
     def environments(self) -> int:

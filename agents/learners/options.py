@@ -29,7 +29,8 @@ class RunOptions:
     resume: bool = field(default=False, kw_only=True)
     """Go on with the run in `out`, with its options: none of them has to be given again. `budget`
     may be another, to make a training longer (schedules then go by the new one), and so may
-    `eval_every`, `threads`, `wandb`, `rollout_folder` and `save_every_seconds`."""
+    `eval_every`, what says how it computes but for `dtype` and `decoder_dtype`, `wandb`,
+    `rollout_folder` and `save_every_seconds`."""
     save_every_seconds: Annotated[float, Ge(0)] = field(default=60.0, kw_only=True)
     """Between writings of the state at least, but for evaluations, the end and Ctrl+C: what a power
     cut may cost."""

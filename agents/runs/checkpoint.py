@@ -34,17 +34,14 @@ _RENAMED = {"trajectories": "budget", "eval_samples": "num_samples"}
 _ADDED = {
     "accumulate": 1,
     "action_smoothing": 0.0,
-    "compiled": False,
     "decoder_dtype": "float32",
     "group_size": 1,
     "observation": "features",
     "pass_discount": 1.0,
     "quantities": None,
     "raw_scale": 5.0,
-    "rows_per_pass": None,
     "step_cost": 0.0,
     "test_action": "expectation",
-    "tf32": False,
 }
 """Options that older runs do not have, by what they did."""
 

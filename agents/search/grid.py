@@ -70,8 +70,9 @@ def _run(arguments: Grid, schedules: dict[str, Schedule], bundle: Bundle) -> lis
     path = arguments.out / f"trials_T{arguments.num_steps}.json"
     about = _about(arguments, bundle)
     stored = _stored(path)
-    trials = {t["schedule"]: t for t in stored if about.items() <= t.items()}
-    others = [t for t in stored if not about.items() <= t.items()]
+    same = [about.items() <= ({"decoder_dtype": "float32"} | trial).items() for trial in stored]
+    trials = {t["schedule"]: t for t, is_same in zip(stored, same, strict=True) if is_same}
+    others = [t for t, is_same in zip(stored, same, strict=True) if not is_same]
 
     for name, schedule in tqdm(
         schedules.items(), desc="nat-search grid", unit="trial", disable=None
@@ -89,8 +90,7 @@ def _run(arguments: Grid, schedules: dict[str, Schedule], bundle: Bundle) -> lis
 
 def _about(arguments: Grid, bundle: Bundle) -> Trial:
     """What a trial depends on besides its schedule."""
-    other = bundle.decoder_dtype != "float32"
-    return ({"decoder_dtype": bundle.decoder_dtype} if other else {}) | {
+    return {
         "bundle": bundle.name,
         "bundle_fingerprint": bundle.fingerprint,
         "judge": bundle.require("yardstick").name,
@@ -98,6 +98,7 @@ def _about(arguments: Grid, bundle: Bundle) -> Trial:
         "num_samples": arguments.num_samples,
         "seed": arguments.seed,
         "dtype": bundle.dtype,
+        "decoder_dtype": bundle.decoder_dtype,
     }
 
 

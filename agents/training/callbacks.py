@@ -21,9 +21,8 @@ from agents.runs.checkpoint import STATE, save_policy
 from agents.runs.learner_state import learner_state
 from agents.runs.snapshot import on_host, random_states
 from agents.runs.validation import SHEET, THUMBNAIL, at_most, validate_together
-from agents.training.fresh import fresh_images
+from agents.training.fresh import fresh_conditions, fresh_images
 from agents.training.recording import Steps, quantity_scalars, reward_scalars, whole_steps
-from nat_env.frozen.conditions import balanced_conditions
 from nat_env.parallel.processes import ALONE, Processes
 from nat_env.render import image_grid, thumbnail_scale
 from nat_env.rewards.protocol import restore_state, state_of
@@ -123,14 +122,20 @@ class RoundCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._finish_round()
-        self._steps, self._passes = [], []
+        self._steps, self._passes, self._open = [], [], self._masked()
         self._clock = time.perf_counter()
 
     def _on_step(self) -> bool:
         actions = self.locals.get("clipped_actions", self.locals["actions"])
-        self._steps.append((actions, self.locals["rewards"]))
+        decided = np.where(self._open[:, None], actions, np.nan)
+        self._steps.append((decided, self.locals["rewards"]))
+        self._open = self._masked()
         self._passes += [i["passes"] for i in self.locals.get("infos", ()) if "passes" in i]
         return True
+
+    def _masked(self) -> np.ndarray:
+        """Which rows have masked tokens [num_envs]: what is said to others has no effect."""
+        return (self.decoder.masked > 0).numpy()
 
     def _on_rollout_end(self) -> None:
         self._record_time("rollout")
@@ -195,11 +200,10 @@ class RoundCallback(BaseCallback):
         policy: Any = self.model.policy
         exploring = ExploringPolicy(policy, self.decoder.action_map, config.observation)
         size, updates = config.discriminator.batch_size, config.discriminator_updates
-        conditions = balanced_conditions(size * updates, len(bundle.conditions))
         found = []
-        for index, labels in enumerate(conditions.split(size)):
-            drawn = (self.rounds * updates + index) * size
-            images = fresh_images(config, bundle, exploring, labels, drawn, self.processes)
+        for update in range(self.rounds * updates, (self.rounds + 1) * updates):
+            labels = fresh_conditions(config, len(bundle.conditions), update * size)
+            images = fresh_images(config, bundle, exploring, labels, update * size, self.processes)
             found.append(self.adversary.update(1, *images))
         self._record_updates(found)
 

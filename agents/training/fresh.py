@@ -1,5 +1,6 @@
 """New samples for the discriminator, beside those of the rollout."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,22 @@ from nat_env.generation import generate
 from nat_env.parallel.processes import Processes
 from nat_env.policies import DecodingPolicy
 from nat_env.seeds import FRESH_SAMPLES
+
+
+def fresh_conditions(config: TrainConfig, num_conditions: int, number: int) -> Tensor:
+    """Of the samples of one update [batch_size]: in a training each condition as often as any.
+
+    Their order is drawn by the seed, so that conditions that are alike in the table, as captions of
+    one thing are, come apart.
+
+    Args:
+        config: of the training.
+        num_conditions: C of the bundle.
+        number: of samples that were drawn in the training before.
+    """
+    rng = np.random.default_rng((FRESH_SAMPLES.seed_of(config.seed), num_conditions))
+    order = torch.from_numpy(rng.permutation(num_conditions))
+    return order[(number + torch.arange(config.discriminator.batch_size)) % num_conditions]
 
 
 def fresh_images(

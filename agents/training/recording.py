@@ -7,7 +7,8 @@ from nat_env.actions import ActionMap
 from nat_env.parallel.processes import Processes
 
 Steps = list[tuple[np.ndarray, np.ndarray]]
-"""Actions [num_envs, n] and rewards [num_envs] of a rollout, step by step."""
+"""Actions [num_envs, n] and rewards [num_envs] of a rollout, step by step; no number where an
+action had no effect, as the image was complete."""
 
 
 def whole_steps(steps: Steps, processes: Processes) -> Steps:
@@ -43,6 +44,7 @@ def quantity_scalars(steps: Steps, num_steps: int, action_map: ActionMap) -> dic
         ):
             if quantity.of_tokens or (step == num_steps - 1 and quantity.is_idle_at_last):
                 continue
-            tag = f"{quantity.name}/step{step + 1}"
-            found |= {f"{tag}_mean": float(values.mean()), f"{tag}_std": float(values.std())}
+            if len(values := values[~values.isnan()]):
+                tag, std = f"{quantity.name}/step{step + 1}", values.std(correction=0)
+                found |= {f"{tag}_mean": float(values.mean()), f"{tag}_std": float(std)}
     return found

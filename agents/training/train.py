@@ -1,5 +1,6 @@
 """Command nat-train: an adaptive decoding policy by PPO and an adversarial reward."""
 
+import warnings
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,12 @@ class Training:
             group_size=config.group_size,
         )
         check_shared_reward(self.decoder.reward_fn, config.reward, processes)
+        if processes.is_main and (stuck := self.decoder.action_map.out_of_reach):
+            warnings.warn(
+                f"residual: {config.residual!r} has an end of the range, which no correction "
+                f"leaves, for {', '.join(stuck)}: leave it out of quantities, or give it 0.01",
+                stacklevel=2,
+            )
         if config.reward == "adversarial":
             self.env = with_discriminator(self.own, self.decoder, processes)
         paying = paying_for_passes(config, self.env)

@@ -36,9 +36,7 @@ def demo(arguments: Demo) -> None:
         budget=preset.budget // 2 if arguments.budget is None else arguments.budget,
         seed=arguments.seed,
         resume=(run_folder / CONFIG).is_file(),
-        dtype=arguments.dtype,
-        device=arguments.device,
-        threads=arguments.threads,
+        **arguments.training(),
         num_samples=min(preset.num_samples, VALIDATION_SAMPLES),
     )
     evaluation = Eval(

@@ -77,14 +77,19 @@ def run(arguments: Inpainting) -> Path:
     """Draw the picture.
 
     Raises:
-        ValueError: a policy that is none or of another T or bundle, images that are not there, or a
-            folder that cannot be written.
+        ValueError: a policy that is none or of another T or bundle, images that are not there or
+            are fewer than asked for, or a folder that cannot be written.
     """
     num_steps = chosen_num_steps([arguments.policy], arguments.num_steps, default=8)
     bundle = load_bundle("fashion", **arguments.models())
     name, policy = named_policy(arguments.policy, bundle, num_steps)
     require_writable_folder(arguments.out)
     data = fashion_mnist(arguments.data)
+    if arguments.num_images > len(data.test_labels):
+        raise ValueError(
+            f"num_images: got {arguments.num_images}, allowed are at most "
+            f"{len(data.test_labels)} test images"
+        )
     chosen = in_turn(data.test_labels, arguments.num_images)
     labels = data.test_labels[chosen]
     images = data.test_images[chosen].float() / 255

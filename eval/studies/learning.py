@@ -94,18 +94,22 @@ def compare(arguments: Trainings, subject: str, trainings: Changes) -> str:
 
 
 def paired(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """The distances of every training against those of the first, seed by seed, as Markdown.
+    """The distances of every training against the heuristic's and the first training's, by seed.
 
     Args:
         rows: of the evaluation.
         names: of the trainings, in their order.
+
+    Returns:
+        A section in Markdown, nothing where there is nothing to compare.
     """
+    pairs = [(name, "heuristic") for name in names] + [(name, names[0]) for name in names[1:]]
     lines = []
     for judge in dict.fromkeys(row["judge"] for row in rows):
         values = by_policy(rows, judge, "frechet_distance")
-        for name in names[1:]:
-            found = against(values.get(name, {}), values.get(names[0], {}))
-            lines += [f"- {name} against {names[0]}, {judge}: {found}"] if found else []
+        for name, rival in pairs:
+            found = against(values.get(name, {}), values.get(rival, {}))
+            lines += [f"- {name} against {rival}, {judge}: {found}"] if found else []
     return "\n".join(["### What each is worth, paired over seeds", "", *lines] if lines else [])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.learners.config import TrainConfig
-from agents.runs.checkpoint import CONFIG
+from agents.runs.checkpoint import CONFIG, load_run_config
 from agents.search import grid, search
 from agents.search.arguments import Arguments, Grid
 from agents.training.train import Training
@@ -15,6 +15,7 @@ from eval.studies.arguments import Comparison
 from eval.studies.trials import Method, Trial
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.loading import load_bundle
+from nat_env.storage.claims import check_same
 
 _GRID = {"guidance_slopes": (0.5, 1.0), "sampling_temperatures": (0.8, 1.0)}
 
@@ -143,18 +144,24 @@ def _tried(trial: Trial) -> int:
 
 
 def training_config(trial: Trial, **changes: Any) -> TrainConfig:
-    """The bundle's preset with the trial's T, seed, budget and folder, and some options changed."""
+    """The bundle's preset with the trial's T, seed, budget and folder, and some options changed.
+
+    Raises:
+        ValueError: the folder holds a run of another budget.
+    """
     of_the_trial = {
         "out": trial.folder,
         "num_steps": trial.num_steps,
         "budget": trial.arguments.trial_budget,
         "seed": trial.seed,
-        "dtype": trial.arguments.dtype,
-        "device": trial.arguments.device,
-        "threads": trial.arguments.threads,
         "resume": (trial.folder / CONFIG).is_file(),
     }
-    return dataclasses.replace(trial.arguments.preset, **(of_the_trial | changes))
+    options = trial.arguments.training() | of_the_trial | changes
+    config = dataclasses.replace(trial.arguments.preset, **options)
+    if config.resume:  # nat-train would make it longer
+        before = {"images": load_run_config(trial.folder).budget}
+        check_same(before, {"images": config.budget}, f"out: {str(trial.folder)!r}")
+    return config
 
 
 METHODS: dict[str, Method] = {

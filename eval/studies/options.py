@@ -21,7 +21,7 @@ CHANGES: Changes = {
     "one-epoch": ("one pass over a rollout, not five", {"epochs": 1}),
     "narrow-network": ("actor and critic 32 wide", {"hidden_size": 32}),
     "small-batches": ("64 transitions a gradient step", {"batch_size": 64}),
-    "whole-rounds": ("a round is one gradient step, as in the paper", {"batch_size": 1024}),
+    "whole-rounds": ("gradient steps on a whole round, as in the paper", {"batch_size": 1024}),
     "no-critic": ("no advantage over what a critic expects", {"value_coefficient": 0.0}),
     "no-warm-up": ("policy and discriminator start together, as the paper", {"warmup_rounds": 0}),
     "five-updates": ("of the discriminator a round, as the paper", {"discriminator_updates": 5}),
@@ -35,7 +35,14 @@ CHANGES: Changes = {
 }
 
 
+def changes_of(arguments: Options) -> Changes:
+    """`CHANGES` with the size of the study's rounds, in transitions."""
+    about, _ = CHANGES["whole-rounds"]
+    size = arguments.preset.trajectories_per_round * arguments.num_steps
+    return {**CHANGES, "whole-rounds": (about, {"batch_size": size})}
+
+
 def command(arguments: Options) -> str:
     """Train with the changes asked for, and compare; see `eval.studies.learning.compare`."""
-    names = arguments.changes or tuple(CHANGES)
-    return compare(arguments, "options", {name: CHANGES[name] for name in names})
+    found = changes_of(arguments)
+    return compare(arguments, "options", {name: found[name] for name in arguments.changes or found})

@@ -127,15 +127,19 @@ def _saving(policy: Points, schedules: Sequence[Points]) -> str:
     for seed, (_, distance) in policy.items():
         of_seed = [of[seed] for of in schedules if seed in of]
         passes = passes_for(distance, of_seed)
-        if passes is None:
-            return "none of the others reaches its FD"
-        needed[seed] = passes
+        if passes is not None:
+            needed[seed] = passes
+    missed = len(policy) - len(needed)
+    alone = f"in {missed} of {len(policy)} seeds none of the others reaches its FD"
+    if not needed:
+        return alone
     taken = {seed: policy[seed][0] for seed in needed}
     ours, theirs = (float(np.mean([*of.values()])) for of in (taken, needed))
-    return (
+    told = (
         f"{ours:.2f} passes where the best of the others needs {theirs:.2f} "
         f"({100 * (ours / theirs - 1):+.0f} %), fewer {difference(taken, needed)}"
     )
+    return f"{told}; {alone}" if missed else told
 
 
 def passes_for(distance: float, schedules: Sequence[tuple[float, float]]) -> float | None:

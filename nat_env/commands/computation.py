@@ -60,3 +60,7 @@ class Computation(ModelOptions):
     def computation(self) -> dict[str, Any]:
         """These options alone, for another command that this one calls."""
         return {field.name: getattr(self, field.name) for field in fields(Computation)}
+
+    def training(self) -> dict[str, Any]:
+        """Those of them that a training has: it decodes a round at once."""
+        return {field.name: getattr(self, field.name) for field in fields(ModelOptions)}

@@ -179,7 +179,12 @@ class Starts:
 
     @classmethod
     def of(
-        cls, options: dict[str, Any] | None, shape: tuple[int, int], bundle: Bundle, started: bool
+        cls,
+        options: dict[str, Any] | None,
+        shape: tuple[int, int],
+        bundle: Bundle,
+        started: bool,
+        group_size: int = 1,
     ) -> Self:
         """What the options of a reset say.
 
@@ -188,9 +193,11 @@ class Starts:
             shape: rows and tokens of each, (B, N).
             bundle: of the environment.
             started: whether every row has been started before.
+            group_size: rows that have to start alike, one after the other.
 
         Raises:
-            ValueError: a mask, labels, prompts or tokens of the wrong kind, or another option.
+            ValueError: a mask, labels, prompts or tokens of the wrong kind, of rows of a group that
+                are not alike, or another option.
         """
         options = options or {}
         check_options(options, ("reset_mask", "condition", "prompt", "ids", "known"))
@@ -199,6 +206,13 @@ class Starts:
         labels = chosen_conditions(options, shape[0], bundle)
         canvases = chosen_canvas(options, shape, bundle)
         prompts = chosen_prompts(options, shape[0])
+        given = {"reset_mask": mask, "condition": labels, "prompt": prompts, "ids": canvases}
+        for name, values in given.items():
+            if values is not None and not _are_groups(values, group_size):
+                raise ValueError(
+                    f"{name}: got rows of a group that differ, allowed is the same for each "
+                    f"{group_size} rows, one after the other"
+                )
         return cls(
             mask,
             rows,
@@ -206,6 +220,13 @@ class Starts:
             None if canvases is None else canvases[rows],
             None if prompts is None else [prompts[row] for row in rows.tolist()],
         )
+
+
+def _are_groups(values: Any, size: int) -> bool:
+    """Whether of rows [B, ...] each `size`, one after the other, are alike."""
+    host = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    groups = host.reshape(-1, size, *host.shape[1:])
+    return bool((groups == groups[:, :1]).all())
 
 
 def completed_state(

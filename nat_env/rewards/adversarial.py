@@ -281,8 +281,11 @@ class AdversarialRewardModel:
         return torch.where(chosen.view(-1, 1, 1, 1), real.flip(-1), real)
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """The images as updates see them."""
-        return augment(images, self.generator) if self.config.augment else images
+        """The images as updates see them, by the own part of what is drawn for all processes."""
+        if not self.config.augment:
+            return images
+        count = len(images) * self.processes.count
+        return augment(images, self.generator, self.processes.slice_of(count), count)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a later `load_state_dict` needs to go on as if never stopped."""

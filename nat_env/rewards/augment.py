@@ -6,7 +6,12 @@ from torch import Tensor
 from nat_env.frozen.transfers import sent
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    own: slice = slice(None),
+    count: int | None = None,
+) -> Tensor:
     """Brightness, contrast, translation and cutout, drawn for each image on its own.
 
     Real and generated images have to be treated alike, and images that are rewarded not at all.
@@ -15,6 +20,8 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         images: [B, C, H, W] in [0, 1]; the result may leave that range by its brightness.
         generator: on the CPU.
+        own: which of all images these B are.
+        count: of all images, by default B.
 
     Returns:
         [B, C, H, W].
@@ -22,8 +29,8 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     batch, _, height, width = images.shape
 
     def draw(low: float, high: float) -> Tensor:
-        uniforms = torch.rand(batch, generator=generator, dtype=torch.float32)
-        uniforms = uniforms * (high - low) + low
+        uniforms = torch.rand(count or batch, generator=generator, dtype=torch.float32)
+        uniforms = uniforms[own] * (high - low) + low
         return sent(uniforms, images.device).view(batch, 1, 1, 1)
 
     images = images + draw(-0.25, 0.25)

@@ -94,6 +94,18 @@ def test_zero_re_masks_as_many_tokens_as_the_residual_schedule(num_tokens):
     assert counts == (num_tokens * ratios).floor().int().tolist()
 
 
+def test_what_no_correction_moves_is_named():
+    """From 1e-7, raw -16, a box of 5 goes to 1.7e-5, one of 20 to 4: both ends of m alike."""
+    table = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.5, 0.0, 0.3, 1e-3], [0.0, 0.5, 0.0, 0.0]])
+    stuck = ["remask_ratio at step 1", "guidance_scale at step 1", "sampling_temperature at step 2"]
+    stuck += ["guidance_scale at step 3"]  # m and tau_2 have no effect there
+    assert ActionMap(Schedule(table)).out_of_reach == stuck
+    guided = ActionMap(Schedule(table), quantities=("guidance_scale",))
+    assert guided.out_of_reach == [stuck[1], stuck[3]]
+    for free in (ActionMap(Schedule(table), 20.0), ActionMap(heuristic_schedule(4)), ActionMap()):
+        assert free.out_of_reach == []
+
+
 def test_steps_after_the_end_take_the_last_row():
     actions = random_actions(2)
     late = ActionMap(TABLE).physical(actions, torch.tensor([3, 99]))

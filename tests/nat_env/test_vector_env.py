@@ -14,6 +14,7 @@ from agents.learners.vec_env import GymnasiumVecEnv
 from nat_env import ActionMap, NATDecodeVectorEnv, generate, heuristic_schedule, load_bundle
 from nat_env.episodes.inputs import checked_actions
 from nat_env.frozen.nat import FrozenNAT
+from nat_env.generation import draw_uniforms
 from nat_env.render import MASK_COLOUR
 from nat_env.wrappers.adversarial import AdversarialReward
 from nat_env.wrappers.passes import StepCost
@@ -677,6 +678,52 @@ def test_rows_of_a_group_differ_by_what_is_done_alone(bundle):
         assert torch.equal(images[:, 0], images[:, 1])
         assert (images[:, 0] != images[:, 2]).any(dim=1).all()
     assert not torch.equal(images[0, 0], images[1, 0])
+
+
+def test_a_group_draws_no_number_twice(bundle, monkeypatch):
+    """Where the first of a group is complete before the others, it does not lead them back."""
+    drawn = []
+
+    def watched(generators, num_tokens):
+        drawn.append(draw_uniforms(generators, num_tokens))
+        return drawn[-1]
+
+    monkeypatch.setattr(nat_env.canvases, "draw_uniforms", watched)
+    env = NATDecodeVectorEnv(2, bundle, NUM_STEPS, group_size=2, aligned=True)
+    env.reset(seed=0)
+    actions = np.zeros((2, 4), np.float32)
+    actions[0, 0] = -1.0
+    for _ in range(2 * NUM_STEPS):
+        env.step(actions)
+    assert [len(rows) for rows in drawn] == [2, *[1] * (NUM_STEPS - 1)] * 2
+    followers = torch.cat([torch.as_tensor(rows[-1]).flatten() for rows in drawn])
+    assert len(followers.unique()) == len(followers)
+    assert torch.equal(torch.as_tensor(drawn[NUM_STEPS][0]), torch.as_tensor(drawn[NUM_STEPS][1]))
+    env.reset(seed=[7, 8])
+    first = env.ids.clone(), env.step(np.zeros((2, 4), np.float32)) and env.ids.clone()
+    env.reset(seed=[7, 9])
+    again = env.ids.clone(), env.step(np.zeros((2, 4), np.float32)) and env.ids.clone()
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"condition": np.array([3, 3, 4, 5])},
+        {"reset_mask": np.array([True, True, False, True])},
+        {"ids": np.arange(4)[:, None] + np.zeros((1, 16), int), "known": np.eye(4, 16, dtype=bool)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_rows_of_a_group_start_alike(bundle, options):
+    env = NATDecodeVectorEnv(4, bundle, NUM_STEPS, group_size=2, aligned=True)
+    env.reset(seed=0)
+    with pytest.raises(
+        ValueError, match=f"^{next(iter(options))}: got rows of a group that differ"
+    ):
+        env.reset(options=options)
+    env.reset(options={"condition": np.array([3, 3, 4, 4])})
+    env.reset(options={"reset_mask": np.array([True, True, False, False])})
 
 
 def test_rows_that_make_no_groups_are_refused(bundle):

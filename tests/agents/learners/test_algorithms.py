@@ -280,6 +280,8 @@ def test_the_replay_buffer_is_part_of_the_state(tmp_path):
         ({"algo": "a2c", "fresh_samples": True}, "^fresh_samples: got True"),
         ({"algo": "sac", "learning_rate": 3e-3}, r"^learning_rate: got 0\.003.*--algo-options"),
         ({"algo": "trpo", "epochs": 2}, "^epochs: got 2, allowed with trpo"),
+        # What one preset has, asked for beside the values of another.
+        ({"algo": "stock-ppo", "max_grad_norm": 1e9}, "^max_grad_norm: got 1000000000.0, allowed"),
         ({"algo": "ars", "num_envs": 32}, "^num_envs: got 32"),
         ({"algo": "a2c", "algo_options": {"nonesuch": 1}}, "^algo_options: .*nonesuch"),
         ({"algo": "a2c", "algo_options": {"n_steps": 6}}, "^algo_options: got n_steps, which foll"),

@@ -14,9 +14,7 @@ ENVS, STEPS, EPISODES = 8, 3, 2
 
 
 def environment(residual="heuristic", **observed):
-    return NATDecodeVectorEnv(
-        ENVS, "digits", STEPS, dtype="float32", residual=residual, **observed
-    )
+    return NATDecodeVectorEnv(ENVS, "digits", STEPS, dtype="float32", residual=residual, **observed)
 
 
 def learned(env, rollouts=3):

@@ -8,12 +8,18 @@ import torch
 from agents.learners.algorithms import ALGORITHMS, algorithm_of
 from agents.learners.config import PRESETS
 from agents.learners.ppo import PPO
-from agents.parallel.shares import own_environment, own_share, whole_environment
+from agents.parallel.shares import (
+    check_shared_reward,
+    own_environment,
+    own_share,
+    whole_environment,
+)
 from agents.training.train import Training
 from nat_env.bundles.discriminator_reals import discriminator_reals
 from nat_env.bundles.loading import load_bundle
 from nat_env.parallel.processes import ALONE, Processes
 from nat_env.rewards.adversarial import AdversarialRewardModel
+from nat_env.rewards.composition import Clipped, WeightedSum
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
 from nat_env.vector_env import NATDecodeVectorEnv
 
@@ -29,6 +35,10 @@ class OwnSharedLearner(PPO):
     """Somebody's, who has thought of several processes."""
 
     alone = ""
+
+
+def light(images, conditions):
+    return images.mean(dim=(1, 2, 3))
 
 
 def refused(out, world=2, **changes):
@@ -75,6 +85,10 @@ def test_what_would_let_them_part_is_refused(tmp_path):
     assert told.startswith("reward: got 'frechet' in 2 processes, allowed is one that remembers")
     running = '{"name": "normalized", "reward": "judge"}'
     assert "would have seen other images on each" in refused(tmp_path / "c", reward=running)
+    in_sum = '{"name": "sum", "terms": [[1, "judge"], [1, ' + running + "]]}"
+    assert "WeightedSum would have seen" in refused(tmp_path / "c", reward=in_sum)
+    for alone in (WeightedSum([(1, light), (2, Clipped(light, low=0.0))]), Clipped(light, high=1)):
+        check_shared_reward(alone, "of each image alone", Processes(0, 2))
     with pytest.raises(ValueError, match=r"^num_samples: got 2, allowed is one for each of 4"):
         Training(replace(DIGITS, out=tmp_path / "d", num_samples=2), processes=Processes(0, 4))
 

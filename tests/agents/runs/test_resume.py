@@ -13,6 +13,7 @@ from agents.runs.checkpoint import (
     check_same_run,
     load_run_config,
     save_run_config,
+    update_run_config,
 )
 from agents.runs.repeat import training_command
 from agents.runs.resume import completed_words
@@ -121,6 +122,19 @@ def test_options_that_a_run_did_not_have_yet_are_the_usual_ones(run):
     check_same_run(out, replace(config, budget=99_999, eval_every=3), bundle)
     with pytest.raises(ValueError, match="eval_every = 20, now 0 is asked for"):
         check_same_run(out, replace(config, eval_every=0), bundle)
+
+
+def test_how_a_run_computes_may_change_and_not_to_what_precision(run):
+    out, config = run
+    bundle = load_bundle("digits", "float32")
+    elsewhere = replace(
+        config, device="cuda:1", threads=4, rows_per_pass=7, compiled=True, tf32=True
+    )
+    check_same_run(out, elsewhere, bundle)
+    update_run_config(out, elsewhere, bundle)
+    assert load_run_config(out) == elsewhere
+    with pytest.raises(ValueError, match="decoder_dtype = 'float32', now 'bfloat16' is asked"):
+        check_same_run(out, replace(config, decoder_dtype="bfloat16"), bundle)
 
 
 @pytest.mark.parametrize(("device", "restored"), [("cuda:1", {"cuda:1": "a"}), ("cpu", {})])

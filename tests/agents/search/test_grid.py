@@ -61,6 +61,22 @@ def test_the_best_schedule_is_saved_and_none_is_tried_twice(tmp_path, tried, cap
     assert len(json.loads((tmp_path / "trials_T2.json").read_text())) == 8
 
 
+def test_distances_of_another_decoder_are_not_taken_for_its_own(tmp_path, tried, monkeypatch):
+    path = tmp_path / "trials_T2.json"
+    options = ["--num-samples", "40", "--guidance-slopes", "1", "--remask-slopes", "1"]
+    options += ["--sampling-temperatures", "1"]
+    grid(monkeypatch, tmp_path, *options, "--decoder-dtype", "bfloat16")
+    grid(monkeypatch, tmp_path, *options)
+    (other, own), best = json.loads(path.read_text()), Schedule.load(tmp_path / "best_T2.json")
+    assert [other["decoder_dtype"], own["decoder_dtype"]] == ["bfloat16", "float32"]
+    assert other["frechet_distance"] != own["frechet_distance"]
+    assert (len(tried), best.name) == (2, f"best {own['schedule']}")
+    del own["decoder_dtype"]  # as in trials before there was another
+    path.write_text(json.dumps([other, own]))
+    grid(monkeypatch, tmp_path, *options)
+    assert len(tried) == 2
+
+
 def test_samplers_are_tried_with_each_schedule(tmp_path, tried, monkeypatch):
     options = ["--num-samples", "40", "--remask-slopes", "1", "--sampling-temperatures", "1"]
     options += ["--guidance-slopes", "0", "2", "--samplers", "halton", "entropy-bound(3)"]

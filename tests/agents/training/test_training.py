@@ -20,7 +20,7 @@ from nat_env.commands import entry
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.adversarial import AdversarialRewardModel
 from nat_env.rewards.discriminator_config import DiscriminatorConfig
-from nat_env.schedules import heuristic_schedule
+from nat_env.schedules import Schedule, heuristic_schedule
 from nat_env.storage.state import load_state
 
 SMALL = TrainConfig(
@@ -107,9 +107,24 @@ def test_each_update_has_fresh_images_of_its_own_and_no_others_wait(tmp_path, mo
     training, _ = run(tmp_path, fresh_samples=True, discriminator_updates=3, budget=32 * 3)
     assert [(len(images), number) for images, _, number in seen] == [(16, 1)] * 9
     assert len(torch.cat([images for images, _, _ in seen]).unique(dim=0)) > 9 * 12
-    conditions = torch.cat([labels for _, labels, _ in seen[:3]])
-    assert conditions.tolist() == [i % 10 for i in range(48)]
+    conditions = torch.cat([labels for _, labels, _ in seen])  # 144 in turn, in the seed's order
+    order = conditions[:10]
+    assert sorted(order.tolist()) == list(range(10)) != order.tolist()
+    assert torch.equal(conditions, order.repeat(15)[:144])
     assert training.env._images == []
+
+
+def test_what_is_said_to_complete_images_is_not_recorded(tmp_path):
+    table = heuristic_schedule(3).table.clone()
+    table[0, 0] = 0.0  # complete at once
+    Schedule(table).save(tmp_path / "at_once.json")
+    options = {"residual": str(tmp_path / "at_once.json"), "quantities": ("guidance_scale",)}
+    training, _ = run(tmp_path / "run", num_steps=3, reward="judge", **options)
+    training.callback._record_rollout()
+    recorded = training.callback.logger.name_to_value
+    assert recorded["passes/mean"] == 1
+    assert "guidance_scale/step1_mean" in recorded
+    assert not {"guidance_scale/step2_mean", "guidance_scale/step3_mean"} & recorded.keys()
 
 
 def test_large_images_are_shown_small():

@@ -50,3 +50,8 @@ def test_the_picture_has_a_row_for_each_and_a_column_for_each_image(few_images, 
     blue = (sheet == MASK_COLOUR).all(axis=2)
     assert blue.sum() == 3 * 32 * 56  # of 28 rows the lower 16 are of tokens not known as a whole
     assert not blue[: 58 + 2].any() and not blue[2 * 58 :].any()
+
+
+def test_more_images_than_there_are_is_refused(few_images, tmp_path):
+    with pytest.raises(ValueError, match=r"^num_images: got 7, allowed are at most 6 test images"):
+        inpainting.run(Inpainting(tmp_path / "out", num_images=7, dtype="float32"))

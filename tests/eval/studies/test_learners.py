@@ -10,6 +10,7 @@ import pytest
 import eval.studies.learning
 import eval.studies.methods
 from agents.runs.checkpoint import load_policy, load_run_config
+from agents.training.train import Training
 from eval.evaluation.fingerprint import policy_fingerprint
 from eval.studies.arguments import Learners
 from eval.studies.learners import command
@@ -84,6 +85,23 @@ def test_trials_are_made_once_and_their_last_policies_are_compared(arguments, di
     ):
         with pytest.raises(ValueError, match=f"^out: .* was made with {message} is asked for"):
             command(replace(arguments, **change))
+
+
+def test_a_training_that_was_cut_off_does_not_go_on_to_another_budget(arguments, monkeypatch):
+    """`nat-train` may make a run longer: here it would learn by two schedules of its rates."""
+
+    class Cut(Training):
+        def run(self):
+            self._held.close()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval.studies.methods, "Training", Cut)
+    with pytest.raises(KeyboardInterrupt):
+        command(arguments)
+    (folder,) = arguments.out.glob("*/*")
+    assert not (folder / "done.json").exists()
+    with pytest.raises(ValueError, match=r"^out: .* was made with images = 192, now 256 is asked"):
+        command(replace(arguments, budget=256))
 
 
 def test_what_the_evaluation_would_refuse_is_refused_before_the_trainings(arguments, monkeypatch):

@@ -84,7 +84,12 @@ def test_savings_are_paired_by_seed():
         "- a, j: 3.50 passes where the best of the others needs 6.00 (-42 %), fewer by 2.5 ["
     )
     assert "in 2 seeds" in said
+    said = savings([*fixed, *rows("a", 8, [(3.0, 4.0), (4.0, 3.0)])], ["a"])
+    assert said == (
+        "- a, j: 3.00 passes where the best of the others needs 6.00 (-50 %), fewer by 3 in one "
+        "seed; in 1 of 2 seeds none of the others reaches its FD"
+    )
     assert (
         savings(fixed + rows("a", 8, [(3.0, 1.0)]), ["a"])
-        == "- a, j: none of the others reaches its FD"
+        == "- a, j: in 1 of 1 seeds none of the others reaches its FD"
     )

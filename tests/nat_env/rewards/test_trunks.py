@@ -277,6 +277,9 @@ def test_augmentation_moves_each_image_by_its_own_draw():
     assert len(shown) > 30 and all(6 <= y <= 10 and 6 <= x <= 10 for y, x in where)
     again = augment(images, torch.Generator().manual_seed(0))
     assert torch.equal(out, again)
+    for own in (slice(0, 32), slice(32, 64)):  # as two processes have them
+        part = augment(images[own], torch.Generator().manual_seed(0), own, 64)
+        assert torch.equal(part, out[own])
 
 
 def test_augmentation_is_for_updates_and_not_for_rewards():
