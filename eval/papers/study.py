@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from agents.learners.config import PRESETS
+from agents.search.arguments import Arguments
 from eval.commands import nat_eval
 from eval.commands.arguments import Eval
 from eval.evaluation.rows import Row, has_distance
@@ -17,6 +19,12 @@ from eval.papers.tables import TABLES
 from nat_env.schedules import NAMED_SCHEDULES
 from nat_env.storage.claims import edited
 from nat_env.storage.files import require_writable_folder, write_text
+
+DINO = "facebook/dino-vits16"
+"""The trunk of the papers' discriminator."""
+
+SCORES = Arguments.budget // Arguments.num_samples
+"""Of schedules, in a search: as many as by default."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +94,17 @@ class Entry:
         shared = ["--bundle", str(self.bundle), "--num-steps", str(self.row.num_steps)]
         if self.row.policy.startswith("adanat"):
             real = self.arguments.weights / "data" / self.row.dataset / "train"
-            words = ["nat-train", "paper", *shared, "--real-folder", str(real)]
+            preset = PRESETS["paper"][1]
+            # A gradient step is on a whole round; the bundle has neither judge nor trunk.
+            transitions = preset.trajectories_per_round * self.row.num_steps
+            words = ["nat-train", "paper", *shared, "--real-folder", str(real), "--eval-every", "0"]
+            words += ["--accumulate", str(transitions // preset.batch_size)]
+            words += ["--discriminator.trunk", "transformer", "--discriminator.trunk-path", DINO]
             return f"{shlex.join([*words, '--out', self.policy])} {self.row.how}".rstrip()
         folder = str(Path(self.policy).with_suffix(""))
-        words = ["nat-search", "autonat", *shared, "--num-samples", str(self.row.num_samples)]
+        count = self.row.num_samples
+        words = ["nat-search", "autonat", *shared, "--num-samples", str(count)]
+        words += ["--budget", str(count * SCORES)]
         made = f"{shlex.join([*words, '--out', folder])} {self.row.how}".rstrip()
         return f"{made}; its schedule.json is {Path(self.policy).name}"
 

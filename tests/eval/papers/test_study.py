@@ -1,6 +1,7 @@
 """The papers' tables: their numbers, a command for each row, and two of them run, small."""
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from typing import get_args
@@ -10,12 +11,16 @@ import pytest
 import torch
 
 import eval.commands.nat_eval
+from agents.learners.algorithms import algorithm_of
+from agents.search import search
+from agents.training import train
 from eval.commands.arguments import Eval
 from eval.judges.judge import Judge
 from eval.papers.arguments import Paper, TableName
 from eval.papers.study import entries, study
 from eval.papers.tables import TABLES
 from nat_env.bundles.writer import save_bundle
+from nat_env.commands import entry as commands
 from nat_env.commands.parsing import parse
 from nat_env.models.uvit import UViT, UViTConfig
 from nat_env.schedules import heuristic_schedule
@@ -121,3 +126,21 @@ def test_with_inception_a_row_needs_its_weights_and_statistics(tmp_path, weights
     assert rows["inception-v3"]["conditions"] == "uniform"
     assert f"| neither | ImageNet, 256 x 256 | 4 | 40 | 7.65 | {found:.2f} |" in report
     assert "nat-train paper --bundle" in report and "--no-adaptive" in report
+
+
+def test_the_commands_that_make_policies_are_taken(tmp_path, monkeypatch):
+    trained, searched = [], []
+    monkeypatch.setattr(train, "command", trained.append)
+    monkeypatch.setattr(search, "command", searched.append)
+    arguments = Paper(tuple(TABLES), tmp_path / "out", tmp_path / "weights")
+    for row in (found for rows in entries(arguments).values() for found in rows):
+        words = shlex.split(re.split(";|, from", row.making)[0])  # without what no option says
+        monkeypatch.setattr("sys.argv", words)
+        if words:
+            {"nat-train": commands.train, "nat-search": commands.search}[words[0]]()
+    policies = [row.policy.split("-")[0] for table in TABLES.values() for row in table.rows]
+    assert (len(trained), len(searched)) == (policies.count("adanat"), policies.count("autonat"))
+    for config in trained:
+        assert algorithm_of(config).is_adanat
+        assert config.accumulate * config.batch_size == 4096 * config.num_steps
+    assert {found.budget / found.num_samples for found in searched} == {60}
