@@ -62,7 +62,7 @@ def test_the_environments_example_decodes_an_image(capsys):
 
 def test_the_examples_of_rewards_pay_for_what_they_say():
     names = {}
-    brightness, novelty = examples("docs/own.md")
+    brightness, novelty, _ = examples("docs/own.md")
     exec(brightness, names)
     images, _, rewards = decoded(names["env"])
     np.testing.assert_allclose(rewards, images.mean(axis=(1, 2, 3)), rtol=1e-5)
@@ -74,6 +74,16 @@ def test_the_examples_of_rewards_pay_for_what_they_say():
         for i in np.flatnonzero(conditions == label):
             assert rewards[i] == pytest.approx(((images[i] - typical) ** 2).mean(), rel=1e-4)
             typical = 0.95 * typical + 0.05 * images[i]
+
+
+def test_the_example_of_a_policy_draws_what_a_table_of_it_does():
+    names = {"nat_env": nat_env}
+    exec(examples("docs/own.md")[-1], names)
+    table = [[0.75, 0.625, 0.75, 0.25], [0.5, 0.75, 0.5, 0.5], [0.25, 0.875, 0.25, 0.75]]
+    table = torch.tensor([*table, [0.0, 1.0, 0.0, 1.0]])
+    policy, digits = nat_env.ScheduledPolicy(nat_env.Schedule(table)), load_bundle("digits")
+    expected = nat_env.generate(digits, policy, [3, 5], num_steps=4, seed=0)
+    torch.testing.assert_close(names["images"], expected)
 
 
 def test_the_examples_of_prompts_draw_and_pay_for_what_they_say(toy_text, text_folder):

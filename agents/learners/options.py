@@ -47,7 +47,8 @@ class DecodingOptions:
     prompts: str | None = None
     """Captions for the table of conditions, in place of the bundle's prompts: a text file of one a
     line, COCO's captions_*.json or CC3M's .tsv. Their embeddings are kept in ~/.cache/nat-env, and
-    the run keeps the captions. Needs `--eval-every 0`: a judge knows the bundle's own."""
+    the run keeps the captions. Needs `--eval-every 0` but where the bundle's judge is a matcher,
+    as `emoji`'s is: another knows the bundle's own alone."""
     num_steps: Annotated[int, Ge(1)] = 4
     """T, decoding steps of an episode."""
     num_envs: Annotated[int, Ge(1)] | None = None
