@@ -208,7 +208,7 @@ class Starts:
         prompts = chosen_prompts(options, shape[0])
         given = {"reset_mask": mask, "condition": labels, "prompt": prompts, "ids": canvases}
         for name, values in given.items():
-            if values is not None and not _are_groups(values, group_size):
+            if group_size > 1 and values is not None and not _are_groups(values, group_size):
                 raise ValueError(
                     f"{name}: got rows of a group that differ, allowed is the same for each "
                     f"{group_size} rows, one after the other"
