@@ -11,7 +11,7 @@ from PIL import Image
 
 from agents.sharing.names import chosen_num_steps, named_policy
 from eval.evaluation.cells import Cell
-from eval.evaluation.fingerprint import prompts_of
+from eval.evaluation.fingerprint import prompts_of, version_of
 from eval.evaluation.floors import floors
 from eval.evaluation.measure import check_numbers
 from eval.evaluation.policies import Contestant, for_seed
@@ -99,6 +99,7 @@ def evaluate(
         raise ValueError(
             f"policies and seeds: got {list(policies)} and {list(seeds)}, allowed is at least one"
         )
+    seeds = tuple(dict.fromkeys(seeds))
     for seed in seeds:
         check_numbers(num_samples, seed, batch_size)
     if not isinstance(bundle, Bundle):
@@ -200,7 +201,9 @@ def _floors(cell: Cell, judged: Reference) -> list[Row]:
         "bundle_fingerprint": bundle.fingerprint,
         "evaluation_samples": cell.num_samples,
         "judge": judged.judge.name,
-    } | prompts_of(bundle.conditions)
+    }
+    of_decoder = {"decoder_dtype": bundle.decoder_dtype}
+    identity |= prompts_of(bundle.conditions) | of_decoder | version_of(judged.judge)
     computed = [
         floor
         for wanted in (
@@ -213,8 +216,11 @@ def _floors(cell: Cell, judged: Reference) -> list[Row]:
         and ("alignment" in floor or bundle.aligner is None)
     ]
     if len(computed) < 2:  # none, or those of a release that measured less
-        new = floors(bundle, [judged], cell.num_samples, cell.progress, _cache(judged.judge))
-        results.add_floors([floor | stamp() for floor in new])
+        cache = _cache(bundle, judged.judge)
+        new = floors(bundle, [judged], cell.num_samples, cell.progress, cache)
+        results.add_floors(
+            [floor | of_decoder | version_of(judged.judge) | stamp() for floor in new]
+        )
     return results.find_floors(identity)
 
 
@@ -226,7 +232,9 @@ def _references(
 ) -> list[Reference]:
     """The bundle's own, where it is not among those given, and these."""
     given: list[Judge | Reference] = []
-    for judge in judges:
+    for at, judge in enumerate(judges):
+        if any(judge is before for before in judges[:at]) or judge in judges[:at]:
+            continue
         named = isinstance(judge, str)
         given += independent_judges(bundle, [judge], num_samples) if named else [judge]
     names = [judge.judge.name if isinstance(judge, Reference) else judge.name for judge in given]
@@ -240,12 +248,12 @@ def _references(
 
 def _reference(bundle: Bundle, judge: Judge, progress: bool) -> Reference:
     num_real = None if judge.name == bundle.judge_name else NUM_REAL
-    return reference(bundle, judge, _cache(judge), progress, num_real=num_real)
+    return reference(bundle, judge, _cache(bundle, judge), progress, num_real=num_real)
 
 
-def _cache(judge: Judge) -> Path | None:
-    """None for a judge of one's own, whose name may stand for another network tomorrow."""
-    return shared_cache() if judge.is_fixed else None
+def _cache(bundle: Bundle, judge: Judge) -> Path | None:
+    """None for a judge or bundle of one's own, whose name may stand for another one tomorrow."""
+    return shared_cache() if judge.is_fixed and bundle.is_stored else None
 
 
 def _num_steps(policies: Mapping[str, Any], given: int | None) -> int:
@@ -261,6 +269,8 @@ def _num_steps(policies: Mapping[str, Any], given: int | None) -> int:
         and (found := getattr(policy, "num_steps", None)) is not None
     }
     specs = [str(policy) for policy in policies.values() if isinstance(policy, str | Path)]
+    if given is not None and given < 1:
+        raise ValueError(f"num_steps: got {given}, allowed are integers >= 1")
     chosen = given or next(iter(own.values()), None) or chosen_num_steps(specs, None)
     for name, found in own.items():
         check_length("policies", name, found, chosen)

@@ -1,6 +1,6 @@
 """Training of a classifier of the data set's classes: a bundle's judge, or its trunk."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -56,7 +56,7 @@ def train_classifier(
     parts = {"classifier": classifier, "optimizer": optimizer}
     fit(
         name, folder, training.loop, len(images), seed, parts, update, execution,
-        accelerator.scaler,
+        accelerator.scaler, asdict(training),
     )  # fmt: skip
     trained = Classifier(config).to(execution.device)
     trained.load_state_dict(classifier.state_dict())

@@ -42,7 +42,7 @@ class PretrainConfig:
     trunk: ClassifierTraining = field(default_factory=ClassifierTraining)
     """A classifier of its own seed, for a discriminator to stand on."""
     num_real: int = 10_000
-    """Real training images kept for a discriminator, or all if there are fewer."""
+    """Real training images kept for a discriminator at most, as many of each class as there are."""
     seed: int = 0
 
     def sizes(self, channels: int, image_size: tuple[int, int], num_classes: int) -> Sizes:

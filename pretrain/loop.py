@@ -1,11 +1,13 @@
 """The training loop that tokenizer, transformer and judge share: resumable, with progress."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from nat_env.storage.claims import check_same
 from nat_env.storage.files import explained
 from nat_env.storage.state import load_state, save_state
 from pretrain.parallel.execution import Execution
@@ -81,6 +84,7 @@ def fit(
     update: Callable[[int, int, Tensor], Mapping[str, Tensor]],
     execution: Execution | None = None,
     scaler: GradScaler | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Call `update(step, total_steps, batch indices)` for every step, from where it stopped.
 
@@ -94,9 +98,21 @@ def fit(
     is a function of seed, step and row, and all else is the same in each of them: no process has a
     state of its own, the main one saves what they share, and any number of them goes on from it.
 
+    Args:
+        name: of the training: of its file, and its events.
+        folder: of the file.
+        config: how long and how fast.
+        num_samples: that batches are drawn from.
+        seed: of batches, and of what is random in an update.
+        parts: what an update changes.
+        update: see above.
+        execution: how it computes.
+        scaler: of gradients in half precision.
+        options: what else the updates depend on, as JSON has it.
+
     Raises:
-        ValueError: the file is damaged, of other parts, or not the same for all processes; or a
-            batch is larger than the data, or has no equal portions.
+        ValueError: the file is damaged, of other parts or of another training, or not the same for
+            all processes; or a batch is larger than the data, or has no equal portions.
         OSError: the disk is full, say; the same call goes on from the last save.
     """
     execution = execution or Execution()
@@ -112,11 +128,13 @@ def fit(
         if isinstance(part, Optimizer)
     }
     kept: dict[str, Any] = parts | schedules | ({"scaler": scaler} if scaler else {})
-    step = 0
+    loop = asdict(config) | {"checkpoint_seconds": None, "num_samples": num_samples, "seed": seed}
+    training, step = json.loads(json.dumps(loop | {"options": dict(options)})), 0
     if path.is_file():
         state = load_state(path)
-        if state.keys() != {"step", *kept}:
+        if state.keys() != {"step", "training", *kept}:
             raise ValueError(f"path: {str(path)!r} is of another version's training; move it away")
+        check_same(state["training"], training, f"folder: {str(path)!r}")
         step = int(state["step"])
         for key, part in kept.items():
             part.load_state_dict(state[key])
@@ -128,7 +146,8 @@ def fit(
         )
 
     def save() -> None:
-        save_state(path, {"step": step} | {k: p.state_dict() for k, p in kept.items()})
+        about = {"step": step, "training": training}
+        save_state(path, about | {key: part.state_dict() for key, part in kept.items()})
 
     batches = epoch_batches(num_samples, config.batch_size, seed, step)
     last_saved = time.monotonic()

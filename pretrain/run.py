@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import replace
 
+from nat_env.bundles.loading import own_spec
 from nat_env.images.image_folder import find_images
 from nat_env.parallel.launch import started
 from nat_env.storage.files import check_apart
@@ -27,7 +28,7 @@ def command(arguments: Fashion | Digits | Folder) -> None:
                 check_apart(**{name: folder, "data": source})
             data, config = prepared(arguments)
         make_bundle(data, config, arguments.parts / data.name, arguments.out, execution)
-        train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
+        train = ["nat-train", "custom", "--bundle", own_spec(arguments.out), "--out", "runs/mine"]
         print(f"next, a policy for it: {shlex.join(train)}")
 
 

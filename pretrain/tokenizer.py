@@ -1,7 +1,7 @@
 """Training of the tokenizer: a VQGAN (Esser et al. 2021) at the size of a laptop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -168,7 +168,7 @@ def train_tokenizer(
     }
     fit(
         "tokenizer", folder, training.loop, len(images), seed, parts, update, execution,
-        accelerator.scaler,
+        accelerator.scaler, asdict(training),
     )  # fmt: skip
     network.eval().requires_grad_(False)
     return tokenizer

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -177,7 +177,7 @@ def train_transformer(
     parts = {"model": model, "average": average, "optimizer": optimizer}
     fit(
         "transformer", folder, training.loop, len(ids), seed, parts, update, execution,
-        accelerator.scaler,
+        accelerator.scaler, asdict(training),
     )  # fmt: skip
     model.load_state_dict(average.module.state_dict())
     model.dropout = nn.Dropout(config.dropout)

@@ -11,7 +11,7 @@ from agents.learners.algorithms import Algorithm
 from agents.learners.config import TrainConfig
 from agents.runs.snapshot import on_host
 from nat_env.parallel.processes import Processes
-from nat_env.rewards.protocol import state_of
+from nat_env.rewards.protocol import remembers
 
 _GENERATORS = "generators"
 """In an environment's state: one for each row."""
@@ -60,18 +60,11 @@ def check_shared_reward(reward: Any, name: str, processes: Processes) -> None:
     Raises:
         ValueError: it learns or remembers: `frechet` and running normalisation do.
     """
-    if processes.count > 1 and _holds_any(state_of(reward)):
+    if processes.count > 1 and remembers(reward):
         raise ValueError(
             f"reward: got {name!r} in {processes.count} processes, allowed is one that remembers "
             f"nothing: {type(reward).__name__} would have seen other images on each"
         )
-
-
-def _holds_any(state: Any) -> bool:
-    """Whether a state has any value, at any depth: that of a sum has a place for each term."""
-    if isinstance(state, Mapping):
-        return any(map(_holds_any, state.values()))
-    return any(map(_holds_any, state)) if isinstance(state, list) else state is not None
 
 
 def own_share(config: TrainConfig, algorithm: Algorithm, processes: Processes) -> TrainConfig:

@@ -12,7 +12,7 @@ from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.names import chosen_reward
-from nat_env.rewards.protocol import scores_of
+from nat_env.rewards.protocol import remembers, scores_of
 from nat_env.schedules import Schedule
 from nat_env.seeds import SEARCH
 
@@ -111,6 +111,11 @@ class Objective:
         if name == "frechet":
             return lambda batches: frechet_of(self.bundle, (images for images, _ in batches))
         reward = chosen_reward(name_or_object(name, "objective"), self.bundle)
+        if remembers(reward):
+            raise ValueError(
+                f"objective: got {name!r}, allowed is a reward that remembers nothing: of one "
+                "schedule it would say another number each time"
+            )
 
         def score(batches: Iterable[tuple[Tensor, Tensor]]) -> float:
             scores = [scores_of(reward, *batch, "objective") for batch in batches]

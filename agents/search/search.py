@@ -164,7 +164,7 @@ def _identity(arguments: Arguments, bundle: Bundle) -> dict[str, Any]:
     ):
         del values[name]
     if values["decoder_dtype"] == "float32":  # as in searches before there was another
-        del values["decoder_dtype"]
+        values["decoder_dtype"] = None
     values["batch_size"] = arguments.batch_size or bundle.nat.rows_per_pass
     del values["finite_differences" if arguments.method == "cma" else "cma"]
     options = values["cma" if arguments.method == "cma" else "finite_differences"]

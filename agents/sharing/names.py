@@ -92,6 +92,8 @@ def run_of(spec: str) -> tuple[Path, str] | None:
     """
     if spec.startswith(HUB):
         return shared_folder(spec), "best"
+    if is_of_any_t(spec):  # whatever folder has that name
+        return None
     path = Path(spec)
     if path.name in ("best.safetensors", "last.safetensors"):
         return path.parent, path.stem

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from eval.autonat.arguments import Ablations
-from eval.autonat.laboratory import Laboratory
+from eval.autonat.laboratory import Laboratory, computed_by
 from eval.autonat.measured import Measured
 from eval.autonat.studies import CLAIMS, STUDIES
 from eval.evaluation.floors import FLOORS, floors
@@ -36,7 +36,7 @@ def report(arguments: Ablations) -> str:
     """
     laboratories = [Laboratory(arguments, seed) for seed in dict.fromkeys(arguments.seeds)]
     bundle = laboratories[0].bundle
-    setting = arguments.as_json() | {"dtype": bundle.dtype, "fingerprint": bundle.fingerprint}
+    setting = arguments.as_json() | computed_by(bundle)
     measured = Measured(arguments.out / RESULTS, setting, arguments.part.name)
     own = arguments.part.of(laboratories)
     with ExitStack() as held:

@@ -7,6 +7,7 @@ from typing import Any
 from agents.search import search
 from agents.search.arguments import Arguments, FiniteDifferencesConfig
 from eval.autonat.arguments import Alternation
+from eval.autonat.laboratory import computed_by
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
@@ -113,7 +114,7 @@ def _search(arguments: Alternation, folder: Path, initialisation: str) -> Argume
 
 
 def _identity(arguments: Alternation, bundle: Bundle) -> dict[str, Any]:
-    return arguments.as_json() | {"dtype": bundle.dtype, "fingerprint": bundle.fingerprint}
+    return arguments.as_json() | computed_by(bundle)
 
 
 def command(arguments: Alternation) -> None:

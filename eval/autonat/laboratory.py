@@ -26,6 +26,12 @@ Cost = Mapping[str, int]
 """Numbers by what they count: proxies, images, row-passes, updates."""
 
 
+def computed_by(bundle: Bundle) -> dict[str, Any]:
+    """What distances depend on besides the arguments, as files have it."""
+    other = bundle.decoder_dtype if bundle.decoder_dtype != "float32" else None
+    return {"dtype": bundle.dtype, "decoder_dtype": other, "fingerprint": bundle.fingerprint}
+
+
 class Laboratory:
     """Models, searches and distances with one seed."""
 
@@ -117,7 +123,8 @@ class Laboratory:
     def distances(self, model: Bundle, schedule: Schedule) -> dict[str, float]:
         """FD by judge, on random numbers that no search has seen."""
         num_samples = self.setting.num_samples
-        key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples} {model.dtype}"
+        precision = f"{model.dtype} {model.decoder_dtype}"
+        key = f"{model.fingerprint} {schedule.table.tolist()} {num_samples} {precision}"
         names = {judged.judge.name for judged in self.judges}
         if not names <= self._distances.get(key, {}).keys():
             found = measure(

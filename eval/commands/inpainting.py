@@ -77,9 +77,8 @@ def read_partly_known(bundle: Bundle, image: Path, mask: Path) -> PartlyKnown:
         )
     size, channels = bundle.tokenizer.image_size, bundle.tokenizer.channels
     pixels = torch.from_numpy(picture.fitted(size, channels)).float() / 255
-    white = Image.fromarray(
-        np.where(np.asarray(covered.image.convert("L")) >= _WHITE, 255, 0).astype(np.uint8)
-    )
+    # In floating point: of bytes a mean below half of one would be none.
+    white = Image.fromarray((np.asarray(covered.image.convert("L")) >= _WHITE).astype(np.float32))
     drawn = ImageOps.fit(white, (size[1], size[0]), Image.Resampling.BOX)
     known_pixels = np.asarray(drawn) == 0
     if known_pixels.all():

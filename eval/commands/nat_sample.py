@@ -73,7 +73,8 @@ def run(arguments: Sample) -> list[Path]:
         require_writable_folder(arguments.gif.parent)
     images = generate(
         bundle, policy, labels, num_steps, arguments.seed, arguments.batch_size,
-        lambda record: records[record.timestep].append(record), **tokens,
+        (lambda record: records[record.timestep].append(record)) if arguments.gif else None,
+        **tokens,
     )  # fmt: skip
     frames = to_rgb(known.pasted(images) if known and arguments.keep_pixels else images)
     paths = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eval.evaluation.fingerprint import policy_fingerprint, prompts_of
+from eval.evaluation.fingerprint import policy_fingerprint, prompts_of, version_of
 from eval.evaluation.measure import measure
 from eval.evaluation.policies import Contestant, for_seed, is_trained_by
 from eval.evaluation.rows import Results, Row, evaluation_rows, has_distance
@@ -82,8 +82,7 @@ class Cell:
 
     def kept(self) -> list[Row]:
         """Those there are."""
-        found = [self._find(j.judge.name, j.description) for j in self.judges]
-        found += [self._find(a.name, a.description) for a in self.agreements]
+        found = [*map(self._row, self.judges), *map(self._row, self.agreements)]
         return [row for row in found if row]
 
     @property
@@ -120,18 +119,21 @@ class Cell:
             return identity
         if self.contestant.shuffled:  # within a batch
             identity["batch_size"] = self.batch_size or self.bundle.nat.rows_per_pass
-        if self.bundle.decoder_dtype != "float32":
-            identity["decoder_dtype"] = self.bundle.decoder_dtype
         return identity | {
+            "decoder_dtype": self.bundle.decoder_dtype,
             "policy_fingerprint": policy_fingerprint(self.policy),
             "dtype": self.bundle.dtype,
             "device": self.bundle.device.type,
         }
 
-    def _find(self, judge: str, reference: str) -> Row | None:
-        identity = self._identity | {"judge": judge, "reference": reference}
+    def _row(self, asked: Reference | Agreement) -> Row | None:
+        identity = self._identity | {"reference": asked.description}
+        if isinstance(asked, Reference):
+            identity |= {"judge": asked.judge.name} | version_of(asked.judge)
+        else:
+            identity["judge"] = asked.name
         if self.kept_rows:
-            for name in ("dtype", "device"):
+            for name in ("dtype", "device", "decoder_dtype"):
                 identity.pop(name, None)
         return self.results.find(identity)
 
@@ -149,8 +151,8 @@ class Cell:
     def _missing(self) -> tuple[list[Reference], list[Agreement]]:
         """What there are no rows of, or some of a release that measured less."""
         return (
-            [j for j in self.judges if not complete(self._find(j.judge.name, j.description), j)],
-            [a for a in self.agreements if not self._find(a.name, a.description)],
+            [judged for judged in self.judges if not complete(self._row(judged), judged)],
+            [agreement for agreement in self.agreements if not self._row(agreement)],
         )
 
 

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 
 from agents.learners.trained import TrainedPolicy
+from eval.judges.judge import Judge
 from nat_env.actions import RAW_SCALE
 from nat_env.frozen.conditions import Conditions
 from nat_env.policies import DecodingPolicy, ScheduledPolicy
 from nat_env.samplers.names import SAMPLERS, sampler_label
 from nat_env.samplers.protocol import Sampler, default_quantities
 from nat_env.text.encoder import prompts_fingerprint
+
+
+def version_of(judge: Judge) -> dict[str, str]:
+    """What tells a judge that is not fixed from another one of its name; nothing of a fixed one."""
+    return {} if judge.is_fixed else {"judge_version": judge.version}
 
 
 def prompts_of(conditions: Conditions) -> dict[str, str]:

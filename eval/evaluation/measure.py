@@ -114,7 +114,8 @@ def measure(
         policy.skip(own.start // at_once, at_once, num_steps)
     first_seed = seeds.seed_of(seed)
     if uniform:
-        conditions = uniform_conditions(num_samples, len(bundle.conditions), first_seed)
+        own_stream = [first_seed, 2]  # the seed alone is image 0's
+        conditions = uniform_conditions(num_samples, len(bundle.conditions), own_stream)
     else:
         conditions = balanced_conditions(num_samples, len(bundle.conditions))
     columns = columns_of(policy)

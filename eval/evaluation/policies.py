@@ -33,11 +33,12 @@ def is_trained_by(spec: str, judge: str, bundle: Bundle) -> bool:
     if run is None:
         return False
     config = load_run_config(run[0])
-    if config.reward == "adversarial":
+    if config.reward == "adversarial" and not config.bypass_discriminator:
         trunk = config.discriminator.trunk
         return trunk == "efficientnet" and judge.startswith("efficientnet-lite")
     own = judge == bundle.judge_name and run_fingerprint(run[0]) == bundle.fingerprint
-    return own and not config.reward_names.isdisjoint(("judge", "frechet"))
+    names = {"judge"} if config.bypass_discriminator else config.reward_names
+    return own and not names.isdisjoint(("judge", "frechet"))
 
 
 def for_seed(spec: str, seed: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.evaluation.fingerprint import version_of
 from eval.evaluation.measure import Measurement
 from eval.judges.clip import Agreement
 from eval.judges.references import Reference
@@ -33,6 +34,12 @@ _ONE_OF_EACH = (
 what an older model or policy of the same name has left."""
 
 _ONE_FLOOR_OF_EACH = ("bundle", "prompts", "judge", "evaluation_samples")
+
+
+_BEFORE_OF_FLOORS = {"decoder_dtype": "float32"}
+_BEFORE = _BEFORE_OF_FLOORS | {"device": "cpu", "conditions": "balanced"}
+"""Of rows that do not say: there was no other decoder and no device but the CPU, and conditions
+were drawn in turn."""
 
 
 class Results:
@@ -148,11 +155,9 @@ def _stored(path: Path) -> _Stored:
         return read_json(
             path,
             "out",
-            # Rows that name no device were computed where there was none but the CPU, and those
-            # that do not say how conditions were drawn had them in turn.
             lambda stored: _Stored(
-                [{"device": "cpu", "conditions": "balanced"} | row for row in stored["rows"]],
-                list(stored["floors"]),
+                [_BEFORE | row for row in stored["rows"]],
+                [_BEFORE_OF_FLOORS | floor for floor in stored["floors"]],
             ),
         )
     except ValueError:
@@ -208,6 +213,7 @@ def evaluation_rows(
             "reference": judged.description,
             "frechet_distance": evaluation.frechet_distances[judged.judge.name],
         }
+        | version_of(judged.judge)
         | _metrics(evaluation, judged.judge.name)
         | shared
         for judged in judges

@@ -140,6 +140,8 @@ def _file(bundle: Bundle, judge: Judge, images: NDArray[np.int64], what: str) ->
     chosen, reals = hashlib.sha256(), bundle.require("reals").images
     for numbers in torch.from_numpy(images).split(_AT_ONCE):
         chosen.update(reals[numbers].numpy().tobytes())
+    if what == "reconstructed" and bundle.decoder_dtype != "float32":
+        what = f"{what}-{bundle.decoder_dtype}"
     name = f"{bundle.fingerprint[:16]}_{judge.name}_{what}_{chosen.hexdigest()[:16]}"
     return f"{name}.safetensors"
 

@@ -59,7 +59,7 @@ def inception_v3(
     digest = sha256(path)
     name = "inception-v3" if digest == WEIGHTS_SHA256 else f"inception-v3@{digest[:8]}"
     # The original Inception Score leaves the bias out.
-    return Judge(name, network.to(device), batch_size, partial(network.logits, bias=False))
+    return Judge(name, network.to(device), batch_size, partial(network.logits, bias=False), True)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

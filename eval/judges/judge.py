@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class Judge:
         batch_size: Largest b that the network is given at once.
         is_fixed: The name stands for this network for all time, so that what it says of a bundle's
             images may be kept for other evaluations.
+        version: Of a network that is not fixed: what was measured with another is measured anew.
         classifier: Map from embeddings [b, D], where the network has them, to logits [b, C]; None
             for a network that has no classes.
     """
@@ -45,6 +47,7 @@ class Judge:
     batch_size: int = 64
     classifier: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     is_fixed: bool = False
+    version: str = field(default_factory=lambda: uuid4().hex, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse a batch size that would loop over nothing."""

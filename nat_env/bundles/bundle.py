@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, overload
+from uuid import uuid4
 
 import torch
 
@@ -17,6 +18,8 @@ from nat_env.models.classifier import Tower
 from nat_env.text.encoder import TextEncoder
 from nat_env.text.matcher import Matcher
 from nat_env.text.table import missing_prompts, prompted_table
+
+_UNSTORED = "unstored-"
 
 _REMEDIES = {
     "yardstick": "a judge and its statistics of real images: distances and the rewards `judge` and "
@@ -62,12 +65,18 @@ class Bundle:
     """Training images for a discriminator."""
     text_encoder: TextEncoder | None = None
     """For prompts that the table of conditions does not have."""
-    fingerprint: str = ""
-    """Two bundles with the same one hold the same models; empty: not known."""
+    fingerprint: str = field(default_factory=lambda: f"{_UNSTORED}{uuid4().hex}")
+    """Two bundles with the same one hold the same models. That of a stored one is of its files; one
+    that was put together by hand has its own."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """The configuration that made it."""
     quality: Mapping[str, Any] = field(default_factory=dict)
     """Measured floors and accuracies, with what measured them."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the fingerprint is of files, and so the same in another process."""
+        return not self.fingerprint.startswith(_UNSTORED)
 
     def __post_init__(self) -> None:
         """Check that the parts fit together.

@@ -39,17 +39,18 @@ def shipped_bundles() -> tuple[str, ...]:
 
 
 def bundle_folder(name_or_path: str | Path) -> Path:
-    """The folder of a shipped bundle or of one's own.
+    """The folder of a shipped bundle, or of one's own: `./digits` where it has such a name.
 
     Raises:
         ValueError: neither a shipped name nor a folder with a `bundle.json`.
     """
-    shipped = Path(str(files("nat_env"))) / "assets" / str(name_or_path)
-    for folder in (shipped, Path(os.path.expanduser(name_or_path))):
-        if (folder / DESCRIPTION).is_file():
-            return folder.resolve()
+    name = str(name_or_path)
+    own = Path(os.path.expanduser(name_or_path))
+    folder = Path(str(files("nat_env"))) / "assets" / name if name in shipped_bundles() else own
+    if (folder / DESCRIPTION).is_file():
+        return folder.resolve()
     raise ValueError(
-        f"bundle: got {str(name_or_path)!r}, allowed are {', '.join(shipped_bundles())} "
+        f"bundle: got {name!r}, allowed are {', '.join(shipped_bundles())} "
         f"or a folder with a {DESCRIPTION}"
     )
 
@@ -66,6 +67,16 @@ def bundle_spec(name_or_path: str | Path) -> str:
     """
     folder = bundle_folder(name_or_path)
     return str(name_or_path if str(name_or_path) in shipped_bundles() else folder)
+
+
+def own_spec(folder: Path) -> str:
+    """What names a folder and no shipped bundle.
+
+    Example:
+        >>> own_spec(Path("runs/mine")), own_spec(Path("digits"))
+        ('runs/mine', './digits')
+    """
+    return f"./{folder}" if str(folder) in shipped_bundles() else str(folder)
 
 
 def load_bundle(

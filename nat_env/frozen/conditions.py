@@ -190,7 +190,7 @@ class Conditions:
         return cls(tuple(names), *(tensors.get(name) for name in _TENSORS))
 
 
-def uniform_conditions(count: int, num_conditions: int, seed: int) -> Tensor:
+def uniform_conditions(count: int, num_conditions: int, seed: int | Sequence[int]) -> Tensor:
     """Conditions drawn one by one, each alike likely: [count] int64.
 
     So the papers' code draws ImageNet's classes for an FID. Their numbers then differ from each

@@ -199,8 +199,12 @@ class VQTokenizer:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] in [0, 1] -> ids [B, N] int64, row-major."""
+        rows = self._at_once.on(images.device, PIXELS_AT_ONCE)
         with without_autocast(images.device):
-            _, _, (_, _, ids) = self.vq.quantize(self.latents(images))
+            return in_batches(self._encoded, images, batch_size=rows)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        _, _, (_, _, ids) = self.vq.quantize(self.latents(images))
         return ids.view(len(images), -1)
 
     @torch.no_grad()

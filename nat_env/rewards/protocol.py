@@ -1,6 +1,6 @@
 """What a reward is, what it is handed, the check of what one gives, and what one remembers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -103,6 +103,23 @@ def real_numbers(given: Any, of: str, name: str) -> Tensor:
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
         raise ValueError(f"{name}: gave {shown}, allowed is one real number for each of the {of}")
     return found
+
+
+def remembers(reward: Any) -> bool:
+    """Whether what it says of an image depends on those before: it learns or remembers.
+
+    Example:
+        >>> remembers(lambda images, conditions: images.mean(dim=(1, 2, 3)))
+        False
+    """
+    return _holds_any(state_of(reward))
+
+
+def _holds_any(state: Any) -> bool:
+    """Whether a state has any value, at any depth: that of a sum has a place for each term."""
+    if isinstance(state, Mapping):
+        return any(map(_holds_any, state.values()))
+    return any(map(_holds_any, state)) if isinstance(state, list) else state is not None
 
 
 def state_of(reward: Any) -> dict[str, Any]:

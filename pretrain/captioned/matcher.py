@@ -1,6 +1,6 @@
 """Training of an image-text model: which wording belongs to which image (Radford et al. 2021)."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -64,7 +64,10 @@ def train_matcher(
 
     parts: dict[str, nn.Module | torch.optim.Optimizer]
     parts = {"matcher": matcher, "optimizer": optimizer}
-    fit(name, folder, training.loop, len(rows), seed, parts, update, execution, accelerator.scaler)
+    fit(
+        name, folder, training.loop, len(rows), seed, parts, update, execution,
+        accelerator.scaler, asdict(training),
+    )  # fmt: skip
     return matcher.eval().requires_grad_(False)
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 
+from nat_env.bundles.loading import own_spec
 from nat_env.parallel.launch import started
 from nat_env.storage.files import check_apart
 from nat_env.text.sentences import StyledSentences
@@ -35,5 +36,5 @@ def command(arguments: Emoji) -> None:
             arguments.out,
             execution,
         )
-        train = ["nat-train", "custom", "--bundle", str(arguments.out), "--out", "runs/mine"]
+        train = ["nat-train", "custom", "--bundle", own_spec(arguments.out), "--out", "runs/mine"]
         print(f"next, a policy for it: {shlex.join(train)}")

@@ -2,14 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from eval import evaluate
 from eval.evaluation.measure import measure
-from eval.judges.judge import bundle_judge
+from eval.judges.judge import Judge, bundle_judge
 from eval.judges.references import reference
+from nat_env.bundles.bundle import Bundle
 from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import heuristic_schedule
 
@@ -69,6 +71,39 @@ def test_a_policy_that_may_have_changed_is_evaluated_again(digits, tmp_path):
     assert runs[1] > runs[0]
 
 
+def test_another_judge_or_bundle_of_the_same_name_is_measured_again(digits, tmp_path, monkeypatch):
+    """Of what no file stands for nothing is taken from before, be it of a folder or of a cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    options = {"judges": [], "out": tmp_path / "out", "pictures": False}
+
+    def measured(bundle, judge):
+        found = evaluate(bundle, {"h": "heuristic"}, 2, 40, **options | {"judges": [judge]})
+        distances = [row["frechet_distance"] for row in (found.rows[-1], found.floors[-1])]
+        return np.array(distances)
+
+    yardstick, scales = digits.require("yardstick"), (1.0, 3.0)
+    mine = [
+        Judge("mine", lambda images, scale=scale: scale * images.flatten(1)[:, 20:24])
+        for scale in scales
+    ]
+    first, second = (measured(digits, judge) for judge in mine)
+    np.testing.assert_allclose(second, 9 * first, rtol=1e-4)
+    assert measured(digits, mine[1]).tolist() == second.tolist()  # the same one: it was there
+    parts = {name: getattr(digits, name) for name in ("conditions", "nat", "tokenizer", "reals")}
+    other, another = (Bundle("digits", **parts, yardstick=yardstick) for _ in range(2))
+    assert len({bundle.fingerprint for bundle in (digits, other, another)}) == 3
+    assert digits.is_stored and not other.is_stored
+    measured(other, bundle_judge(other))
+    kept = [path.name for path in (tmp_path / "cache").rglob("*.safetensors")]
+    assert kept and all(name.startswith(digits.fingerprint[:16]) for name in kept)
+
+
+def test_what_is_given_twice_counts_once(digits, tmp_path):
+    judges = [bundle_judge(digits)] * 2
+    found = evaluate(digits, {"h": "heuristic"}, 2, 40, seeds=(3, 3), judges=judges, pictures=False)
+    assert [row["seed"] for row in found.rows] == [3]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +112,7 @@ def test_a_policy_that_may_have_changed_is_evaluated_again(digits, tmp_path):
         ({"seeds": (-1,)}, "seed: got -1"),
         ({"num_samples": 32}, "num_samples: got 32, allowed is > 32"),
         ({"num_samples": 1}, "num_samples: got 1,"),
+        ({"num_steps": 0}, "num_steps: got 0, allowed are integers >= 1"),
         ({"num_steps": 3}, "policies: 'a' is for num_steps = 2, got 3"),
         ({"policies": {"a": heuristic_schedule(2), "b": heuristic_schedule(4)}}, "'b' is for"),
         ({"policies": {"a": "nonsense"}}, "got 'nonsense', allowed are"),

@@ -209,10 +209,26 @@ class TinyTraining:
             raise Stop
         return {"loss": loss}
 
-    def run(self, config=None):
+    def run(self, config=None, num_samples=18, seed=7, **options):
         parts = {"model": self.model, "optimizer": self.optimizer}
-        fit("tiny", self.folder, config or self.config, 18, 7, parts, self.update)
+        asked = config or self.config
+        fit("tiny", self.folder, asked, num_samples, seed, parts, self.update, options=options)
         return self
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 8}, "seed = 7, now 8"),
+        ({"num_samples": 17}, "num_samples = 18, now 17"),
+        ({"mask_ratio": "beta(12, 3)"}, r"options.mask_ratio = 'arccos', now 'beta\(12, 3\)'"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, changes, message):
+    TinyTraining(tmp_path).run(mask_ratio="arccos")
+    with pytest.raises(ValueError, match=f"^folder: .*tiny.* was made with {message} is asked for"):
+        TinyTraining(tmp_path).run(**{"mask_ratio": "arccos"} | changes)
+    assert TinyTraining(tmp_path).run(mask_ratio="arccos").seen == []
 
 
 def test_the_loop_gives_every_update_what_it_should(tmp_path):

@@ -227,6 +227,15 @@ def test_objectives_are_those_of_their_names():
     assert Objective(bundle, "frechet", num_samples=300)(schedule) > mean_distance > 0
 
 
+@pytest.mark.parametrize(
+    "score",
+    ['{"name": "normalized", "reward": "judge"}', '{"name": "frechet", "capacity": 128}'],
+)
+def test_an_objective_that_remembers_is_refused(score):
+    with pytest.raises(ValueError, match=r"^objective: got .*allowed is a reward that remembers"):
+        Objective(load_bundle("digits", dtype="float32"), score, num_samples=300)
+
+
 @pytest.mark.parametrize("score", ["frechet", "judge"])
 def test_a_score_holds_a_batch_of_images_however_many_it_is_of(score, images_alive):
     bundle = load_bundle("digits", dtype="float32")
@@ -301,6 +310,9 @@ def test_a_folder_belongs_to_one_search(tmp_path):
     short = dataclasses.replace(SMALL, out=tmp_path, budget=40)
     search(short)
     search(short)  # nothing is left to do
+    other = dataclasses.replace(short, decoder_dtype="bfloat16")
+    with pytest.raises(ValueError, match="decoder_dtype = None, now 'bfloat16' is asked for"):
+        search(other)
     for name, value in {"num_samples": 10, "seed": 1, "method": "cma", "num_steps": 3}.items():
         differs = f"{name} = {getattr(short, name)!r}, now {value!r}"
         with pytest.raises(ValueError, match=f"^out: .* was made with .*{differs}"):

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from agents.runs.checkpoint import load_policy
-from agents.sharing.names import chosen_bundle, named_policy, own_num_steps
+from agents.sharing.names import chosen_bundle, named_policy, own_num_steps, run_of
 from nat_env.bundles.loading import bundle_folder
+from nat_env.policies import ScheduledPolicy
 from nat_env.schedules import Schedule, amused_schedule, heuristic_schedule
 
 
@@ -89,6 +91,15 @@ def test_what_is_no_policy_is_refused_with_what_is_allowed(digits, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"heuristic\(lambda, k, tau1\)|holds no run"):
         named_policy(spec, digits, num_steps=4)
+
+
+def test_a_schedules_name_is_no_folder_of_that_name(digits, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "heuristic").mkdir()
+    assert run_of("heuristic") is None
+    assert chosen_bundle(["heuristic"], None) == "fashion"
+    assert isinstance(named_policy("heuristic", digits, 4)[1], ScheduledPolicy)
+    assert run_of("./heuristic") == (Path("heuristic"), "best")
 
 
 @pytest.mark.parametrize("spec", ["heuristic(1, 1, -1)", "heuristic(nan, 1, 1)"])

@@ -57,7 +57,7 @@ def inception(monkeypatch, tmp_path, bare):
 def drawn(bundle, policy, count, seed=0):
     """The images of a seed of nat-eval, classes drawn, and these."""
     first = NAT_EVAL.seed_of(seed)
-    conditions = uniform_conditions(count, len(bundle.conditions), first)
+    conditions = uniform_conditions(count, len(bundle.conditions), [first, 2])
     return generate(bundle, policy, conditions, 2, first), conditions
 
 

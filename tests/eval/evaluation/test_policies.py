@@ -102,3 +102,13 @@ def test_the_bundles_judge_gave_a_reward_that_is_made_of_it(make_run, reward, gi
     # Of a policy that was carried to another bundle that bundle's judge knows nothing.
     other = replace(bundle, fingerprint="another")
     assert not is_trained_by(str(run), "digits-judge", other)
+
+
+def test_the_bundles_judge_gave_the_reward_where_the_discriminator_is_passed_by(make_run):
+    run = make_run()
+    config = json.loads((run / "config.json").read_text())
+    config["config"] |= {"reward": "adversarial", "bypass_discriminator": True}
+    (run / "config.json").write_text(json.dumps(config))
+    bundle = load_bundle("digits")
+    assert is_trained_by(str(run), "digits-judge", bundle)
+    assert not is_trained_by(str(run), "efficientnet-lite0", bundle)

@@ -72,7 +72,7 @@ def test_a_shard_and_the_whole_that_gathers_its_rows_lose_none(tmp_path):
 
 def test_shards_have_files_of_their_own_whose_rows_are_read_together(tmp_path):
     row = dict.fromkeys(("bundle", "policy", "num_steps", "num_samples", "judge"), 1)
-    row |= {"device": "cpu", "conditions": "balanced"}
+    row |= {"device": "cpu", "conditions": "balanced", "decoder_dtype": "float32"}
     first, second = ({"seed": seed, "date": "2026-11-27"} | row for seed in (0, 1))
     for shard, line in (("1-of-2", first), ("2-of-2", second)):
         Results(tmp_path / shard / "results.json", shard).add([line])
@@ -99,14 +99,15 @@ def test_of_two_rows_of_the_same_line_the_later_one_counts(tmp_path):
         assert kept["date"] == days[-1]
 
 
-def test_a_row_of_before_is_of_the_cpu_and_of_balanced_conditions(tmp_path):
+def test_a_row_of_before_is_of_the_cpu_its_decoder_and_balanced_conditions(tmp_path):
     path = tmp_path / "results.json"
     path.write_text(
         json.dumps({"rows": [{"seed": 0}, {"seed": 0, "device": "cuda"}], "floors": []})
     )
     results = Results(path)
-    settled = {"seed": 0, "device": "cpu", "conditions": "balanced"}
+    settled = {"seed": 0, "device": "cpu", "conditions": "balanced", "decoder_dtype": "float32"}
     assert results.find({"seed": 0, "device": "cpu"}) == settled
+    assert results.find({"decoder_dtype": "bfloat16"}) is None
     assert results.find({"conditions": "uniform"}) is None
     assert results.find({"device": "mps"}) is None
 

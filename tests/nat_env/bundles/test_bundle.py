@@ -17,7 +17,7 @@ import nat_env.bundles.loading
 import nat_env.bundles.writer
 import nat_env.frozen.weights
 from nat_env import load_bundle, shipped_bundles
-from nat_env.bundles.loading import bundle_folder, resolve_dtype
+from nat_env.bundles.loading import bundle_folder, bundle_spec, own_spec, resolve_dtype
 from nat_env.bundles.statistics import GaussianStatistics
 from nat_env.bundles.writer import save_bundle
 from nat_env.bundles.yardstick import Yardstick
@@ -603,3 +603,15 @@ def test_a_description_that_leaves_out_a_part_is_refused(folder):
 def test_an_unknown_device_is_refused():
     with pytest.raises(ValueError, match=r"^device: got 'cdua'"):
         load_bundle("digits", device="cdua")
+
+
+def test_a_folder_of_ones_own_may_have_a_shipped_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = bundle_folder("digits")
+    with pytest.raises(ValueError, match=r"^bundle: got './digits', allowed are digits"):
+        bundle_folder("./digits")
+    shutil.copytree(shipped, tmp_path / "digits")
+    assert bundle_folder("digits") == shipped
+    for name in ("./digits", "digits/", tmp_path / "digits", own_spec(Path("digits"))):
+        assert bundle_folder(name) == tmp_path / "digits"
+        assert bundle_spec(name) == str(tmp_path / "digits")

@@ -115,3 +115,19 @@ def test_a_folder_of_another_model_or_half_of_one_is_refused(tmp_path):
     refused(r"^folder: .*config.json is of a AutoencoderKL, allowed is a VQModel")
     config.write_text("{")
     refused(r"^folder: .*config.json is damaged")
+
+
+def test_images_are_encoded_as_many_at_once_as_memory_takes(monkeypatch):
+    torch.manual_seed(0)
+    tokenizer = VQTokenizer(TokenizerConfig(**SIZES))
+    images, seen, latents = torch.rand(5, 1, 8, 8), [], tokenizer.latents
+    whole = tokenizer.encode(images)
+
+    def watched(given):
+        seen.append(len(given))
+        return latents(given)
+
+    monkeypatch.setattr(tokenizer, "latents", watched)
+    monkeypatch.setattr(tokenizer._at_once, "on", lambda device, pixels: 2)
+    assert torch.equal(tokenizer.encode(images), whole)
+    assert seen == [2, 2, 1]
