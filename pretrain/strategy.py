@@ -13,7 +13,6 @@ from torch import Tensor
 
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
-from nat_env.frozen.conditions import balanced_conditions
 from nat_env.frozen.nat import FrozenNAT
 from nat_env.generation import generate_batches
 from nat_env.models.uvit import UViT, UViTConfig
@@ -185,7 +184,7 @@ class ProxyObjective:
             batches = generate_batches(
                 bundle,
                 self.policy,
-                balanced_conditions(self.num_samples, len(bundle.conditions)),
+                bundle.conditions.balanced(self.num_samples),
                 self.num_steps,
                 PROXIES.seed_of(0, self.proxies.seed * self.num_samples),
             )

@@ -56,7 +56,7 @@ def measured(bundle: Bundle, data: LabelledImages, seed: int) -> Overview:
     yardstick = bundle.require("yardstick")
     judge, count = yardstick.judge, yardstick.statistics.mean.size
     decoded = _reconstructed(bundle, data.test_images)
-    conditions = balanced_conditions(max(NUM_SAMPLES, count + 1), len(bundle.conditions))
+    conditions = bundle.conditions.balanced(max(NUM_SAMPLES, count + 1))
     policy = ScheduledPolicy(heuristic_schedule(NUM_STEPS))
     found, accumulator, first = 0, EmbeddingAccumulator(), []
     shown = _shown_conditions(len(bundle.conditions))

@@ -14,7 +14,6 @@ from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.reals import TensorReals
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
 from nat_env.decoding.quantities import of_quantities
-from nat_env.frozen.conditions import balanced_conditions
 from nat_env.frozen.precision import full_float32
 from nat_env.generation import generate_batches
 from nat_env.metrics.neighbours import precision_recall
@@ -151,7 +150,8 @@ def _sampled(
     first = TRAINING_EVALUATION.seed_of(seed)
     TRAINING_EVALUATION.seed_of(seed, num_samples - 1)  # is a seed of this training's, too
     own = processes.slice_of(num_samples)
-    conditions = balanced_conditions(num_samples, len(bundle.conditions))[own]
+    of_all = bundle.conditions.balanced(num_samples)
+    conditions = of_all[own]
     chosen: list[list[Tensor]] = [[] for _ in range(num_steps)]
     batches = generate_batches(
         bundle,
@@ -163,13 +163,15 @@ def _sampled(
     )
     judge, accumulator = bundle.require("yardstick").judge, EmbeddingAccumulator()
     # Prompts that have one sample each are shown ten in a row.
-    conditions_shown = SHEET if num_samples >= 2 * len(bundle.conditions) else SHEET**2
+    count = SHEET if num_samples >= 2 * len(bundle.conditions) else SHEET**2
+    on_sheet = of_all.unique()[:count]
     shown: list[Tensor] = []
     kept: list[NDArray[np.float32]] = []
     right = 0
     for images, labels in batches:
         free = _places(bundle) - sum(map(len, shown))
-        shown.append(images[(labels < conditions_shown).nonzero()[:free, 0]].cpu())
+        of_these = torch.isin(labels, on_sheet.to(labels.device))
+        shown.append(images[of_these.nonzero()[:free, 0]].cpu())
         embeddings = embeddings_of(judge, images)
         with full_float32():
             logits = judge.classifier(embeddings)

@@ -14,7 +14,6 @@ from agents.search.arguments import Grid
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.bundles.loading import load_bundle
-from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.samplers.names import named_sampler, sampler_label
@@ -106,7 +105,7 @@ def _trial(arguments: Grid, bundle: Bundle, schedule: Schedule) -> Trial:
     batches = generate_batches(
         bundle,
         ScheduledPolicy(schedule),
-        balanced_conditions(arguments.num_samples, len(bundle.conditions)),
+        bundle.conditions.balanced(arguments.num_samples),
         arguments.num_steps,
         GRID.seed_of(arguments.seed),
         arguments.batch_size,

@@ -8,7 +8,6 @@ from torch import Tensor
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank, frechet_of
 from nat_env.commands.own_code import is_own, name_or_object
-from nat_env.frozen.conditions import balanced_conditions
 from nat_env.generation import generate_batches
 from nat_env.policies import ScheduledPolicy
 from nat_env.rewards.names import chosen_reward
@@ -77,7 +76,7 @@ class Objective:
         self._offset = 0
         self._score = score if callable(score) else self._named(score)
         self._seed = seed
-        self._conditions = balanced_conditions(num_samples, len(bundle.conditions))
+        self._conditions = bundle.conditions.balanced(num_samples)
 
     @property
     def images(self) -> int:

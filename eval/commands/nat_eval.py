@@ -154,8 +154,12 @@ def references(arguments: Eval, bundle: Bundle) -> list[Reference]:
             judges.append((inception, None))
         else:
             from_file = [reference_from_file(bundle, inception, arguments.inception_statistics)]
-    for judge, _ in judges:  # before the real images are shown to it, which takes long
-        check_samples(judge.name, embedding_size(bundle, judge), arguments.num_samples)
+    for judge, num_real in judges:  # before the real images are shown to it, which takes long
+        size = embedding_size(bundle, judge)
+        check_samples(judge.name, size, arguments.num_samples)
+        if judge.name != bundle.judge_name:
+            there = len(bundle.require("reals").conditions)
+            check_samples(judge.name, size, min(num_real or there, there), "real images")
     found = [
         reference(
             bundle,

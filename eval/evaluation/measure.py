@@ -21,7 +21,7 @@ from eval.metrics.score import Score, ScoreAccumulator
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_rank
 from nat_env.bundles.statistics import EmbeddingAccumulator, frechet_distance
-from nat_env.frozen.conditions import balanced_conditions, uniform_conditions
+from nat_env.frozen.conditions import uniform_conditions
 from nat_env.frozen.nat import FIRST_PASSES_KEPT
 from nat_env.frozen.precision import full_float32
 from nat_env.generation import StepRecord, generate_batches
@@ -117,7 +117,7 @@ def measure(
         own_stream = [first_seed, 2]  # the seed alone is image 0's
         conditions = uniform_conditions(num_samples, len(bundle.conditions), own_stream)
     else:
-        conditions = balanced_conditions(num_samples, len(bundle.conditions))
+        conditions = bundle.conditions.balanced(num_samples)
     columns = columns_of(policy)
     sums = _Sums(bundle, num_steps, num_samples, judges, agreements, own.start, columns)
     mine = conditions[own]

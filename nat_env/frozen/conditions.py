@@ -76,6 +76,20 @@ class Conditions:
         """The condition that stands for none, of guidance: C."""
         return len(self)
 
+    def balanced(self, count: int) -> Tensor:
+        """Conditions of so many samples [count] int64, as even as can be.
+
+        Of fewer than there are classes those at equal distances in the table, which may be in the
+        order of a taxonomy; of prompts the first.
+
+        Example:
+            >>> Conditions(tuple("abcdefgh")).balanced(3).tolist()
+            [0, 2, 5]
+        """
+        if self.are_prompts or count >= len(self):
+            return balanced_conditions(count, len(self))
+        return torch.arange(count) * len(self) // count
+
     @property
     def are_prompts(self) -> bool:
         """Whether a condition is a text that a transformer attends to, and not a class."""

@@ -12,7 +12,7 @@ from agents.runs.validation import SHEET, validate, validate_together
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import frechet_of
 from nat_env.bundles.loading import load_bundle
-from nat_env.frozen.conditions import balanced_conditions
+from nat_env.frozen.conditions import Conditions, balanced_conditions
 from nat_env.generation import StepRecord, generate
 from nat_env.parallel.processes import Processes
 from nat_env.policies import ScheduledPolicy
@@ -84,15 +84,16 @@ def test_it_holds_a_batch_and_the_sheet_however_many_samples(bundle, images_aliv
 
 @pytest.mark.parametrize("kinds", [3, 10, 40, 300, 3800])
 def test_a_sheet_shows_the_first_samples_of_the_first_conditions(bundle, monkeypatch, kinds):
-    asked = SimpleNamespace(conditions=range(kinds), require=bundle.require, reals=None)
-    numbers = torch.arange(450)
+    classes = Conditions(tuple(map(str, range(kinds))))
+    asked = SimpleNamespace(conditions=classes, require=bundle.require, reals=None)
+    numbers, drawn = torch.arange(450), classes.balanced(450)
 
     def numbered(bundle, policy, conditions, num_steps, seed, on_step):
         for part in numbers.split(64):
             on_step(StepRecord(0, part, torch.zeros(len(part), 4), part, part >= 0))
             noise = torch.rand(len(part), 1, 8, 8)
             noise[:, 0, 0, 0] = part
-            yield noise, part % kinds
+            yield noise, drawn[part]
 
     monkeypatch.setattr(agents.runs.validation, "generate_batches", numbered)
     shown = validate(cast(Any, asked), POLICY, 1, 450).shown[:, 0, 0, 0].long().tolist()

@@ -70,7 +70,9 @@ def other_judges(monkeypatch) -> None:
 
     def judge(name, resolution, device):
         first = JUDGE_NAMES.index(name)
-        return Judge(f"{name}@{resolution}", lambda images: images.flatten(1)[:, first:3])
+        return Judge(
+            f"{name}@{resolution}", lambda images: images.flatten(1)[:, first:3], is_fixed=True
+        )
 
     monkeypatch.setattr(eval.judges.references, "independent_judge", judge)
 
@@ -449,3 +451,21 @@ def test_a_row_says_which_code_made_it():
     else:
         abbreviated = found.removesuffix("-dirty").rpartition("-g")[2]
         assert len(abbreviated) >= 7 and head.stdout.startswith(abbreviated)
+
+
+def test_too_few_real_images_for_inception_are_refused_before_it_sees_them(
+    arguments, tmp_path, monkeypatch, digits
+):
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return torch.zeros(len(images), 1500)
+
+    judge = Judge("inception-v3", network)
+    monkeypatch.setattr(eval.commands.nat_eval, "inception_v3", lambda path, device: judge)
+    asked = replace(arguments, inception=tmp_path / "w.pth", num_samples=1600)
+    there = len(digits.require("reals").conditions)
+    with pytest.raises(ValueError, match=rf"^real images: got {there}, allowed is > 1500"):
+        run(asked)
+    assert sum(seen) < 10
