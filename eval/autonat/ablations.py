@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+from eval.autonat.alternation import computed_by
 from eval.autonat.arguments import Ablations
-from eval.autonat.laboratory import Laboratory, computed_by
+from eval.autonat.laboratory import Laboratory
 from eval.autonat.measured import Measured
 from eval.autonat.studies import CLAIMS, STUDIES
 from eval.evaluation.floors import FLOORS, floors

@@ -7,7 +7,6 @@ from typing import Any
 from agents.search import search
 from agents.search.arguments import Arguments, FiniteDifferencesConfig
 from eval.autonat.arguments import Alternation
-from eval.autonat.laboratory import computed_by
 from nat_env.bundles.bundle import Bundle
 from nat_env.bundles.judging import check_bundle_rank
 from nat_env.bundles.loading import load_bundle
@@ -111,6 +110,12 @@ def _search(arguments: Alternation, folder: Path, initialisation: str) -> Argume
         finite_differences=FiniteDifferencesConfig(initialisation),
     )
     return replace(found, cma=replace(found.cma, initialisation=initialisation))
+
+
+def computed_by(bundle: Bundle) -> dict[str, Any]:
+    """What distances depend on besides the arguments, as files have it."""
+    other = bundle.decoder_dtype if bundle.decoder_dtype != "float32" else None
+    return {"dtype": bundle.dtype, "decoder_dtype": other, "fingerprint": bundle.fingerprint}
 
 
 def _identity(arguments: Alternation, bundle: Bundle) -> dict[str, Any]:

@@ -26,12 +26,6 @@ Cost = Mapping[str, int]
 """Numbers by what they count: proxies, images, row-passes, updates."""
 
 
-def computed_by(bundle: Bundle) -> dict[str, Any]:
-    """What distances depend on besides the arguments, as files have it."""
-    other = bundle.decoder_dtype if bundle.decoder_dtype != "float32" else None
-    return {"dtype": bundle.dtype, "decoder_dtype": other, "fingerprint": bundle.fingerprint}
-
-
 class Laboratory:
     """Models, searches and distances with one seed."""
 

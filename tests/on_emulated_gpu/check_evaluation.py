@@ -39,7 +39,7 @@ def other_judge(monkeypatch):
 
     def made(name, resolution, device):
         weights = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).to(device)
-        return Judge("random", lambda images: images.flatten(1) @ weights.T)
+        return Judge("random", lambda images: images.flatten(1) @ weights.T, is_fixed=True)
 
     monkeypatch.setattr(eval.judges.references, "independent_judge", made)
 
