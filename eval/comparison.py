@@ -232,9 +232,9 @@ def _references(
 ) -> list[Reference]:
     """The bundle's own, where it is not among those given, and these."""
     given: list[Judge | Reference] = []
-    for at, judge in enumerate(judges):
-        if any(judge is before for before in judges[:at]) or judge in judges[:at]:
-            continue
+    once: dict[str | int, JudgeName | Judge | Reference]
+    once = {judge if isinstance(judge, str) else id(judge): judge for judge in judges}
+    for judge in once.values():
         named = isinstance(judge, str)
         given += independent_judges(bundle, [judge], num_samples) if named else [judge]
     names = [judge.judge.name if isinstance(judge, Reference) else judge.name for judge in given]

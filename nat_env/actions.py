@@ -29,7 +29,6 @@ _WIDTH = 7.0
 _SMALLEST = 1e-7
 """Physical values are kept this far from where the inverse of an activation is infinite."""
 
-
 _BEYOND = 7.0
 """Raw values of which sigmoid and softplus are within 0.001 of their ends."""
 

@@ -69,9 +69,8 @@ def _run(arguments: Grid, schedules: dict[str, Schedule], bundle: Bundle) -> lis
     path = arguments.out / f"trials_T{arguments.num_steps}.json"
     about = _about(arguments, bundle)
     stored = _stored(path)
-    same = [about.items() <= ({"decoder_dtype": "float32"} | trial).items() for trial in stored]
-    trials = {t["schedule"]: t for t, is_same in zip(stored, same, strict=True) if is_same}
-    others = [t for t, is_same in zip(stored, same, strict=True) if not is_same]
+    trials = {t["schedule"]: t for t in stored if about.items() <= t.items()}
+    others = [t for t in stored if not about.items() <= t.items()]
 
     for name, schedule in tqdm(
         schedules.items(), desc="nat-search grid", unit="trial", disable=None
@@ -117,7 +116,8 @@ def _trial(arguments: Grid, bundle: Bundle, schedule: Schedule) -> Trial:
 def _stored(path: Path) -> list[Trial]:
     if not path.is_file():
         return []
-    return read_json(path, "out", lambda trials: [dict(trial) for trial in trials])
+    before = {"decoder_dtype": "float32"}  # as long as there was no other, trials did not say
+    return read_json(path, "out", lambda trials: [before | trial for trial in trials])
 
 
 def command(arguments: Grid) -> None:
